@@ -1,0 +1,80 @@
+"""The call record: everything that crossed the boundary in one system call."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+#: A result in -4095..-1 is an error (include/linux/err.h MAX_ERRNO); anything else is a value.
+MAX_ERRNO = 4095
+#: Results that only a tracer sees: the kernel restarts the call or turns them into EINTR (include/linux/errno.h).
+RESTART = {512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK"}
+
+
+def signed(word: int) -> int:
+    """The signed value of a 32-bit word, whatever bits stand above it."""
+    word &= 0xFFFFFFFF
+    return word - 0x1_0000_0000 if word & 0x8000_0000 else word
+
+
+def unsigned(value: int) -> int:
+    """The 32-bit word of a value."""
+    return value & 0xFFFFFFFF
+
+
+def errno_name(result: int | None) -> str:
+    """EACCES for -13, ERESTARTSYS for -512, "" for a value; E4000 for a number in range without a name."""
+    if result is None or not -MAX_ERRNO <= result <= -1:
+        return ""
+    return errno.errorcode.get(-result) or RESTART.get(-result) or f"E{-result}"
+
+
+def shown(result: object) -> str:
+    """A result as people read it: `-13 EACCES`, `3`."""
+    if isinstance(result, int) and not isinstance(result, bool):
+        name = errno_name(int(result))
+        return f"{int(result)} {name}" if name else str(int(result))
+    return str(result)
+
+
+@dataclass
+class Record:
+    """One call. Registers and pointers are hex strings, words unsigned numbers, times nanoseconds (CLOCK_MONOTONIC).
+
+    `call` is the number the gate gave the call (several records share it when the kernel restarted the call; None in
+    captures of other programs). `args` are the argument words at entry, on whichever route; `args_after` the words
+    read again at exit; `args_error` says why they could not be read. `ret` is None if the call never returned.
+    `observed` is false where no tracer could run and the gate's own note is all there is.
+    """
+
+    pid: int
+    tid: int
+    t_ns: int
+    abi: str
+    word: int
+    gate: str
+    route: str
+    nr: int
+    op: str
+    regs_in: dict[str, str]
+    args_ptr: str | None
+    args: Sequence[int]
+    seq: int = 0
+    call: int | None = None
+    dur_ns: int | None = None
+    regs_out: dict[str, str] | None = None
+    args_after: Sequence[int] | None = None
+    args_error: str | None = None
+    decoded: dict[str, Any] = field(default_factory=dict)
+    ret: int | None = None
+    observed: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """The line of evidence.jsonl (docs/schema.json, `call`)."""
+        line = {"type": "call", **self.__dict__}
+        line["args"] = list(self.args)
+        line["args_after"] = None if self.args_after is None else list(self.args_after)
+        line["errno"] = errno_name(self.ret) or None
+        return line

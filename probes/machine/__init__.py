@@ -1,0 +1,1 @@
+"""Machine code that enters the kernel: assembly sources, their generator, and the bytes it made."""

@@ -1,0 +1,99 @@
+"""Behaviours: documented statements, each with an id, a text, a source, and the one test that judges it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+_Test = TypeVar("_Test", bound=Callable[..., Any])
+_ID = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*){2,}")
+#: The committed list of ids: `id since [retired]`, one a line, append-only.
+IDS = "ids.txt"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One documented statement. `id` is folder.subject.law, stable for ever; `source` says which document states it."""
+
+    id: str
+    statement: str
+    source: str
+    test: str
+
+    @property
+    def folder(self) -> str:
+        """The folder of tests/ that judges it."""
+        return self.id.split(".")[0]
+
+
+def behaviour(id: str, source: str) -> Callable[[_Test], _Test]:
+    """Marks the test of a behaviour. The first paragraph of the test's docstring is the statement.
+
+    Raises ValueError for an id that is not folder.subject.law, for no source and for no statement: nothing may be judged
+    that nobody states.
+    """
+    if not _ID.fullmatch(id):
+        raise ValueError(f"behaviour id {id!r} is not folder.subject.law")
+    if not source.strip():
+        raise ValueError(f"behaviour {id} names no source")
+
+    def mark(test: _Test) -> _Test:
+        statement = " ".join((inspect.getdoc(test) or "").partition("\n\n")[0].split())
+        if not statement:
+            raise ValueError(f"behaviour {id} has no statement: {test.__name__} needs a docstring")
+        marked: _Test = pytest.mark.behaviour(id, source, statement)(test)
+        return marked
+
+    return mark
+
+
+def behaviour_of(item: pytest.Item) -> Behaviour | None:
+    """The behaviour that a test judges, None for a test of the suite itself."""
+    mark = item.get_closest_marker("behaviour")
+    if mark is None:
+        return None
+    id, source, statement = mark.args
+    return Behaviour(id, statement, source, item.nodeid.partition("[")[0])
+
+
+def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
+    """The behaviours of collected tests, by id. Raises pytest.UsageError for an id in the wrong folder or used twice."""
+    found: dict[str, Behaviour] = {}
+    for item in items:
+        this = behaviour_of(item)
+        if this is None:
+            continue
+        other = found.setdefault(this.id, this)
+        if other.test != this.test:
+            raise pytest.UsageError(f"behaviour {this.id} has two tests: {other.test} and {this.test}; give one another id")
+        if item.path.parent.name != this.folder:
+            raise pytest.UsageError(f"behaviour {this.id} lies in {item.path.parent.name}/; move it to {this.folder}/")
+    return found
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A line of ids.txt."""
+
+    id: str
+    since: str
+    retired: str = ""
+
+
+def registered(tests: Path) -> dict[str, Registered]:
+    """The ids that were ever given, from tests/ids.txt. Raises ValueError for a line that is none, or used twice."""
+    found: dict[str, Registered] = {}
+    for number, line in enumerate((tests / IDS).read_text().splitlines(), 1):
+        fields = line.partition("#")[0].split()
+        if not fields:
+            continue
+        if len(fields) not in (2, 3) or not _ID.fullmatch(fields[0]) or fields[0] in found:
+            raise ValueError(f"{IDS} line {number}: {line!r} is not `id since [retired]` with a new id")
+        found[fields[0]] = Registered(*fields)
+    return found

@@ -1,0 +1,187 @@
+"""How a test judges: `expect` for behaviours, `need` for set-up, `not_applicable` for what is missing."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+import pytest
+
+from probes.abi.record import shown
+from probes.gate import WORD, Result
+from probes.sweep import Swept
+
+#: Surprises of a range that are made again, traced, for the report.
+_SHOWN_SURPRISES = 8
+
+
+class Broke(Exception):
+    """Set-up failed: nothing was judged."""
+
+
+class NotApplicable(pytest.skip.Exception):
+    """Something that a behaviour is about is not here: a privilege, a protocol, a version."""
+
+
+def need(result: Result, why: str = "") -> int:
+    """The value of a result that set-up rests on. Raises Broke if it is an error."""
+    if result < 0:
+        raise Broke(f"{why or 'set-up'}: {result!r} from eax={result.regs_in[_EAX]}, call {result.call}")
+    return int(result)
+
+
+_EAX = "eax" if WORD == 32 else "rax"
+
+
+def not_applicable(missing: str) -> NoReturn:
+    """Ends the test: what it judges cannot be judged without `missing`. Never for an answer of the judged call."""
+    if not missing.strip():
+        raise Broke("not applicable, but nothing was named as missing")
+    raise NotApplicable(missing)
+
+
+class Speaker(Protocol):
+    """Where messages go: probes.channel.Channel."""
+
+    def say(self, message: Any) -> None:
+        """Adds a message."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a check is known by, on every machine and in every run."""
+
+    id: str
+    case: str
+    route: str
+    gate: str
+    word: int
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.id, f"[{self.case}]" if self.case else "", self.route, self.gate, f"{self.word}-bit")))
+
+
+def case_text(pairs: Mapping[str, object]) -> str:
+    """The case of a key: name=value pairs in the order given. Raises Broke for a value that cannot be told apart."""
+    texts = []
+    for name, value in pairs.items():
+        text = str(getattr(value, "name", value))
+        if not text or any(c in text for c in " =[]") or "0x7f" in text and len(text) > 12:
+            raise Broke(f"a case needs values without spaces, = and brackets: {name}={text!r}")
+        texts.append(f"{name}={text}")
+    return " ".join(texts)
+
+
+def plain(value: object) -> Any:
+    """A value as JSON carries it; bytes as {"bytes": hex}. Raises Broke for one that allows several answers."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    raise Broke(f"{type(value).__name__} is nothing that one answer can equal")
+
+
+@dataclass
+class Expectation:
+    """An expected value, announced before the call that it judges: if the call never comes back, this is what it failed."""
+
+    expect: Expect
+    key: Key
+    value: object
+    wanted: bool
+
+    def of(self, actual: object, *rests_on: Result) -> None:
+        """Judges a result, a range, or any value together with the results it rests on. The test goes on either way."""
+        if isinstance(actual, Swept):
+            self._judge_range(actual)
+        elif isinstance(actual, Result):
+            self._judge(plain(actual), [actual, *rests_on])
+        elif rests_on:
+            self._judge(plain(actual), list(rests_on))
+        else:
+            raise Broke(f"{self.key}: a value that is no result needs the results it rests on")
+
+    def _judge(self, actual: Any, results: Sequence[Result], **more: Any) -> None:
+        expected = plain(self.value)
+        check = {**self.key.__dict__, "expected": expected, "actual": actual, "calls": [r.call for r in results], **more}
+        check["verdict"] = "conforms" if expected == actual else "deviates"
+        self.expect.finished(self, check)
+
+    def _judge_range(self, swept: Swept) -> None:
+        surprises = [(value, result) for value, result in swept if result != self.value]
+        ends = [swept.values[0], swept.values[-1]]
+        traced = {value: swept.again(value) for value in dict.fromkeys([*ends, *(v for v, _ in surprises[:_SHOWN_SURPRISES])])}
+        # The traced ones are judged as well: the loop and the gate must tell the same.
+        told = [(value, int(result)) for value, result in traced.items() if result != self.value]
+        odd = surprises or told
+        actual: Any = plain(self.value) if not odd else {shown(result): count for result, count in swept.histogram.items()}
+        if told and not surprises:
+            actual = {shown(result): f"traced, value {value}" for value, result in told}
+        self._judge(
+            actual,
+            list(traced.values()),
+            range={
+                "first": swept.values.start, "last": swept.values[-1], "count": len(swept.values),
+                "histogram": {str(result): count for result, count in swept.histogram.items()},
+                "surprises": [list(pair) for pair in odd[:1000]], "surprising": len(odd),
+            },
+        )  # fmt: skip
+
+
+@dataclass
+class Expect:
+    """The only way to judge: `expect(-EACCES, port=80).of(socket.bind(address))`.
+
+    `expect(value, **case)` announces; Python evaluates it before the argument of `of`, which makes the call. So a call
+    that kills its process or never returns has failed a known check. The keywords are the case; parameters of the test
+    come before them by themselves.
+    """
+
+    speaker: Speaker
+    id: str
+    parameters: Mapping[str, object]
+    route: str
+    gate: str
+    only: str | None = None
+    made: int = 0
+    _seen: set[Key] = field(default_factory=set)
+    _open: Expectation | None = None
+
+    def __call__(self, value: object, **case: object) -> Expectation:
+        self._settled()
+        key = Key(self.id, case_text({**self.parameters, **case}), self.route, self.gate, WORD)
+        if key in self._seen:
+            raise Broke(f"{key} is judged twice: the case must tell them apart")
+        self._seen.add(key)
+        wanted = self.only is None or fnmatch.fnmatchcase(key.case, self.only)
+        self._open = Expectation(self, key, value, wanted)
+        if wanted:
+            self.speaker.say({"expect": {**key.__dict__, "expected": plain(value)}})
+        return self._open
+
+    def finished(self, expectation: Expectation, check: dict[str, Any]) -> None:
+        """Takes a judged check. For Expectation only."""
+        if expectation is not self._open:
+            raise Broke(f"{expectation.key}: judged twice, or not in its turn")
+        self._open = None
+        if expectation.wanted:
+            self.made += 1
+            self.speaker.say({"check": check})
+
+    def _settled(self) -> None:
+        if self._open is not None:
+            raise Broke(f"{self._open.key}: announced and never judged")
+
+    def close(self) -> None:
+        """At the end of the test. Raises Broke if something announced was never judged, or nothing was."""
+        self._settled()
+        if not self._seen:
+            raise Broke("the test judged nothing")

@@ -1,0 +1,273 @@
+"""The only builder of roots, boxes, kernels and programs.
+
+An artefact is a folder in the cache whose name ends in the hash of its recipe. It is built aside and renamed, under a
+lock, so one that has its name is whole: a build that was killed leaves only what the next one sweeps away.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import inspect
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+Say = Callable[[str], None]
+
+LOCK_DEADLINE = 3600.0
+"""How long to wait for somebody else's build of the same artefact, in seconds."""
+
+
+class CannotBuild(Exception):
+    """An artefact, or a target that stands on it, cannot be had. The message is one line: what, why, what to do."""
+
+
+class CommandFailed(Exception):
+    """A command of a build failed. The text is the reason in one line; output is all it said."""
+
+    def __init__(self, reason: str, output: str = "") -> None:
+        super().__init__(reason)
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one artefact is made. Everything that determines its content belongs to its key."""
+
+    name: str
+    what: str
+    build: Callable[[Path, Say], None]
+    inputs: tuple[str, ...] = ()
+    needs: tuple[Recipe, ...] = ()
+    megabytes: int = 1
+
+    @property
+    def key(self) -> str:
+        """The hash of the inputs, of the code that uses them, and of the recipes this one stands on."""
+        parts = [self.name, inspect.getsource(self.build), *self.inputs, *(need.key for need in self.needs)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def cache() -> Path:
+    """The folder that holds every artefact."""
+    chosen = os.environ.get("SOCKETCALL_CACHE")
+    return Path(chosen).absolute() if chosen else Path.home() / ".cache" / "socketcall"
+
+
+def have(recipe: Recipe) -> Path | None:
+    """The artefact, if it is built."""
+    place = _place(recipe)
+    return place if place.is_dir() else None
+
+
+def make(recipe: Recipe, say: Say) -> Path:
+    """The artefact, built now if it is missing; CannotBuild if it cannot be."""
+    if ready := have(recipe):
+        return ready
+    for need in recipe.needs:
+        make(need, say)
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+        with _lock(recipe, say):
+            return have(recipe) or _build(recipe, say)
+    except CommandFailed as failure:
+        log = cache() / f"{recipe.name}.log"
+        log.write_text(failure.output)
+        raise CannotBuild(f"{recipe.name}: {failure}; {_advice(failure.output)} (its whole output: {log})") from failure
+    except OSError as error:
+        advice = f"free some space in {cache()}, or" if error.errno == errno.ENOSPC else "make it writable, or"
+        where = error.filename or cache()
+        raise CannotBuild(
+            f"{recipe.name}: {where}: {error.strerror}; {advice} set SOCKETCALL_CACHE to another folder"
+        ) from error
+
+
+def _place(recipe: Recipe) -> Path:
+    return cache() / f"{recipe.name}-{recipe.key}"
+
+
+@contextmanager
+def _lock(recipe: Recipe, say: Say) -> Iterator[None]:
+    """Exclude other builders of this artefact. The kernel drops the lock of a builder that dies."""
+    path = _place(recipe).with_name(f"{_place(recipe).name}.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        end = time.monotonic() + LOCK_DEADLINE
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise CannotBuild(
+                        f"{recipe.name}: another process has been building it for {LOCK_DEADLINE:.0f} s; "
+                        f"end the one that holds {path} (fuser names it) and try again"
+                    ) from None
+            if not told:
+                say(f"{recipe.name}: waiting for another process that builds it")
+                told = True
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _build(recipe: Recipe, say: Say) -> Path:
+    """Build aside, then rename: called with the lock held."""
+    place = _place(recipe)
+    for left in place.parent.glob(f"{place.name}.part-*"):  # a killed builder's; its last child may still be dying
+        shutil.rmtree(left, ignore_errors=True)
+    free = shutil.disk_usage(place.parent).free // 1_000_000
+    if free < recipe.megabytes:
+        raise CannotBuild(
+            f"{recipe.name}: needs {recipe.megabytes} MB in {place.parent}, {free} MB are free; "
+            "free some space or set SOCKETCALL_CACHE to another folder"
+        )
+    say(f"{recipe.name}: building it, once ({recipe.what})")
+    aside = place.with_name(f"{place.name}.part-{os.getpid()}")
+    try:
+        aside.mkdir()
+        recipe.build(aside, say)
+        aside.rename(place)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return place
+
+
+# What builds call
+
+PACKAGE_OF = {"apt-get": "apt", "apt-config": "apt", "bwrap": "bubblewrap", "dpkg-deb": "dpkg"}
+"""Debian's package for a tool, where the two names differ."""
+
+ADVICE = (
+    (r"No space left", "free some space"),
+    (r"newuidmap|newgidmap|subuid|subgid", "build it once as root with SOCKETCALL_CACHE set to a folder "
+     "you can read, or install uidmap and give this user a line in /etc/subuid and /etc/subgid"),
+    (r"resolv|connect|Connection|Failed to fetch|timed out|No matching distribution",
+     "check the network, and what apt and pip are set to use on this machine"),
+)  # fmt: skip
+
+
+def tool(name: str) -> str:
+    """The path of a program the machine must have."""
+    folders = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # ordinary users' PATH often leaves these out
+    if found := shutil.which(name, path=folders):
+        return found
+    raise CannotBuild(f"{name} is missing on this machine; install Debian's package {PACKAGE_OF.get(name, name)}")
+
+
+def run(command: list[str], deadline: float, env: Mapping[str, str] | None = None) -> str:
+    """What a command of a build prints. It ends with its deadline, with an interruption, and with this process."""
+    argv = [tool("setpriv"), "--pdeathsig", "TERM", tool(command[0]), *command[1:]]
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C", **(env or {})},
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=deadline)
+    except subprocess.TimeoutExpired:
+        output = _stop(process)
+        raise CommandFailed(f"{command[0]} did not end within {deadline:.0f} s", output + "\ntimed out") from None
+    except BaseException:
+        _stop(process)
+        raise
+    if process.returncode != 0:
+        raise CommandFailed(f"{command[0]} failed: {_telling(output)}", output)
+    return output
+
+
+def _stop(process: subprocess.Popen[str]) -> str:
+    """End the command and its children: asked first, because mmdebstrap has mounts and folders to take away."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            return process.communicate(timeout=10)[0]
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    return ""
+
+
+def _telling(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"E:|ERROR|error|[\w.-]+: ", line)]
+    return (errors or lines or ["no output"])[-1][:300]
+
+
+def _advice(output: str) -> str:
+    return next((advice for pattern, advice in ADVICE if re.search(pattern, output)), "read what it says")
+
+
+# Debian's packages
+
+SUITES = ("bookworm", "bookworm-updates")  # not security: its i386 index fails its size check
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+FETCH_DEADLINE = 600.0
+
+
+def sources() -> list[str]:
+    """apt's source lines for Debian 12, at the mirror that this machine's own apt uses."""
+    wanted = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
+    for line in run(["apt-get", "indextargets", "--format", wanted], 60).splitlines():
+        if line.startswith("Debian|Debian|main|"):
+            mirror = line.split("|", 3)[3]
+            signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+            return [f"deb {signed}{mirror} {suite} main" for suite in SUITES]
+    raise CannotBuild(
+        "apt on this machine knows no Debian archive; run apt-get update, or add a source with the suite "
+        f"{SUITES[0]} and the component main, and try again"
+    )
+
+
+def packages(into: Path, architecture: str, names: tuple[str, ...]) -> None:
+    """Unpack Debian packages, without their dependencies. Neither dpkg nor the machine's apt state takes part."""
+    state = into / ".apt"
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (state / folder).mkdir(parents=True)
+    (state / "status").touch()
+    (state / "sources.list").write_text("".join(f"{line}\n" for line in sources()))
+    conf = state / "apt.conf"
+    conf.write_text(
+        f'Dir::State "{state}"; Dir::State::status "{state}/status"; Dir::Cache "{state}/cache";\n'
+        f'Dir::Etc::SourceList "{state}/sources.list"; Dir::Etc::SourceParts "/dev/null";\n'
+        "#clear APT::Architectures;\n"
+        f'APT::Architecture "{architecture}"; APT::Architectures {{ "{architecture}"; }};\n'
+        'APT::Sandbox::User ""; Acquire::Languages "none";\n'  # _apt cannot reach a folder below a closed home
+        # The machine's hooks would work on the machine's state.
+        "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n"
+    )
+    run(["apt-get", "-c", str(conf), "update", "-q", "--error-on=any"], FETCH_DEADLINE)
+    run(["env", "-C", str(state), "apt-get", "-c", str(conf), "download", "-q", *names], FETCH_DEADLINE)
+    for archive in sorted(state.glob("*.deb")):
+        run(["dpkg-deb", "-x", str(archive), str(into)], 120)
+    shutil.rmtree(state)
+
+
+def _busybox(into: Path, say: Say) -> None:
+    packages(into, "i386", ("busybox-static",))
+
+
+BUSYBOX = Recipe(
+    name="busybox",
+    what="Debian's static i386 busybox, at bin/busybox",
+    build=_busybox,
+    inputs=SUITES,
+    megabytes=150,
+)
