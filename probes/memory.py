@@ -12,6 +12,7 @@ import os
 import struct
 import threading
 from dataclasses import dataclass
+from typing import SupportsInt
 
 from probes.abi.record import unsigned
 
@@ -114,7 +115,7 @@ class Memory:
         block.write(data)
         return block
 
-    def words(self, *values: int) -> Block:
+    def words(self, *values: SupportsInt) -> Block:
         """A block of 32-bit words."""
         return self.put(_pack(values))
 
@@ -149,8 +150,8 @@ class Memory:
         return self._hole
 
 
-def _pack(values: tuple[int, ...]) -> bytes:
-    return struct.pack(f"<{len(values)}I", *map(unsigned, values))
+def _pack(values: tuple[SupportsInt, ...]) -> bytes:
+    return struct.pack(f"<{len(values)}I", *(unsigned(int(value)) for value in values))
 
 
 def pack_words(*values: int) -> bytes:

@@ -27,7 +27,7 @@ from probes.abi.sight import (
     TIME,
     Reader,
     Sight,
-)  # fmt: skip
+)
 
 #: ioctl: requests whose argument points to an int the call reads, and to one it writes (include/uapi/asm-generic).
 INT_IN: Final = frozenset({0x5421, 0x5452, 0x8901, 0x8902})  # FIONBIO FIOASYNC FIOSETOWN SIOCSPGRP

@@ -35,8 +35,8 @@ class Behaviour:
 def behaviour(id: str, source: str) -> Callable[[_Test], _Test]:
     """Marks the test of a behaviour. The first paragraph of the test's docstring is the statement.
 
-    Raises ValueError for an id that is not folder.subject.law, for no source and for no statement: nothing may be judged
-    that nobody states.
+    Raises ValueError for an id that is not folder.subject.law, for no source and for no statement: nothing may be
+    judged that nobody states.
     """
     if not _ID.fullmatch(id):
         raise ValueError(f"behaviour id {id!r} is not folder.subject.law")
@@ -71,9 +71,9 @@ def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
             continue
         other = found.setdefault(this.id, this)
         if other.test != this.test:
-            raise pytest.UsageError(f"behaviour {this.id} has two tests: {other.test} and {this.test}; give one another id")
+            raise pytest.UsageError(f"behaviour {this.id} has two tests: {other.test}, {this.test}; rename one's id")
         if item.path.parent.name != this.folder:
-            raise pytest.UsageError(f"behaviour {this.id} lies in {item.path.parent.name}/; move it to {this.folder}/")
+            raise pytest.UsageError(f"behaviour {this.id} is in {item.path.parent.name}/; move it to {this.folder}/")
     return found
 
 

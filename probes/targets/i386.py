@@ -39,15 +39,21 @@ def _build_root(into: Path, say: Say) -> None:
     # A tar, unpacked by us, belongs to whoever builds; a folder made by mmdebstrap would belong to a
     # subordinate id that its user can neither change nor delete.
     archive = into / "root.tar"
-    mode = "root" if os.geteuid() == 0 else "unshare"
+    mode, prefix, env = "unshare", list[str](), dict[str, str]()
+    if os.geteuid() == 0:
+        # Run by root, mmdebstrap mounts /proc, /sys and devices where the machine sees them: when it is killed
+        # they must go with it, and so must its children, before anybody sweeps its folder.
+        mode, prefix = "root", "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc".split()
+        env = {"TMPDIR": str(into)}
     transport = re.compile(r"Acquire::(https?|Check-|Retries|ForceIPv)")
     settings = [line for line in store.run(["apt-config", "dump"], 60).splitlines() if transport.match(line)]
     say("i386-root: installing Debian's packages, about a minute")
     store.run(
-        ["mmdebstrap", f"--mode={mode}", "--variant=minbase", "--architectures=i386", "--skip=check/qemu",
-         f"--include={','.join(PACKAGES)}", *(f"--aptopt={line}" for line in settings),
+        [*prefix, tool("mmdebstrap"), f"--mode={mode}", "--variant=minbase", "--architectures=i386",
+         "--skip=check/qemu", f"--include={','.join(PACKAGES)}", *(f"--aptopt={line}" for line in settings),
          store.SUITES[0], str(archive), *store.sources()],
         ROOT_DEADLINE,
+        env,
     )  # fmt: skip
     store.run(["tar", "-xpf", str(archive), "-C", str(into), "--exclude=./dev/*"], store.FETCH_DEADLINE)
     archive.unlink()
@@ -63,7 +69,8 @@ def _build_root(into: Path, say: Say) -> None:
 
 def _pip_settings() -> dict[str, str]:
     """This machine's pip settings as variables, its files named as the root's pip sees them: below /tmp/host."""
-    found = {"cert": "/etc/ssl/certs/ca-certificates.crt"}
+    bundle = "/etc/ssl/certs/ca-certificates.crt"
+    found = {"cert": bundle} if Path(bundle).exists() else {}
     try:
         listed = store.run([sys.executable, "-m", "pip", "config", "list"], 60)
     except store.CommandFailed:  # a Python without pip has no settings to pass on

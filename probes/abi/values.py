@@ -1,0 +1,235 @@
+"""Blobs told as values: buffers, option values, control messages, message headers, sets of descriptors.
+
+Pure functions of bytes that anyone may have written: whatever lacks or does not fit is shown as hexadecimal.
+Source: socket(7), ip(7), ipv6(7), unix(7), packet(7), cmsg(3), recvmsg(2), select(2), netdevice(7).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from probes.abi import layouts, names
+from probes.abi.sight import HEADER, IOVEC, TIME
+from probes.abi.sockaddr import describe, printable
+
+NULL = "NULL"
+CMSGHDR = {32: struct.Struct("<Iii"), 64: struct.Struct("<Qii")}
+ALIGN = {32: 4, 64: 8}
+
+
+def pointer(address: int) -> str:
+    return hex(address) if address else NULL
+
+
+def buffer(raw: bytes, size: int | None = None) -> dict[str, Any]:
+    """Bytes in hexadecimal and as text; `more` counts those that there were but nobody read."""
+    told: dict[str, Any] = {"hex": raw.hex(), "text": printable(raw)}
+    return told | {"more": size - len(raw)} if size is not None and size > len(raw) else told
+
+
+def integer(raw: bytes) -> int | None:
+    """A C int, if there are the bytes of one."""
+    return int.from_bytes(raw[:4], "little", signed=True) if len(raw) >= 4 else None
+
+
+def structure(layout: type[layouts.I386], raw: bytes, prefix: str = "") -> dict[str, Any]:
+    """The members of an i386 structure; arrays of bytes as hexadecimal."""
+    told = {}
+    read = layout.from_buffer_copy(raw)
+    for name, *_ in layout._fields_:
+        member = getattr(read, name)
+        told[name.removeprefix(prefix)] = member if isinstance(member, int) else bytes(member).hex()
+    return told
+
+
+def moment(raw: bytes, word: int, unit: str) -> dict[str, int] | None:
+    """A timeval (`usec`) or timespec (`nsec`) of the word size."""
+    if len(raw) < TIME[word].size:
+        return None
+    seconds, fraction = TIME[word].unpack(raw[: TIME[word].size])
+    return {"sec": seconds, unit: fraction}
+
+
+Shape = Callable[[bytes, int], Any]
+
+
+def _linger(raw: bytes, _word: int) -> Any:
+    return structure(layouts.Linger, raw, "l_") if len(raw) == 8 else None
+
+
+def _timeval(raw: bytes, word: int) -> Any:
+    return moment(raw, word, "usec") if len(raw) == TIME[word].size else None
+
+
+def _timespec(raw: bytes, word: int) -> Any:
+    return moment(raw, word, "nsec") if len(raw) == TIME[word].size else None
+
+
+def _timeval_new(raw: bytes, _word: int) -> Any:
+    return moment(raw, 64, "usec") if len(raw) == 16 else None
+
+
+def _timespec_new(raw: bytes, _word: int) -> Any:
+    return moment(raw, 64, "nsec") if len(raw) == 16 else None
+
+
+def _ucred(raw: bytes, _word: int) -> Any:
+    return structure(layouts.Ucred, raw) if len(raw) == 12 else None
+
+
+def _rights(raw: bytes, _word: int) -> Any:
+    return list(struct.unpack(f"<{len(raw) // 4}i", raw)) if len(raw) % 4 == 0 else None
+
+
+def _in_addr(raw: bytes) -> str:
+    return ".".join(map(str, raw))
+
+
+def _membership(raw: bytes, _word: int) -> Any:
+    """in_addr, ip_mreq or ip_mreqn, by length (ip(7), IP_ADD_MEMBERSHIP and IP_MULTICAST_IF)."""
+    if len(raw) not in (4, 8, 12):
+        return None
+    told: dict[str, Any] = {"address": _in_addr(raw[:4])} if len(raw) == 4 else {"multiaddr": _in_addr(raw[:4])}
+    if len(raw) > 4:
+        told["interface"] = _in_addr(raw[4:8])
+    return told | ({"ifindex": integer(raw[8:])} if len(raw) == 12 else {})
+
+
+def _mreq_source(raw: bytes, _word: int) -> Any:
+    keys = ("multiaddr", "interface", "sourceaddr")
+    return {key: _in_addr(raw[i * 4 : i * 4 + 4]) for i, key in enumerate(keys)} if len(raw) == 12 else None
+
+
+def _pktinfo(raw: bytes, _word: int) -> Any:
+    if len(raw) != 12:
+        return None
+    return {"ifindex": integer(raw), "spec_dst": _in_addr(raw[4:8]), "addr": _in_addr(raw[8:])}
+
+
+def _address6(raw: bytes, _word: int) -> Any:
+    """ipv6_mreq and in6_pktinfo: an address and an interface."""
+    if len(raw) != 20:
+        return None
+    host = describe(b"\x0a\x00" + bytes(6) + raw[:16] + bytes(4))["host"]
+    return {"address": host, "ifindex": integer(raw[16:])}
+
+
+def _packet_mreq(raw: bytes, _word: int) -> Any:
+    return structure(layouts.PacketMreq, raw, "mr_") if len(raw) == 16 else None
+
+
+def _sockaddr(raw: bytes, _word: int) -> Any:
+    return describe(raw)
+
+
+def _extended_error(raw: bytes, _word: int) -> Any:
+    """struct sock_extended_err and the address of the node that it came from (recv(2), MSG_ERRQUEUE)."""
+    if len(raw) < 16:
+        return None
+    return structure(layouts.SockExtendedErr, raw[:16], "ee_") | ({"offender": describe(raw[16:])} if raw[16:] else {})
+
+
+_SHAPES: dict[tuple[int, int], Shape] = {
+    (1, 13): _linger, (1, 17): _ucred, (1, 20): _timeval, (1, 21): _timeval, (1, 66): _timeval_new,
+    (1, 67): _timeval_new, (0, 32): _membership, (0, 35): _membership, (0, 36): _membership, (0, 37): _mreq_source,
+    (0, 38): _mreq_source, (0, 39): _mreq_source, (0, 40): _mreq_source, (0, 80): _sockaddr, (1, 28): _sockaddr,
+    (41, 20): _address6, (41, 21): _address6, (41, 27): _address6, (41, 28): _address6, (263, 1): _packet_mreq,
+    (263, 2): _packet_mreq,
+}  # fmt: skip
+_CONTROL_SHAPES: dict[tuple[int, int], Shape] = {
+    (1, 1): _rights, (1, 2): _ucred, (1, 29): _timeval, (1, 35): _timespec, (1, 63): _timeval_new,
+    (1, 64): _timespec_new, (0, 8): _pktinfo, (41, 50): _address6, (0, 11): _extended_error,
+    (41, 25): _extended_error, (0, 20): _sockaddr, (41, 74): _sockaddr,
+}  # fmt: skip
+
+
+def _shaped(shapes: Mapping[tuple[int, int], Shape], key: tuple[int, int], raw: bytes, size: int, word: int) -> Any:
+    shape = shapes.get(key)
+    told = shape(raw, word) if shape and size == len(raw) else None
+    if told is None:
+        return int.from_bytes(raw, "little", signed=size == 4) if size == len(raw) in (1, 4) else buffer(raw, size)
+    return told
+
+
+def option_value(level: int, option: int, raw: bytes, size: int, word: int) -> Any:
+    """The value of a socket option of `size` bytes, of which `raw` were read: its structure, an int, or the bytes."""
+    return _shaped(_SHAPES, (level, option), raw, size, word)
+
+
+def control(raw: bytes, size: int, word: int) -> list[dict[str, Any]]:
+    """The control messages of a buffer of `size` bytes, of which `raw` were read (cmsg(3), CMSG_NXTHDR)."""
+    told: list[dict[str, Any]] = []
+    header, at = CMSGHDR[word], 0
+    raw = raw[: max(size, 0)]
+    while len(raw) - at >= header.size:
+        length, level, kind = header.unpack_from(raw, at)
+        message = {"len": length, "level": names.level(level), "type": names.control(level, kind)}
+        told.append(message)
+        if length < header.size:
+            break
+        data = raw[at + header.size : at + length]
+        key = (level & 0xFFFFFFFF, kind & 0xFFFFFFFF)
+        message["data"] = _shaped(_CONTROL_SHAPES, key, data, length - header.size, word)
+        at += (length + ALIGN[word] - 1) // ALIGN[word] * ALIGN[word]
+    if raw[at:] and not (told and "data" not in told[-1]):
+        told.append({"raw": raw[at:].hex()})
+    return told
+
+
+def vector(prefix: str, blobs: Mapping[str, bytes], read: Mapping[str, bytes], word: int) -> list[dict[str, Any]]:
+    """An array of iovec; `read` holds the beginnings of the buffers."""
+    layout, told = IOVEC[word], []
+    raw = blobs.get(f"{prefix}iov", b"")
+    for i in range(len(raw) // layout.size):
+        base, size = layout.unpack_from(raw, i * layout.size)
+        data = read.get(f"{prefix}data.{i}")
+        told.append({"base": pointer(base), "len": size} | ({} if data is None else {"data": buffer(data)}))
+    return told
+
+
+def message(name: str, before: Mapping[str, bytes], after: Mapping[str, bytes] | None, word: int) -> Any:
+    """A msghdr. `after` None: it was sent; else received, and what the call wrote there stands beside what was asked.
+
+    recvmsg(2): msg_namelen, msg_controllen and msg_flags are written; the name may be longer than its room.
+    """
+    layout = HEADER[word]
+    asked = before.get(name, b"")
+    if len(asked) < layout.size:
+        return None
+    who, namelen, iov, count, where, room, flags = layout.unpack(asked[: layout.size])
+    blobs = before if after is None else after
+    written = b"" if after is None else after.get(name, b"")
+    told: dict[str, Any] = {}
+    lengths: tuple[Any, Any] = namelen, room
+    known, used = namelen, room
+    if len(written) >= layout.size:
+        _, known, _, _, _, used, flags = layout.unpack(written[: layout.size])
+        lengths = {"in": namelen, "out": known}, {"in": room, "out": used}
+    address = blobs.get(f"{name}.name")
+    told["name"] = pointer(who) if address is None else describe(address[: max(min(namelen, known), 0)])
+    told["namelen"] = lengths[0]
+    told["iov"] = vector(f"{name}.", before, blobs, word) or pointer(iov)
+    told["iovlen"] = count
+    ancillary = blobs.get(f"{name}.control")
+    told["control"] = pointer(where) if ancillary is None else control(ancillary, min(used, room), word)
+    told["controllen"] = lengths[1]
+    return told | {"flags": names.message_flags(flags)}
+
+
+def pollfds(before: bytes, after: bytes) -> list[dict[str, Any]]:
+    """An array of struct pollfd; `revents` as they were when the call returned (poll(2))."""
+    told = []
+    for i in range(len(before) // 8):
+        fd, events = struct.unpack_from("<iH", before, i * 8)
+        entry = {"fd": fd, "events": names.flags(names.POLL, events)}
+        if len(after) >= i * 8 + 8:
+            entry["revents"] = names.flags(names.POLL, struct.unpack_from("<H", after, i * 8 + 6)[0])
+        told.append(entry)
+    return told
+
+
+def fd_set(raw: bytes) -> list[int]:
+    """The descriptors of an fd_set (select(2)): bit n of the array."""
+    return [byte * 8 + bit for byte, bits in enumerate(raw) for bit in range(8) if bits >> bit & 1]

@@ -1,0 +1,140 @@
+"""What tests ask for by name."""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from probes import namespaces
+from probes.abi.numbers import ROUTES
+from probes.calls import Calls, Socket
+from probes.gate import Gate, gate, gate_names
+from probes.memory import Memory
+from probes.suite.behaviours import behaviour_of
+from probes.suite.expect import Expect, need, not_applicable
+from probes.suite.item import CHANNEL
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a test's calls reach the kernel: a route and a gate."""
+
+    route: str
+    gate: str
+
+    @property
+    def name(self) -> str:
+        """As it reads in a test's id."""
+        return f"{self.route}-{self.gate}"
+
+
+def entries(config: pytest.Config, routes: tuple[str, ...]) -> list[Entry]:
+    """The entries of this process that the options --route and --gate leave over."""
+    wanted_route, wanted_gate = config.getoption("route"), config.getoption("gate")
+    return [
+        Entry(route, name)
+        for route in ROUTES
+        for name in gate_names()
+        if route in routes and wanted_route in (None, route) and wanted_gate in (None, name)
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that makes calls runs once for each entry; `@pytest.mark.routes("socketcall")` narrows that."""
+    if "entry" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("routes")
+        chosen = entries(metafunc.config, mark.args if mark else ROUTES)
+        metafunc.parametrize("entry", chosen, ids=[entry.name for entry in chosen])
+
+
+@pytest.fixture
+def the_gate(entry: Entry) -> Gate:
+    """The gate of this test's calls."""
+    return gate(entry.gate)
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """Memory that calls may point to."""
+    return Memory()
+
+
+@pytest.fixture
+def calls(entry: Entry, the_gate: Gate, memory: Memory) -> Calls:
+    """The operations, over this test's route and gate."""
+    return Calls(the_gate, entry.route, memory)
+
+
+@pytest.fixture
+def new_socket(calls: Calls) -> Callable[..., Socket]:
+    """Makes sockets: new_socket(family, type, protocol=0). Broke if the kernel refuses one."""
+
+    def make(family: int, type: int, protocol: int = 0) -> Socket:
+        return Socket(calls, need(calls.socket(family, type, protocol), "a socket to test with"))
+
+    return make
+
+
+@pytest.fixture
+def expect(request: pytest.FixtureRequest, entry: Entry) -> Iterator[Expect]:
+    """The only way to judge; see Expect. At the end of the test, something must have been judged."""
+    item = request.node
+    this = behaviour_of(item)
+    if this is None:
+        raise pytest.UsageError(f"{item.nodeid} judges without being a @behaviour")
+    only = item.config.getoption("case")
+    judge = Expect(item.config.stash[CHANNEL], this.id, parameters_of(item), entry.route, entry.gate, only)
+    item.stash[EXPECT] = judge
+    yield judge
+
+
+EXPECT: pytest.StashKey[Expect] = pytest.StashKey()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """After the body, in the same phase: a test that judged nothing, or left a check open, broke."""
+    result = yield
+    judge = pyfuncitem.stash.get(EXPECT, None)
+    if judge is not None:
+        judge.close()
+    return result
+
+
+def parameters_of(item: pytest.Item) -> dict[str, object]:
+    """The parameters of a test that belong to its cases: all but its entry."""
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else {name: value for name, value in callspec.params.items() if name != "entry"}
+
+
+@pytest.fixture
+def seeded(request: pytest.FixtureRequest) -> random.Random:
+    """Random values that --seed repeats, others for each test."""
+    name = request.node.nodeid.encode()
+    return random.Random(request.config.getoption("seed") ^ zlib.crc32(name))
+
+
+@pytest.fixture
+def unprivileged() -> None:
+    """Gives up every capability, for the rest of the test."""
+    namespaces.keep_capabilities(())
+
+
+@pytest.fixture
+def needs_root() -> None:
+    """For what only root can set up outside of the sandbox; not applicable to anybody else."""
+    if not started_as_root():
+        not_applicable("root: an ordinary user cannot map a second user id into a sandbox")
+
+
+def started_as_root() -> bool:
+    """Whether the run belongs to root, as seen before any sandbox."""
+    return _ROOT
+
+
+_ROOT = os.geteuid() == 0

@@ -1,0 +1,132 @@
+"""Runs one test in its sandbox and brings back its reports, its checks and its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.outcomes import Skipped
+from _pytest.runner import runtestprotocol
+
+from probes import sandbox
+from probes.abi.record import Record
+from probes.channel import Channel
+from probes.gate import gate, gate_names
+from probes.sandbox import Outcome, Wish
+from probes.suite.expect import Broke, NotApplicable
+from probes.suite.verdicts import Check, Subject, judge
+from probes.view import failure
+
+#: Where a test finds the channel to its parent: inside a sandbox only.
+CHANNEL: pytest.StashKey[Channel] = pytest.StashKey()
+
+
+class _Reporter:
+    """Takes the terminal reporter's place inside a sandbox: nothing is printed there, every report goes to the parent.
+
+    Reports of subtests come through here too, in order, as pytest makes them.
+    """
+
+    def __init__(self, item: pytest.Item, channel: Channel, terminal: object) -> None:
+        self._item, self._channel, self._terminal = item, channel, terminal
+
+    def __getattr__(self, name: str) -> Any:
+        # The debugger asks the terminal reporter for its writer.
+        return getattr(self._terminal, name)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._item.config.hook.pytest_report_to_serializable(config=self._item.config, report=report)
+        self._channel.say({"report": data})
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        error = call.excinfo
+        if error is None:
+            return
+        if isinstance(error.value, NotApplicable):
+            self._channel.say({"not_applicable": error.value.msg})
+        elif isinstance(error.value, Broke):
+            self._channel.say({"broke": str(error.value)})
+        elif isinstance(error.value, Skipped):
+            self._channel.say({"broke": f"skipped ({error.value.msg}): name what is missing with not_applicable()"})
+        else:
+            self._channel.say({"broke": f"{call.when}: {error.typename}: {error.value}"})
+
+
+def run(item: pytest.Item, wish: Wish, work: Path, deadline: float | None, channel: Channel) -> Outcome:
+    """Runs a test in a sandbox of its own. Raises sandbox.CannotSandbox."""
+
+    def body() -> None:
+        item.config.stash[CHANNEL] = channel
+        plugins = item.config.pluginmanager
+        terminal = plugins.unregister(name="terminalreporter")
+        plugins.register(_Reporter(item, channel, terminal), "terminalreporter")
+        runtestprotocol(item, nextitem=None, log=True)
+        channel.say({"finished": True})
+
+    return sandbox.run(body, wish, channel, work, deadline)
+
+
+def reports_of(item: pytest.Item, outcome: Outcome) -> list[pytest.TestReport]:
+    """The reports a test made, in order."""
+    reports = []
+    for message in outcome.messages:
+        if "report" in message:
+            report = item.config.hook.pytest_report_from_serializable(config=item.config, data=message["report"])
+            if isinstance(report.longrepr, list):
+                report.longrepr = tuple(report.longrepr)
+            reports.append(report)
+    return reports
+
+
+def concluded(
+    item: pytest.Item, outcome: Outcome, subject: Subject | None, context: Mapping[str, Any]
+) -> list[pytest.TestReport]:
+    """The reports of a test with its verdicts put into them: a test fails if anything deviates or broke.
+
+    The last report carries the checks and the evidence (`report.socketcall`), from wherever it ran to whoever writes.
+    """
+    reports = reports_of(item, outcome)
+    if subject is None:
+        # A test of the suite itself: pytest judges it, but its process must have come to its end.
+        if not any("finished" in message for message in outcome.messages):
+            subject = Subject("", "", "", "", 0)
+            reports.append(_report(item, judge(subject, outcome, [], set())[-1]["detail"]))
+        return reports
+    records = outcome.records()
+    checks = judge(subject, outcome, records, {gate(name).page for name in gate_names()})
+    bad = [check for check in checks if check["verdict"] in ("deviates", "broke")]
+    by_seq = {record.seq: record for record in records}
+    text = "\n\n".join(failure.text(check, [by_seq[seq] for seq in check["seq"]], context) for check in bad)
+    if bad:
+        _blame(item, reports, text)
+    if not reports:
+        reports.append(_report(item, "the test left no report"))
+    reports[-1].socketcall = carried(checks, records, outcome)  # type: ignore[attr-defined]
+    return reports
+
+
+def carried(checks: list[Check], records: list[Record], outcome: Outcome) -> dict[str, Any]:
+    """What goes to the files: checks, and evidence in the order of time."""
+    signals = [
+        {"type": "signal", "t_ns": s.t_ns, "tid": s.tid, "signal": s.number, "ip": hex(s.ip)} for s in outcome.signals
+    ]
+    return {"checks": checks, "evidence": [record.as_json() for record in records] + signals}
+
+
+def _blame(item: pytest.Item, reports: list[pytest.TestReport], text: str) -> None:
+    for report in reversed(reports):
+        if report.when == "call" and type(report) is pytest.TestReport:
+            break
+        if report.skipped or report.failed:
+            break
+    else:
+        report = _report(item, text)
+        reports.append(report)
+    raised = f"\n\n{report.longreprtext}" if report.failed and report.longreprtext else ""
+    report.outcome, report.longrepr = "failed", text + raised
+
+
+def _report(item: pytest.Item, text: str) -> pytest.TestReport:
+    return pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call")

@@ -1,0 +1,196 @@
+"""The plugin: collects behaviours, runs each test in a sandbox, counts and writes what came out. See conftest.py."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import platform
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes import sandbox
+from probes.channel import Channel
+from probes.gate import WORD, gate, gate_names
+from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
+from probes.suite import item as items
+from probes.suite.behaviours import behaviour_of, catalogue
+from probes.suite.expect import case_text
+from probes.suite.fixtures import parameters_of
+from probes.suite.results import Counts, Writer
+from probes.suite.verdicts import Subject
+
+
+#: Files of a run go to this folder if it is given.
+_GROUP = "socketcall"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of a run; `socketcall check` passes them on."""
+    group = parser.getgroup(_GROUP)
+    group.addoption("--behaviour", action="append", metavar="GLOB", help="only behaviours whose id matches")
+    group.addoption("--route", choices=("socketcall", "direct"), help="only this route")
+    group.addoption("--gate", choices=("int80", "vdso"), help="only this gate")
+    group.addoption("--case", metavar="GLOB", help="judge only checks whose case matches")
+    group.addoption("--seed", type=int, help="seed of random values (default: a new one, printed)")
+    group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
+    group.addoption("--deadline", type=float, metavar="S", help="seconds a test may take (default: by measure)")
+    group.addoption("--isolation", choices=("full", "net", "none"), default="full", help="what a sandbox makes itself")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the marks and the run."""
+    config.addinivalue_line("markers", "behaviour(id, source, statement): set by @behaviour")
+    config.addinivalue_line("markers", "routes(*names): the only routes that a test is about")
+    config.addinivalue_line("markers", "sandbox(**wish): what a test asks of its sandbox, see probes.sandbox.Wish")
+    if config.getoption("seed") is None:
+        # The workers of pytest-xdist get the options of their controller.
+        config.option.seed = secrets.randbelow(1 << 31)
+    config.pluginmanager.register(Run(config), _GROUP)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What a failure needs to be seen again."""
+    return f"socketcall: {WORD}-bit, gates {' '.join(gate_names())}, seed {config.getoption('seed')}"
+
+
+def wish_of(item: pytest.Item) -> Wish | None:
+    """What a test asks of its sandbox; None if it wants none (a test of the suite itself)."""
+    mark = item.get_closest_marker("sandbox")
+    if mark is None and behaviour_of(item) is None:
+        return None
+    return Wish(**{"isolation": item.config.getoption("isolation"), **(mark.kwargs if mark else {})})
+
+
+class Run:
+    """One run of pytest."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._writer: Writer | None = None
+        self._channel: Channel | None = None
+        self._waiting: dict[str, pytest.Item] = {}
+        self._work = Path()
+        self._deadline: float | None = None
+        self.counts = Counts()
+
+    @property
+    def _is_worker(self) -> bool:
+        return hasattr(self._config, "workerinput")
+
+    def pytest_sessionstart(self) -> None:
+        """Takes its CPU, measures it, and opens the files."""
+        if self._config.getoption("collectonly"):
+            return
+        self._work = Path(tempfile.mkdtemp(prefix="socketcall-"))
+        if self._is_worker or getattr(self._config.option, "dist", "no") == "no":
+            sandbox.pin()
+        asked: float | None = self._config.getoption("deadline")
+        self._deadline = asked or DEADLINE * sandbox.slowness()
+        if self._config.getoption("usepdb", False):
+            self._deadline = None
+        for name in gate_names():
+            gate(name)
+        folder = self._config.getoption("report")
+        if folder and not self._is_worker:
+            try:
+                self._writer = Writer(Path(folder).absolute(), self.facts())
+            except OSError as error:
+                raise pytest.UsageError(f"cannot write to {folder}: {error.strerror}; give another --report") from error
+
+    def facts(self) -> dict[str, Any]:
+        """What this run is: the target, and who we are on it."""
+        host = platform.uname()
+        kernel = {"release": host.release, "version": host.version, "machine": host.machine}
+        privileges = "root" if os.geteuid() == 0 else "user"
+        target = {"name": "local", "kernel": kernel, "word": WORD, "implementation": "linux", "privileges": privileges}
+        return {"suite_version": "0.1.0", "seed": self._config.getoption("seed"), "target": target}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Holds the ids to their rules, and leaves only what was asked for. Raises UsageError: an id that is none."""
+        known = catalogue(items)
+        globs: list[str] = self._config.getoption("behaviour") or []
+        for glob in globs:
+            if not fnmatch.filter(known, glob):
+                raise pytest.UsageError(f"no behaviour matches {glob!r}; `socketcall behaviours` lists them")
+        if globs:
+            chosen = {id for glob in globs for id in fnmatch.filter(known, glob)}
+            kept = [item for item in items if (this := behaviour_of(item)) and this.id in chosen]
+            self._config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+            items[:] = kept
+        self._waiting = {item.nodeid: item for item in items if behaviour_of(item)}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Runs a test in its sandbox, if it wants one."""
+        wish = wish_of(item)
+        if wish is None:
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self._sandboxed(item, wish):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _sandboxed(self, item: pytest.Item, wish: Wish) -> list[pytest.TestReport]:
+        if self._channel is None:
+            self._channel = Channel()
+        try:
+            outcome = items.run(item, wish, self._work, self._deadline, self._channel)
+        except CannotSandbox as error:
+            outcome = Outcome([{"sandbox": str(error)}])
+        this = behaviour_of(item)
+        if this is None:
+            return items.concluded(item, outcome, None, {})
+        seed = self._config.getoption("seed")
+        context = {"statement": this.statement, "source": this.source, "seed": seed}
+        return items.concluded(item, outcome, subject_of(item, observed=wish.trace != "none"), context)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Counts and writes what a test brought, wherever it ran."""
+        carried = getattr(report, "socketcall", None)
+        if carried is None or self._is_worker:
+            return
+        self._waiting.pop(report.nodeid, None)
+        self._take(carried)
+
+    def _take(self, carried: dict[str, Any]) -> None:
+        for check in carried["checks"]:
+            self.counts.add(check)
+        if self._writer is not None:
+            self._writer.add(carried)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Says what did not run, and puts the files into place."""
+        if self._work != Path():
+            shutil.rmtree(self._work, ignore_errors=True)
+        if self._config.getoption("collectonly") or self._is_worker:
+            return
+        left = [subject_of(item).check("not_run", "the run ended first", seq=[]) for item in self._waiting.values()]
+        self._take({"checks": left, "evidence": []})
+        if self._writer is not None:
+            self._writer.finish(self.counts)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The counts, in verdicts."""
+        if self.counts.by_behaviour:
+            terminalreporter.write_line(self.counts.line())
+
+
+def subject_of(item: pytest.Item, observed: bool = True) -> Subject:
+    """The key of a whole test."""
+    this = behaviour_of(item)
+    callspec = getattr(item, "callspec", None)
+    entry = callspec.params.get("entry") if callspec else None
+    return Subject(
+        this.id if this else "", case_text(parameters_of(item)),
+        entry.route if entry else "", entry.gate if entry else "", WORD, observed,
+    )  # fmt: skip
+
+

@@ -1,0 +1,104 @@
+"""The files of a run: results.jsonl, evidence.jsonl, summary.json. Written aside, moved into place at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from probes.suite.verdicts import VERDICTS, Check
+
+#: Version of the files; see docs/schema.json.
+SCHEMA = 1
+
+
+class Counts:
+    """How many checks of each verdict, altogether and by behaviour."""
+
+    def __init__(self) -> None:
+        self.all: Counter[str] = Counter()
+        self.by_behaviour: dict[str, Counter[str]] = {}
+
+    def add(self, check: Check) -> None:
+        """Counts a check."""
+        self.all[check["verdict"]] += 1
+        self.by_behaviour.setdefault(check["id"], Counter())[check["verdict"]] += 1
+
+    def as_json(self) -> dict[str, int]:
+        """All verdicts with their counts."""
+        return {verdict: self.all[verdict] for verdict in VERDICTS}
+
+    def status(self) -> int:
+        """The exit status: 0 all as expected, 1 a deviation, 3 something else that keeps us from knowing."""
+        if self.all["deviates"]:
+            return 1
+        unknown = self.all["broke"] + self.all["lost"] + self.all["not_run"]
+        return 3 if unknown or not self.all["conforms"] else 0
+
+    def line(self) -> str:
+        """The counts as people read them."""
+        parts = [f"{self.all[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if self.all[verdict]]
+        return f"{len(self.by_behaviour)} behaviours, {self.all.total()} checks: {', '.join(parts) or 'nothing judged'}"
+
+
+class Writer:
+    """Writes checks and evidence as they come, into FOLDER.part beside the folder. Raises OSError: it cannot."""
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        self._folder, self._part = folder, folder.with_name(folder.name + ".part")
+        shutil.rmtree(self._part, ignore_errors=True)
+        self._part.mkdir(parents=True)
+        self._results = self._open("results.jsonl")
+        self._evidence = self._open("evidence.jsonl")
+        self._run = dict(run)
+        self._began = datetime.now(UTC)
+        self._seq = 0
+        head = {"type": "run", "schema": SCHEMA, "started": self._began.isoformat(timespec="seconds"), **run}
+        _line(self._results, head)
+
+    def _open(self, name: str) -> IO[str]:
+        return (self._part / name).open("w", encoding="utf-8")
+
+    def add(self, carried: Mapping[str, Any]) -> None:
+        """Writes the checks and the evidence of a test; evidence is numbered through the whole run."""
+        start = self._seq
+        for piece in carried["evidence"]:
+            self._seq += 1
+            _line(self._evidence, {**piece, "seq": start + piece["seq"] if "seq" in piece else self._seq})
+        for check in carried["checks"]:
+            written = {key: item for key, item in check.items() if key != "calls"}
+            _line(self._results, {"type": "check", **written, "seq": [start + seq for seq in check["seq"]]})
+        self._results.flush()
+        self._evidence.flush()
+
+    def finish(self, counts: Counts) -> Path:
+        """Writes the end and the summary, keeps the previous run as FOLDER.old, and returns the folder."""
+        _line(self._results, {"type": "end", "counts": counts.as_json()})
+        self.close()
+        seconds = (datetime.now(UTC) - self._began).total_seconds()
+        summary = {
+            **self._run,
+            "counts": counts.as_json(),
+            "behaviours": {id: dict(sorted(found.items())) for id, found in sorted(counts.by_behaviour.items())},
+            "wall_seconds": round(seconds, 3),
+        }
+        (self._part / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        old = self._folder.with_name(self._folder.name + ".old")
+        if self._folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            self._folder.rename(old)
+        self._part.rename(self._folder)
+        return self._folder
+
+    def close(self) -> None:
+        """Closes the files; what was written stays in FOLDER.part, without an end line."""
+        self._results.close()
+        self._evidence.close()
+
+
+def _line(file: IO[str], value: Mapping[str, Any]) -> None:
+    file.write(json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n")

@@ -1,0 +1,117 @@
+"""From what a sandbox left behind to verdicts: pure, in the parent, with the tracer's records in hand."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import WEXITSTATUS, WIFEXITED, WIFSIGNALED, WTERMSIG
+from typing import Any
+
+from probes.abi.record import Record
+from probes.memory import PAGE
+from probes.sandbox import Outcome
+
+VERDICTS = ("conforms", "deviates", "broke", "not_applicable", "lost", "not_run")
+Check = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a test is about: the key of whatever it does not reach itself. `observed`: a tracer watches its calls."""
+
+    id: str
+    case: str
+    route: str
+    gate: str
+    word: int
+    observed: bool = True
+
+    def check(self, verdict: str, detail: str, **more: Any) -> Check:
+        """A check of the whole test."""
+        key = {"id": self.id, "case": self.case, "route": self.route, "gate": self.gate, "word": self.word}
+        return {**key, "verdict": verdict, "expected": None, "actual": None, "calls": [], "detail": detail, **more}
+
+
+def judge(subject: Subject, outcome: Outcome, records: list[Record], pages: set[int]) -> list[Check]:
+    """The checks of one test, each with `seq`: the records it rests on.
+
+    `pages` are where the gates lie: a signal from there is the call's doing. What the test said itself comes first; how
+    its process ended decides about what it had announced and not judged.
+    """
+    said = [message["check"] for message in outcome.messages if "check" in message]
+    checks = [check for check in said if check.get("verdict")]
+    by_call: dict[int, list[int]] = {}
+    for record in records:
+        if record.call is not None:
+            by_call.setdefault(record.call, []).append(record.seq)
+    for check in checks:
+        check["seq"] = [seq for call in check["calls"] for seq in by_call.get(call, ())]
+        unseen = [call for call in check["calls"] if call not in by_call]
+        if unseen and subject.observed:
+            check.update(verdict="broke", detail=f"no tracer saw call {unseen[0]}: there is no evidence")
+    end = _end(subject, outcome, records, pages)
+    if end is not None:
+        checks.append(end)
+    for check in checks:
+        check.setdefault("seq", [])
+        check.setdefault("detail", "")
+    return checks
+
+
+def _end(subject: Subject, outcome: Outcome, records: list[Record], pages: set[int]) -> Check | None:
+    """The check about how the test ended, if there is something to say."""
+    for message in outcome.messages:
+        if "sandbox" in message:
+            return subject.check("broke", f"the sandbox could not be made: {message['sandbox']}")
+    finished = any("finished" in message for message in outcome.messages)
+    missing = next((m["not_applicable"] for m in outcome.messages if "not_applicable" in m), None)
+    error = next((m["broke"] for m in outcome.messages if "broke" in m), None)
+    pending = _pending(outcome)
+    if finished and error is None:
+        return None if missing is None else subject.check("not_applicable", missing)
+    if finished:
+        return _at(pending, subject.check("broke", error or ""))
+    return _unfinished(subject, outcome, records, pages, pending)
+
+
+def _unfinished(
+    subject: Subject, outcome: Outcome, records: list[Record], pages: set[int], pending: Check | None
+) -> Check:
+    how = ending(outcome)
+    inside = [record.seq for record in records if record.ret is None and record.op != ""] or [
+        record.seq for record in records if record.ret is None
+    ]
+    fault = bool(outcome.signals) and any(page <= outcome.signals[-1].ip < page + PAGE for page in pages)
+    if pending is not None and (inside or (fault and outcome.status and WIFSIGNALED(outcome.status))):
+        actual = "no return" if outcome.late else how
+        return {**pending, "verdict": "deviates", "actual": actual, "calls": [], "seq": inside, "detail": how}
+    return _at(pending, subject.check("broke", f"the test's process ended before the test did: {how}", seq=inside))
+
+
+def ending(outcome: Outcome) -> str:
+    """How the body's process ended, in words: `died SIGSEGV`, `exited 3`, `no return`."""
+    if outcome.late:
+        return "no return before the deadline"
+    if outcome.status is None:
+        return "vanished"
+    if WIFSIGNALED(outcome.status):
+        return f"died {signal.Signals(WTERMSIG(outcome.status)).name}"
+    return f"exited {WEXITSTATUS(outcome.status) if WIFEXITED(outcome.status) else outcome.status}"
+
+
+def _pending(outcome: Outcome) -> Check | None:
+    """What was announced last, if it was not judged."""
+    last: Check | None = None
+    for message in outcome.messages:
+        if "expect" in message:
+            last = message["expect"]
+        elif "check" in message:
+            last = None
+    return last
+
+
+def _at(pending: Mapping[str, Any] | None, check: Check) -> Check:
+    if pending is None:
+        return check
+    return {**check, **pending}

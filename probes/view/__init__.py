@@ -1,0 +1,1 @@
+"""What people and other tools read: pure functions of records, results and evidence."""

@@ -1,0 +1,69 @@
+"""The number of the operation, in ebx: 1 to 20, and everything else."""
+
+from errno import EAFNOSUPPORT, EBADF, EINVAL
+
+import pytest
+
+from probes.abi.numbers import BY_CALL, SOCKETCALL
+from probes.suite import behaviour
+from probes.sweep import Sweep
+
+pytestmark = pytest.mark.routes("socketcall")
+
+SOURCE = "socketcall(2) EINVAL; net/socket.c and net/compat.c `if (call < SYS_SOCKET || call > SYS_SENDMMSG)`"
+#: The powers of two and their neighbours, as 32-bit words, without the operations there are.
+NEAR_POWERS = sorted(
+    {(1 << bit) + off & 0xFFFFFFFF for bit in range(32) for off in (-1, 0, 1)} | {0, 21, 22, 0xFFFFFFFF} - set(BY_CALL)
+)
+BAD = [number for number in NEAR_POWERS if number not in BY_CALL]
+
+
+@pytest.fixture(params=["words", "null", "unmapped", "last-byte", "top"])
+def pointer(request, memory):
+    """Argument pointers, good and bad."""
+    return {
+        "words": lambda: memory.words(-1, 0, 0, 0, 0, 0).address,
+        "null": lambda: 0,
+        "unmapped": memory.unmapped,
+        "last-byte": lambda: memory.guarded(1).address,
+        "top": lambda: 0xFFFFFFFF,
+    }[request.param]()
+
+
+@behaviour("multiplexer.number.out-of-range", f"{SOURCE}; S1 compat_sys_socketcall; S4 1.5")
+def test_out_of_range(the_gate, pointer, expect):
+    """A call number outside 1 to 20 fails with EINVAL, whatever the pointer: the range check comes before the copy."""
+    for number in BAD:
+        expect(-EINVAL, call=f"{number:#x}").of(the_gate.enter(SOCKETCALL, number, pointer))
+
+
+@behaviour("multiplexer.number.random", f"{SOURCE}; S1 compat_sys_socketcall")
+def test_random_numbers(the_gate, pointer, seeded, expect):
+    """Call numbers drawn at random from outside 1 to 20 all fail with EINVAL."""
+    numbers = []
+    while len(numbers) < 200:
+        number = seeded.getrandbits(32)
+        if number not in BY_CALL:
+            numbers.append(number)
+    first = expect([-EINVAL] * len(numbers), drawn=len(numbers))
+    results = [the_gate.enter(SOCKETCALL, number, pointer) for number in numbers]
+    first.of(results, *results)
+
+
+@behaviour("multiplexer.number.first-million", f"{SOURCE}; S1 compat_sys_socketcall")
+def test_first_million(calls, expect):
+    """Each of the million call numbers that follow the last operation fails with EINVAL."""
+    sweep = Sweep(calls)
+    sweep.raw(SOCKETCALL, sweep.value, 0, judged=True)
+    expect(-EINVAL, calls="21..1000020").of(sweep.run(range(21, 1_000_021)))
+
+
+@behaviour("multiplexer.number.in-range", "socketcall(2) call; include/uapi/linux/net.h SYS_SOCKET to SYS_SENDMMSG; S1 nas")
+def test_in_range(the_gate, memory, expect):
+    """Each call number from 1 to 20 reaches its operation: with descriptor -1 all fail with EBADF but socket and
+    socketpair, which refuse family -1 with EAFNOSUPPORT.
+    """
+    words = memory.words(-1, 0, 0, memory.alloc(8), 0, 0)
+    for number, operation in BY_CALL.items():
+        error = EAFNOSUPPORT if operation.args[0] == "family" else EBADF
+        expect(-error, call=number).of(the_gate.enter(SOCKETCALL, number, words.address))
