@@ -180,7 +180,7 @@ def gate(name: str) -> Gate:
 
 
 def dies() -> str:
-    """"" if `int $0x80` enters the kernel here, else how a process that tries it ends. Tries getpid in a child."""
+    """ "" if `int $0x80` enters the kernel here, else how a process that tries it ends. Tries getpid in a child."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()

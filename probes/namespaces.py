@@ -45,7 +45,7 @@ def unshare(flags: int) -> None:
 
 def links() -> dict[str, str]:
     """The namespaces this process is in, by kind. For the pid namespace: the one its children are born into."""
-    return {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in _KINDS}
+    return {kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in _KINDS}
 
 
 def leave(isolation: str, user: bool, ids: int) -> None:

@@ -2,5 +2,6 @@
 
 from probes.suite.behaviours import behaviour
 from probes.suite.expect import Broke, need, not_applicable
+from probes.suite.reference import Changed, Difference
 
-__all__ = ["Broke", "behaviour", "need", "not_applicable"]
+__all__ = ["Broke", "Changed", "Difference", "behaviour", "need", "not_applicable"]

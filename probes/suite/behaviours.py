@@ -71,7 +71,7 @@ def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
             continue
         other = found.setdefault(this.id, this)
         if other.test != this.test:
-            raise pytest.UsageError(f"behaviour {this.id} has two tests: {other.test}, {this.test}; rename one's id")
+            raise pytest.UsageError(f"behaviour {this.id} has two tests, {other.test}, {this.test}")
         if item.path.parent.name != this.folder:
             raise pytest.UsageError(f"behaviour {this.id} is in {item.path.parent.name}/; move it to {this.folder}/")
     return found

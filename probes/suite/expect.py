@@ -11,6 +11,7 @@ from _pytest.outcomes import Skipped
 
 from probes.abi.record import shown
 from probes.gate import WORD, Result
+from probes.suite.reference import Reference, resolved
 from probes.sweep import Swept
 
 #: Surprises of a range that are made again, traced, for the report.
@@ -98,6 +99,7 @@ class Expectation:
     key: Key
     value: object
     wanted: bool
+    difference: dict[str, Any] | None
 
     def of(self, actual: object, *rests_on: Result) -> None:
         """Judges a result, a range, or any value together with the results it rests on. The test goes on either way."""
@@ -115,6 +117,8 @@ class Expectation:
         verdict = "conforms" if expected == actual else "deviates"
         judged = {"verdict": verdict, "expected": expected, "actual": actual, "calls": [r.call for r in results]}
         check = {**self.key.__dict__, **judged, **more}
+        if self.difference is not None:
+            check["difference"] = {name: plain(item) for name, item in self.difference.items()}
         self.expect.finished(self, check)
 
     def _judge_range(self, swept: Swept) -> None:
@@ -124,8 +128,10 @@ class Expectation:
         # The traced ones are judged as well: the loop and the gate must tell the same.
         told = [(value, int(result)) for value, result in traced.items() if result != self.value]
         odd = surprises or told
-        actual: Any = plain(self.value) if not odd else {shown(result): count for result, count in swept.histogram.items()}
-        if told and not surprises:
+        actual: Any = plain(self.value)
+        if surprises:
+            actual = {shown(result): count for result, count in swept.histogram.items()}
+        elif told:
             actual = {shown(result): f"traced, value {value}" for value, result in told}
         self._judge(
             actual,
@@ -144,7 +150,7 @@ class Expect:
 
     `expect(value, **case)` announces; Python evaluates it before the argument of `of`, which makes the call. So a call
     that kills its process or never returns has failed a known check. The keywords are the case; parameters of the test
-    come before them by themselves.
+    come before them by themselves. Where genuine kernels differ the value is a Difference or a Changed, with its cite.
     """
 
     speaker: Speaker
@@ -152,8 +158,8 @@ class Expect:
     parameters: Mapping[str, object]
     route: str
     gate: str
+    reference: Reference
     only: str | None = None
-    made: int = 0
     _seen: set[Key] = field(default_factory=set)
     _open: Expectation | None = None
 
@@ -165,9 +171,10 @@ class Expect:
             raise Broke(f"{key} is judged twice: the case must tell them apart")
         self._seen.add(key)
         wanted = self.only is None or fnmatch.fnmatchcase(key.case, self.only)
-        self._open = Expectation(self, key, value, wanted)
+        expected, difference = resolved(value, self.reference)
+        self._open = Expectation(self, key, expected, wanted, difference)
         if wanted:
-            self.speaker.say({"expect": {**key.__dict__, "expected": plain(value)}})
+            self.speaker.say({"expect": {**key.__dict__, "expected": plain(expected)}})
         return self._open
 
     def finished(self, expectation: Expectation, check: dict[str, Any]) -> None:
@@ -176,7 +183,6 @@ class Expect:
             raise Broke(f"{expectation.key}: judged twice, or not in its turn")
         self._open = None
         if expectation.wanted:
-            self.made += 1
             self.speaker.say({"check": check})
 
     def _settled(self) -> None:

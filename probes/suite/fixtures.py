@@ -18,6 +18,7 @@ from probes.memory import Memory
 from probes.suite.behaviours import behaviour_of
 from probes.suite.expect import Expect, need, not_applicable
 from probes.suite.item import CHANNEL
+from probes.suite.reference import Reference, local, parse
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,19 @@ def expect(request: pytest.FixtureRequest, entry: Entry) -> Iterator[Expect]:
     if this is None:
         raise pytest.UsageError(f"{item.nodeid} judges without being a @behaviour")
     only = item.config.getoption("case")
-    judge = Expect(item.config.stash[CHANNEL], this.id, parameters_of(item), entry.route, entry.gate, only)
+    against = reference(item.config)
+    judge = Expect(item.config.stash[CHANNEL], this.id, parameters_of(item), entry.route, entry.gate, against, only)
     item.stash[EXPECT] = judge
     yield judge
+
+
+def reference(config: pytest.Config) -> Reference:
+    """What the run is judged against. Raises UsageError for a --reference that is none."""
+    text = config.getoption("reference")
+    try:
+        return parse(text) if text else local()
+    except ValueError as error:
+        raise pytest.UsageError(f"--reference: {error}") from error
 
 
 EXPECT: pytest.StashKey[Expect] = pytest.StashKey()

@@ -20,10 +20,10 @@ from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
 from probes.suite import item as items
 from probes.suite.behaviours import behaviour_of, catalogue
 from probes.suite.expect import case_text
-from probes.suite.fixtures import parameters_of
+from probes.suite.fixtures import parameters_of, reference
+from probes.suite.reference import local
 from probes.suite.results import Counts, Writer
 from probes.suite.verdicts import Subject
-
 
 #: Files of a run go to this folder if it is given.
 _GROUP = "socketcall"
@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, help="seed of random values (default: a new one, printed)")
     group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
     group.addoption("--deadline", type=float, metavar="S", help="seconds a test may take (default: by measure)")
+    group.addoption("--reference", metavar="ABI-VERSION", help="judge against this kernel (default: the local one)")
     group.addoption("--isolation", choices=("full", "net", "none"), default="full", help="what a sandbox makes itself")
 
 
@@ -108,7 +109,14 @@ class Run:
         kernel = {"release": host.release, "version": host.version, "machine": host.machine}
         privileges = "root" if os.geteuid() == 0 else "user"
         target = {"name": "local", "kernel": kernel, "word": WORD, "implementation": "linux", "privileges": privileges}
-        return {"suite_version": "0.1.0", "seed": self._config.getoption("seed"), "target": target}
+        target["abi"] = local().abi
+        against = str(reference(self._config))
+        return {
+            "suite_version": "0.1.0",
+            "seed": self._config.getoption("seed"),
+            "reference": against,
+            "target": target,
+        }
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -192,5 +200,3 @@ def subject_of(item: pytest.Item, observed: bool = True) -> Subject:
         this.id if this else "", case_text(parameters_of(item)),
         entry.route if entry else "", entry.gate if entry else "", WORD, observed,
     )  # fmt: skip
-
-

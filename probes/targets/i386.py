@@ -43,8 +43,9 @@ def _build_root(into: Path, say: Say) -> None:
     if os.geteuid() == 0:
         # Run by root, mmdebstrap mounts /proc, /sys and devices where the machine sees them: when it is killed
         # they must go with it, and so must its children, before anybody sweeps its folder.
-        mode, prefix = "root", "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc".split()
-        env = {"TMPDIR": str(into)}
+        mode, env = "root", {"TMPDIR": str(into)}
+        prefix = ["setpriv", "--pdeathsig", "KILL"]  # unshare does not listen to TERM
+        prefix += [tool("unshare"), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     transport = re.compile(r"Acquire::(https?|Check-|Retries|ForceIPv)")
     settings = [line for line in store.run(["apt-config", "dump"], 60).splitlines() if transport.match(line)]
     say("i386-root: installing Debian's packages, about a minute")

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,8 @@ def make(recipe: Recipe, say: Say) -> Path:
             return have(recipe) or _build(recipe, say)
     except CommandFailed as failure:
         log = cache() / f"{recipe.name}.log"
-        log.write_text(failure.output)
+        with suppress(OSError):  # the disk may be full, and that is what there is to say
+            log.write_text(failure.output)
         raise CannotBuild(f"{recipe.name}: {failure}; {_advice(failure.output)} (its whole output: {log})") from failure
     except OSError as error:
         advice = f"free some space in {cache()}, or" if error.errno == errno.ENOSPC else "make it writable, or"
@@ -193,11 +194,11 @@ def run(command: list[str], deadline: float, env: Mapping[str, str] | None = Non
 
 
 def _stop(process: subprocess.Popen[str]) -> str:
-    """End the command and its children: asked first, because mmdebstrap has mounts and folders to take away."""
+    """End the command and its children: asked first, because mmdebstrap has folders of other ids to take away."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-            return process.communicate(timeout=10)[0]
+            return process.communicate(timeout=30)[0]
         except ProcessLookupError:
             break
         except subprocess.TimeoutExpired:
@@ -207,7 +208,7 @@ def _stop(process: subprocess.Popen[str]) -> str:
 
 def _telling(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"E:|ERROR|error|[\w.-]+: ", line)]
+    errors = [line for line in lines if re.match(r"E:|ERROR|error", line)]
     return (errors or lines or ["no output"])[-1][:300]
 
 
@@ -247,6 +248,7 @@ def packages(into: Path, architecture: str, names: tuple[str, ...]) -> None:
     conf.write_text(
         f'Dir::State "{state}"; Dir::State::status "{state}/status"; Dir::Cache "{state}/cache";\n'
         f'Dir::Etc::SourceList "{state}/sources.list"; Dir::Etc::SourceParts "/dev/null";\n'
+        'Dir::Etc::Preferences "/dev/null"; Dir::Etc::PreferencesParts "/dev/null";\n'
         "#clear APT::Architectures;\n"
         f'APT::Architecture "{architecture}"; APT::Architectures {{ "{architecture}"; }};\n'
         'APT::Sandbox::User ""; Acquire::Languages "none";\n'  # _apt cannot reach a folder below a closed home

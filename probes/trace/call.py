@@ -20,7 +20,9 @@ SP = _INDEX["rsp" if _WIDE else "esp"]
 _I386_ARGS = tuple(_INDEX[("r" if _WIDE else "e") + name] for name in ("bx", "cx", "dx", "si", "di", "bp"))
 _X86_64_ARGS = tuple(_INDEX[name] for name in ("rdi", "rsi", "rdx", "r10", "r8", "r9")) if _WIDE else ()
 #: The i386 names of registers whose low halves an i386 call has.
-_HALVES = {_INDEX[f"r{name}"]: f"e{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "ip", "sp")} if _WIDE else {}
+_HALVES = (
+    {_INDEX[f"r{name}"]: f"e{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "ip", "sp")} if _WIDE else {}
+)
 #: Code segments: __USER_CS of x86-64 (a 64-bit process), and of i386; __USER32_CS of x86-64 lies between.
 _CS_64, _CS_NATIVE = 0x33, 0x73
 #: Where the gate's stub leaves its number at the moment of entry: the vDSO pushes a return address and three registers.
@@ -31,8 +33,25 @@ class Call:
     """A call between its entry and its exit. Construct it at the entry stop; `leave` at the exit stop."""
 
     __slots__ = (
-        "abi", "after", "args_ptr", "before", "gate", "number", "nr", "op", "pid", "regs_in", "regs_out", "ret", "route",
-        "t_in", "t_out", "tid", "word", "words", "words_after",
+        "abi",
+        "after",
+        "args_ptr",
+        "before",
+        "gate",
+        "nr",
+        "number",
+        "op",
+        "pid",
+        "regs_in",
+        "regs_out",
+        "ret",
+        "route",
+        "t_in",
+        "t_out",
+        "tid",
+        "word",
+        "words",
+        "words_after",
     )  # fmt: skip
 
     def __init__(

@@ -74,8 +74,8 @@ class Deadline:
 class Tracer:
     """Traces processes until none is left, and hands each call to `sink` when it ends.
 
-    `gates` maps the instruction pointers of our own gates to their names: then only calls made there are taken, and they carry
-    a number. Without it every socket call of any program is taken. `every_call` stops at every system call
+    `gates` maps the instruction pointers of our own gates to their names: then only calls made there are taken, and
+    they carry a number. Without it every socket call of any program is taken. `every_call` stops at every system call
     (PTRACE_SYSCALL) instead of where a seccomp filter says so. The kernel kills all tracees if we die.
     """
 

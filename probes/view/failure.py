@@ -25,6 +25,8 @@ def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[s
     ]
     if check["verdict"] == "deviates":
         lines += [f"  expected  {value(check['expected'])}", f"  actual    {value(check['actual'])}"]
+    if "difference" in check:
+        lines.append(f"  differs   {value(check['difference'])}")
     if check["detail"]:
         lines.append(f"  because   {check['detail']}")
     if "range" in check:

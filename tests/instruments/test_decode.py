@@ -1,0 +1,398 @@
+"""Calls told from the words and the memory they had: all 20 operations, in and out, and the plain calls.
+
+The memory is made with struct here and the expected values are written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from probes.abi import decode as decoding
+from probes.abi.decode import Reader, decode, look, text
+from probes.abi.numbers import OPERATIONS, PLAIN, PLAIN_WORDS
+from probes.abi.plain import PLAIN_CALLS
+
+LOCAL = struct.pack("<H", 2) + struct.pack(">H", 80) + b"\x7f\0\0\1" + bytes(8)
+TOLD = {"family": "AF_INET", "host": "127.0.0.1", "port": 80}
+PEER = struct.pack("<H", 2) + struct.pack(">H", 4660) + b"\x0a\0\0\2" + bytes(8)
+TOLD_PEER = {"family": "AF_INET", "host": "10.0.0.2", "port": 4660}
+A, B, C, D, E, F = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
+
+
+def reader(regions: Mapping[int, bytes]) -> Reader:
+    """Memory of regions by address; test_look.py has one that watches what is read."""
+
+    def read(address: int, size: int) -> bytes:
+        for start, raw in regions.items():
+            if start <= address < start + len(raw):
+                return raw[address - start :][:size]
+        return b""
+
+    return read
+
+
+def i32(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}i", *values)
+
+
+def u32(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def told(
+    op: str, words: list[int], before: Mapping[int, bytes], ret: int | None, after: Mapping[int, bytes], word: int = 32
+) -> tuple[dict[str, Any], str]:
+    """A call from its beginning to its end, with the memory at both."""
+    entry = look(op, words, reader(before), None, word)
+    leave = {} if ret is None else look(op, words, reader({**before, **after}), ret, word)
+    decoded = decode(op, words, entry, leave, ret, word)
+    json.dumps(decoded)
+    return decoded, text(op, decoded, ret)
+
+
+def buffer(raw: bytes, shown: str, **more: int) -> dict[str, Any]:
+    return {"hex": raw.hex(), "text": shown, **more}
+
+
+HEADER = u32(A, 16, B, 2, C, 16, 0)
+MEMORY = {A: LOCAL, B: u32(D, 3, E, 4), C: i32(16, 1, 1, 7), D: b"abc", E: b"defg", F: HEADER}
+IOV = [{"base": "0x4000", "len": 3, "data": buffer(b"abc", "abc")},
+       {"base": "0x5000", "len": 4, "data": buffer(b"defg", "defg")}]  # fmt: skip
+RIGHTS = [{"len": 16, "level": "SOL_SOCKET", "type": "SCM_RIGHTS", "data": [7]}]
+SENT = {"name": TOLD, "namelen": 16, "iov": IOV, "iovlen": 2, "control": RIGHTS, "controllen": 16, "flags": 0}
+#: Received: 5 of 7 bytes, a longer name than there was room for, flags written.
+ROOM = {A: bytes(16), B: u32(D, 3, E, 4), C: bytes(64), D: bytes(3), E: bytes(4), F: u32(A, 16, B, 2, C, 64, 0)}
+CAME = {A: PEER, C: i32(24, 1, 2, 10, 20, 30), D: b"abc", E: b"de\0\0", F: u32(A, 28, B, 2, C, 24, 0x20)}
+IOV_CAME = [{"base": "0x4000", "len": 3, "data": buffer(b"abc", "abc")},
+            {"base": "0x5000", "len": 4, "data": buffer(b"de", "de")}]  # fmt: skip
+RECEIVED = {
+    "name": TOLD_PEER, "namelen": {"in": 16, "out": 28}, "iov": IOV_CAME, "iovlen": 2,
+    "control": [{"len": 24, "level": "SOL_SOCKET", "type": "SCM_CREDENTIALS",
+                 "data": {"pid": 10, "uid": 20, "gid": 30}}],
+    "controllen": {"in": 64, "out": 24}, "flags": "MSG_TRUNC"}  # fmt: skip
+SENT_TEXT = (
+    "{name={AF_INET 127.0.0.1:80} namelen=16 "
+    'iov=[{base=0x4000 len=3 data="abc"}, {base=0x5000 len=4 data="defg"}] iovlen=2 '
+    "control=[{len=16 level=SOL_SOCKET type=SCM_RIGHTS data=[7]}] controllen=16 flags=0"
+)
+
+#: operation, words, memory at entry, result, memory written, the arguments told, the line.
+CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes], dict[str, Any], str]] = [
+    ("socket", [2, 0x80001, 6], {}, 3, {},
+     {"family": "AF_INET", "type": "SOCK_STREAM|SOCK_CLOEXEC", "protocol": "IPPROTO_TCP"},
+     "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_TCP) = 3"),
+    ("socket", [0xFFFFFFFF, 0, 0xFFFFFFFE], {}, -97, {},
+     {"family": -1, "type": 0, "protocol": -2}, "socket(-1, 0, -2) = -97 EAFNOSUPPORT"),
+    ("bind", [3, A, 16], {A: LOCAL}, -13, {}, {"fd": 3, "addr": TOLD, "addrlen": 16},
+     "bind(3, {AF_INET 127.0.0.1:80}, 16) = -13 EACCES"),
+    ("bind", [3, A, 0xFFFFFFFF], {A: LOCAL}, -22, {}, {"fd": 3, "addr": "0x1000", "addrlen": -1},
+     "bind(3, 0x1000, -1) = -22 EINVAL"),
+    ("connect", [0xFFFFFFFF, 0, 16], {}, -9, {}, {"fd": -1, "addr": "NULL", "addrlen": 16},
+     "connect(-1, NULL, 16) = -9 EBADF"),
+    ("connect", [3, A, 8], {A: b"\x01\0/s\"\0x"}, 0, {},
+     {"fd": 3, "addr": {"family": "AF_UNIX", "path": '/s"', "leftover": 1}, "addrlen": 8},
+     'connect(3, {AF_UNIX "/s\\"" leftover=1}, 8) = 0'),
+    ("listen", [3, 0xFFFFFFFF], {}, 0, {}, {"fd": 3, "backlog": -1}, "listen(3, -1) = 0"),
+    ("accept", [3, A, B], {B: i32(128)}, 4, {A: PEER, B: i32(16)},
+     {"fd": 3, "addr": TOLD_PEER, "addrlen": {"in": 128, "out": 16}},
+     "accept(3, {AF_INET 10.0.0.2:4660}, [128 => 16]) = 4"),
+    ("accept", [3, A, B], {B: i32(128)}, -11, {}, {"fd": 3, "addr": "0x1000", "addrlen": {"in": 128}},
+     "accept(3, 0x1000, [128]) = -11 EAGAIN"),
+    ("accept", [3, 0, 0], {}, None, {}, {"fd": 3, "addr": "NULL", "addrlen": "NULL"}, "accept(3, NULL, NULL) = ?"),
+    ("getsockname", [3, A, B], {B: i32(4)}, 0, {A: PEER, B: i32(16)},
+     {"fd": 3, "addr": {"family": "AF_INET", "raw": "02001234", "missing": 12}, "addrlen": {"in": 4, "out": 16}},
+     "getsockname(3, {AF_INET raw=02001234 missing=12}, [4 => 16]) = 0"),
+    ("getpeername", [3, A, B], {}, -14, {}, {"fd": 3, "addr": "0x1000", "addrlen": "0x2000"},
+     "getpeername(3, 0x1000, 0x2000) = -14 EFAULT"),
+    ("socketpair", [1, 2, 0, A], {A: bytes(8)}, 0, {A: i32(3, 4)},
+     {"family": "AF_UNIX", "type": "SOCK_DGRAM", "protocol": 0, "sv": [3, 4]},
+     "socketpair(AF_UNIX, SOCK_DGRAM, 0, [3, 4]) = 0"),
+    ("send", [3, A, 4, 0x4000], {A: b"hi\n\0rest"}, 4, {},
+     {"fd": 3, "buf": buffer(b"hi\n\0", "hi\\n\\x00"), "len": 4, "flags": "MSG_NOSIGNAL"},
+     'send(3, "hi\\n\\x00", 4, MSG_NOSIGNAL) = 4'),
+    ("send", [3, A, 100, 0], {A: b"x" * 100}, 100, {},
+     {"fd": 3, "buf": buffer(b"x" * 64, "x" * 64, more=36), "len": 100, "flags": 0},
+     f'send(3, "{"x" * 64}"..., 100, 0) = 100'),
+    ("recv", [3, A, 10, 0x40], {A: b"old old ol"}, 3, {A: b"new"},
+     {"fd": 3, "buf": buffer(b"new", "new"), "len": 10, "flags": "MSG_DONTWAIT"},
+     'recv(3, "new", 10, MSG_DONTWAIT) = 3'),
+    ("recv", [3, A, 2, 0x20], {A: b"old"}, 9, {A: b"neW"},
+     {"fd": 3, "buf": buffer(b"ne", "ne"), "len": 2, "flags": "MSG_TRUNC"}, 'recv(3, "ne", 2, MSG_TRUNC) = 9'),
+    ("recv", [3, A, 2, 0], {A: b"old"}, 0, {}, {"fd": 3, "buf": "0x1000", "len": 2, "flags": 0},
+     "recv(3, 0x1000, 2, 0) = 0"),
+    ("sendto", [3, A, 3, 0, B, 16], {A: b"abc", B: LOCAL}, 3, {},
+     {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 3, "flags": 0, "addr": TOLD, "addrlen": 16},
+     'sendto(3, "abc", 3, 0, {AF_INET 127.0.0.1:80}, 16) = 3'),
+    ("recvfrom", [3, A, 9, 2, B, C], {C: i32(16)}, 3, {A: b"abc", B: PEER, C: i32(16)},
+     {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 9, "flags": "MSG_PEEK", "addr": TOLD_PEER,
+      "addrlen": {"in": 16, "out": 16}},
+     'recvfrom(3, "abc", 9, MSG_PEEK, {AF_INET 10.0.0.2:4660}, [16 => 16]) = 3'),
+    ("shutdown", [3, 1], {}, 0, {}, {"fd": 3, "how": "SHUT_WR"}, "shutdown(3, SHUT_WR) = 0"),
+    ("setsockopt", [3, 1, 2, A, 4], {A: i32(1)}, 0, {},
+     {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_REUSEADDR", "optval": 1, "optlen": 4},
+     "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, 1, 4) = 0"),
+    ("setsockopt", [3, 1, 13, A, 8], {A: i32(1, -5)}, 0, {},
+     {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_LINGER", "optval": {"onoff": 1, "linger": -5}, "optlen": 8},
+     "setsockopt(3, SOL_SOCKET, SO_LINGER, {onoff=1 linger=-5}, 8) = 0"),
+    ("setsockopt", [3, 0, 35, A, 12], {A: b"\xe0\0\0\1\x7f\0\0\1" + i32(2)}, 0, {},
+     {"fd": 3, "level": "IPPROTO_IP", "optname": "IP_ADD_MEMBERSHIP",
+      "optval": {"multiaddr": "224.0.0.1", "interface": "127.0.0.1", "ifindex": 2}, "optlen": 12},
+     "setsockopt(3, IPPROTO_IP, IP_ADD_MEMBERSHIP, {multiaddr=224.0.0.1 interface=127.0.0.1 ifindex=2}, 12) = 0"),
+    ("setsockopt", [3, 41, 20, A, 20], {A: b"\xff\x02" + bytes(13) + b"\1" + i32(7)}, 0, {},
+     {"fd": 3, "level": "IPPROTO_IPV6", "optname": "IPV6_ADD_MEMBERSHIP",
+      "optval": {"address": "ff02::1", "ifindex": 7}, "optlen": 20},
+     "setsockopt(3, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, {address=ff02::1 ifindex=7}, 20) = 0"),
+    ("setsockopt", [3, 1, 25, A, 3], {A: b"lo\0"}, 0, {},
+     {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_BINDTODEVICE", "optval": buffer(b"lo\0", "lo\\x00"), "optlen": 3},
+     'setsockopt(3, SOL_SOCKET, SO_BINDTODEVICE, "lo\\x00", 3) = 0'),
+    ("setsockopt", [3, 0, 33, A, 1], {A: b"\xff"}, 0, {},
+     {"fd": 3, "level": "IPPROTO_IP", "optname": "IP_MULTICAST_TTL", "optval": 255, "optlen": 1},
+     "setsockopt(3, IPPROTO_IP, IP_MULTICAST_TTL, 255, 1) = 0"),
+    ("setsockopt", [3, 6, 1, A, 0xFFFFFFFF], {A: i32(1)}, -22, {},
+     {"fd": 3, "level": "IPPROTO_TCP", "optname": "TCP_NODELAY", "optval": "0x1000", "optlen": -1},
+     "setsockopt(3, IPPROTO_TCP, TCP_NODELAY, 0x1000, -1) = -22 EINVAL"),
+    ("getsockopt", [3, 1, 20, A, B], {B: i32(16)}, 0, {A: i32(5, 250000), B: i32(8)},
+     {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_RCVTIMEO_OLD", "optval": {"sec": 5, "usec": 250000},
+      "optlen": {"in": 16, "out": 8}},
+     "getsockopt(3, SOL_SOCKET, SO_RCVTIMEO_OLD, {sec=5 usec=250000}, [16 => 8]) = 0"),
+    ("getsockopt", [3, 6, 11, A, B], {B: i32(104)}, 0, {A: b"\1" * 104, B: i32(104)},
+     {"fd": 3, "level": "IPPROTO_TCP", "optname": "TCP_INFO", "optval": buffer(b"\1" * 64, "\\x01" * 64, more=40),
+      "optlen": {"in": 104, "out": 104}},
+     'getsockopt(3, IPPROTO_TCP, TCP_INFO, "' + "\\x01" * 64 + '"..., [104 => 104]) = 0'),
+    ("getsockopt", [3, 1, 4, A, 0], {}, -14, {},
+     {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_ERROR", "optval": "0x1000", "optlen": "NULL"},
+     "getsockopt(3, SOL_SOCKET, SO_ERROR, 0x1000, NULL) = -14 EFAULT"),
+    ("sendmsg", [3, F, 0x8000], MEMORY, 7, {}, {"fd": 3, "msg": SENT, "flags": "MSG_MORE"},
+     f"sendmsg(3, {SENT_TEXT}}}, MSG_MORE) = 7"),
+    ("sendmsg", [3, F, 0], {F: HEADER}, -14, {},
+     {"fd": 3, "msg": {"name": "0x1000", "namelen": 16, "iov": "0x2000", "iovlen": 2, "control": "0x3000",
+                       "controllen": 16, "flags": 0}, "flags": 0},
+     "sendmsg(3, {name=0x1000 namelen=16 iov=0x2000 iovlen=2 control=0x3000 controllen=16 flags=0}, 0) = -14 EFAULT"),
+    ("sendmsg", [3, F, 0], {F: HEADER[:27]}, -14, {}, {"fd": 3, "msg": "0x6000", "flags": 0},
+     "sendmsg(3, 0x6000, 0) = -14 EFAULT"),
+    ("recvmsg", [3, F, 0], ROOM, 5, CAME, {"fd": 3, "msg": RECEIVED, "flags": 0},
+     'recvmsg(3, {name={AF_INET 10.0.0.2:4660} namelen=[16 => 28] '
+     'iov=[{base=0x4000 len=3 data="abc"}, {base=0x5000 len=4 data="de"}] iovlen=2 '
+     "control=[{len=24 level=SOL_SOCKET type=SCM_CREDENTIALS data={pid=10 uid=20 gid=30}}] "
+     "controllen=[64 => 24] flags=MSG_TRUNC}, 0) = 5"),
+    ("recvmsg", [3, F, 0], ROOM, -11, CAME,
+     {"fd": 3, "msg": {"name": "0x1000", "namelen": 16, "iov": [{"base": "0x4000", "len": 3},
+                                                               {"base": "0x5000", "len": 4}],
+                       "iovlen": 2, "control": "0x3000", "controllen": 64, "flags": 0}, "flags": 0},
+     "recvmsg(3, {name=0x1000 namelen=16 iov=[{base=0x4000 len=3}, {base=0x5000 len=4}] iovlen=2 "
+     "control=0x3000 controllen=64 flags=0}, 0) = -11 EAGAIN"),
+    ("accept4", [3, 0, 0, 0x80800], {}, 4, {},
+     {"fd": 3, "addr": "NULL", "addrlen": "NULL", "flags": "SOCK_CLOEXEC|SOCK_NONBLOCK"},
+     "accept4(3, NULL, NULL, SOCK_CLOEXEC|SOCK_NONBLOCK) = 4"),
+    ("recvmmsg", [3, 0x7000, 2, 0x10000, 0x8000],
+     {**ROOM, 0x7000: u32(A, 16, B, 2, C, 64, 0, 0xEEEE) + u32(0, 0, 0, 0, 0, 0, 0, 0xEEEE), 0x8000: i32(1, 500)}, 1,
+     {**CAME, 0x7000: u32(A, 28, B, 2, C, 24, 0x20, 5) + u32(0, 0, 0, 0, 0, 0, 0, 0xEEEE), 0x8000: i32(0, 400)},
+     {"fd": 3, "msgvec": [{**RECEIVED, "len": 5},
+                          {"name": "NULL", "namelen": 0, "iov": "NULL", "iovlen": 0, "control": "NULL",
+                           "controllen": 0, "flags": 0}],
+      "vlen": 2, "flags": "MSG_WAITFORONE", "timeout": {"in": {"sec": 1, "nsec": 500}, "out": {"sec": 0, "nsec": 400}}},
+     'recvmmsg(3, [{name={AF_INET 10.0.0.2:4660} namelen=[16 => 28] '
+     'iov=[{base=0x4000 len=3 data="abc"}, {base=0x5000 len=4 data="de"}] iovlen=2 '
+     "control=[{len=24 level=SOL_SOCKET type=SCM_CREDENTIALS data={pid=10 uid=20 gid=30}}] "
+     "controllen=[64 => 24] flags=MSG_TRUNC len=5}, "
+     "{name=NULL namelen=0 iov=NULL iovlen=0 control=NULL controllen=0 flags=0}], 2, MSG_WAITFORONE, "
+     "[{sec=1 nsec=500} => {sec=0 nsec=400}]) = 1"),
+    ("sendmmsg", [3, 0x7000, 2, 0], {**MEMORY, 0x7000: (HEADER + u32(0xEEEE)) * 2}, 1,
+     {0x7000: HEADER + u32(7) + HEADER + u32(0xEEEE)},
+     {"fd": 3, "msgvec": [{**SENT, "len": 7}, SENT], "vlen": 2, "flags": 0},
+     f"sendmmsg(3, [{SENT_TEXT} len=7}}, {SENT_TEXT}}}], 2, 0) = 1"),
+    # Plain calls.
+    ("close", [3], {}, 0, {}, {"fd": 3}, "close(3) = 0"),
+    ("getpid", [], {}, 77, {}, {}, "getpid() = 77"),
+    ("restart_syscall", [], {}, -514, {}, {}, "restart_syscall() = -514 ERESTARTNOHAND"),
+    ("read", [3, A, 8], {A: b"old"}, 2, {A: b"ab"}, {"fd": 3, "buf": buffer(b"ab", "ab"), "count": 8},
+     'read(3, "ab", 8) = 2'),
+    ("write", [3, A, 2], {A: b"abc"}, 2, {}, {"fd": 3, "buf": buffer(b"ab", "ab"), "count": 2},
+     'write(3, "ab", 2) = 2'),
+    ("dup", [3], {}, 4, {}, {"oldfd": 3}, "dup(3) = 4"),
+    ("dup2", [3, 9], {}, 9, {}, {"oldfd": 3, "newfd": 9}, "dup2(3, 9) = 9"),
+    ("dup3", [3, 9, 0x80000], {}, 9, {}, {"oldfd": 3, "newfd": 9, "flags": "O_CLOEXEC"}, "dup3(3, 9, O_CLOEXEC) = 9"),
+    ("fcntl64", [3, 4, 0x802], {}, 0, {}, {"fd": 3, "cmd": "F_SETFL", "arg": "O_RDWR|O_NONBLOCK"},
+     "fcntl64(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0"),
+    ("fcntl64", [3, 2, 1], {}, 0, {}, {"fd": 3, "cmd": "F_SETFD", "arg": "FD_CLOEXEC"},
+     "fcntl64(3, F_SETFD, FD_CLOEXEC) = 0"),
+    ("fcntl64", [3, 8, 0xFFFFFFFF], {}, 0, {}, {"fd": 3, "cmd": "F_SETOWN", "arg": -1}, "fcntl64(3, F_SETOWN, -1) = 0"),
+    ("fcntl64", [3, 15, A], {A: i32(1, 77)}, 0, {}, {"fd": 3, "cmd": "F_SETOWN_EX", "arg": {"type": 1, "pid": 77}},
+     "fcntl64(3, F_SETOWN_EX, {type=1 pid=77}) = 0"),
+    ("fcntl", [3, 16, A], {A: bytes(8)}, 0, {A: i32(2, 5)},
+     {"fd": 3, "cmd": "F_GETOWN_EX", "arg": {"type": 2, "pid": 5}}, "fcntl(3, F_GETOWN_EX, {type=2 pid=5}) = 0"),
+    ("fcntl64", [3, 13, A], {A: bytes(24)}, 0, {}, {"fd": 3, "cmd": "F_SETLK64", "arg": "0x1000"},
+     "fcntl64(3, F_SETLK64, 0x1000) = 0"),
+    ("ioctl", [3, 0x541B, A], {A: i32(-1)}, 0, {A: i32(12)}, {"fd": 3, "request": "FIONREAD", "argp": 12},
+     "ioctl(3, FIONREAD, 12) = 0"),
+    ("ioctl", [3, 0x5421, A], {A: i32(1)}, 0, {}, {"fd": 3, "request": "FIONBIO", "argp": 1},
+     "ioctl(3, FIONBIO, 1) = 0"),
+    ("ioctl", [3, 0x8913, A], {A: b"lo" + bytes(30)}, 0, {A: b"lo" + bytes(14) + b"\x49" + bytes(15)},
+     {"fd": 3, "request": "SIOCGIFFLAGS", "argp": {"name": "lo", "data": "49" + "00" * 15}},
+     f"ioctl(3, SIOCGIFFLAGS, {{name=lo data=49{'00' * 15}}}) = 0"),
+    ("ioctl", [3, 0x8906, A], {A: bytes(8)}, 0, {A: i32(5, 6)},
+     {"fd": 3, "request": "SIOCGSTAMP_OLD", "argp": buffer(i32(5, 6), "\\x05\\x00\\x00\\x00\\x06\\x00\\x00\\x00")},
+     'ioctl(3, SIOCGSTAMP_OLD, "\\x05\\x00\\x00\\x00\\x06\\x00\\x00\\x00") = 0'),
+    ("ioctl", [3, 0xDEADBEEF, A], {A: bytes(64)}, -25, {}, {"fd": 3, "request": "0xdeadbeef", "argp": "0x1000"},
+     "ioctl(3, 0xdeadbeef, 0x1000) = -25 ENOTTY"),
+    ("poll", [A, 2, 0xFFFFFFFF], {A: struct.pack("<iHHiHH", 3, 1, 0, -1, 0x2005, 0)}, 1,
+     {A: struct.pack("<iHHiHH", 3, 1, 0x11, -1, 0x2005, 0)},
+     {"fds": [{"fd": 3, "events": "POLLIN", "revents": "POLLIN|POLLHUP"},
+              {"fd": -1, "events": "POLLIN|POLLOUT|POLLRDHUP", "revents": 0}], "nfds": 2, "timeout": -1},
+     "poll([{fd=3 events=POLLIN revents=POLLIN|POLLHUP}, {fd=-1 events=POLLIN|POLLOUT|POLLRDHUP revents=0}], "
+     "2, -1) = 1"),
+    ("ppoll", [A, 1, B, 0, 8], {A: struct.pack("<iHH", 3, 4, 0), B: i32(2, 0)}, 0, {},
+     {"fds": [{"fd": 3, "events": "POLLOUT", "revents": 0}], "nfds": 1, "timeout": {"sec": 2, "nsec": 0},
+      "sigmask": "NULL", "sigsetsize": 8},
+     "ppoll([{fd=3 events=POLLOUT revents=0}], 1, {sec=2 nsec=0}, NULL, 8) = 0"),
+    ("_newselect", [6, A, 0, 0, B], {A: u32(0b101000), B: i32(1, 0)}, 1, {A: u32(0b1000), B: i32(0, 900)},
+     {"nfds": 6, "readfds": {"in": [3, 5], "out": [3]}, "writefds": "NULL", "exceptfds": "NULL",
+      "timeout": {"in": {"sec": 1, "usec": 0}, "out": {"sec": 0, "usec": 900}}},
+     "_newselect(6, [[3, 5] => [3]], NULL, NULL, [{sec=1 usec=0} => {sec=0 usec=900}]) = 1"),
+    ("pselect6", [1, 0, A, 0, 0, B], {A: u32(1), B: bytes(8)}, 0, {A: u32(0)},
+     {"nfds": 1, "readfds": "NULL", "writefds": {"in": [0], "out": []}, "exceptfds": "NULL", "timeout": "NULL",
+      "sigmask": "0x2000"},
+     "pselect6(1, NULL, [[0] => []], NULL, NULL, 0x2000) = 0"),
+    ("readv", [3, B, 2], {B: u32(D, 3, E, 4), D: bytes(3), E: bytes(4)}, 5, {D: b"abc", E: b"de\0\0"},
+     {"fd": 3, "iov": IOV_CAME, "iovcnt": 2},
+     'readv(3, [{base=0x4000 len=3 data="abc"}, {base=0x5000 len=4 data="de"}], 2) = 5'),
+    ("writev", [3, B, 2], {B: u32(D, 3, E, 4), D: b"abc", E: b"defg"}, 7, {}, {"fd": 3, "iov": IOV, "iovcnt": 2},
+     'writev(3, [{base=0x4000 len=3 data="abc"}, {base=0x5000 len=4 data="defg"}], 2) = 7'),
+    ("fstat64", [3, A], {A: bytes(96)}, 0, {}, {"fd": 3, "statbuf": "0x1000"}, "fstat64(3, 0x1000) = 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "words", "before", "ret", "after", "decoded", "line"), CALLS)
+def test_call(
+    op: str, words: list[int], before: dict[int, bytes], ret: int | None, after: dict[int, bytes],
+    decoded: dict[str, Any], line: str,
+) -> None:  # fmt: skip
+    got, got_line = told(op, words, before, ret, after)
+    assert got == decoded
+    assert list(got) == list(decoded)
+    assert got_line == line
+
+
+def test_every_operation_and_every_plain_call_is_in_the_table() -> None:
+    assert {op for op, *_ in CALLS} == {*OPERATIONS, *PLAIN}
+
+
+def test_every_operation_has_its_arguments() -> None:
+    assert set(decoding.ARGUMENTS) == {*OPERATIONS, *PLAIN}
+    for op, arguments in decoding.ARGUMENTS.items():
+        expected = OPERATIONS[op].args if op in OPERATIONS else tuple(name for name, _ in PLAIN_CALLS[op])
+        assert tuple(name for name, _ in arguments) == expected
+    assert {op: len(arguments) for op, arguments in PLAIN_CALLS.items()} == PLAIN_WORDS
+
+
+def test_where_memory_ends_the_rest_is_told_as_it_is() -> None:
+    got, line = told("bind", [3, A, 16], {A: LOCAL[:5]}, -14, {})
+    assert got["addr"] == {"family": "AF_INET", "raw": "020000507f", "missing": 11}
+    assert line == "bind(3, {AF_INET raw=020000507f missing=11}, 16) = -14 EFAULT"
+
+
+@pytest.mark.parametrize(
+    ("raw", "size", "expected"),
+    [
+        (i32(16, 1, 1, 7) + i32(20, 1, 1, 8, 9), 36,
+         [{"len": 16, "level": "SOL_SOCKET", "type": "SCM_RIGHTS", "data": [7]},
+          {"len": 20, "level": "SOL_SOCKET", "type": "SCM_RIGHTS", "data": [8, 9]}]),
+        (i32(13, 0, 1) + b"\x10\xaa\xaa\xaa" + i32(16, 0, 2, 64), 32,
+         [{"len": 13, "level": "IPPROTO_IP", "type": "IP_TOS", "data": 16},
+          {"len": 16, "level": "IPPROTO_IP", "type": "IP_TTL", "data": 64}]),
+        (i32(24, 0, 8, 2) + b"\x7f\0\0\1\x7f\0\0\2", 24,
+         [{"len": 24, "level": "IPPROTO_IP", "type": "IP_PKTINFO",
+           "data": {"ifindex": 2, "spec_dst": "127.0.0.1", "addr": "127.0.0.2"}}]),
+        (i32(20, 1, 29, 5, 6), 20,
+         [{"len": 20, "level": "SOL_SOCKET", "type": "SO_TIMESTAMP_OLD", "data": {"sec": 5, "usec": 6}}]),
+        (i32(4, 1, 1, 7), 16, [{"len": 4, "level": "SOL_SOCKET", "type": "SCM_RIGHTS"}]),
+        (i32(999, 1, 1, 7), 16,
+         [{"len": 999, "level": "SOL_SOCKET", "type": "SCM_RIGHTS",
+           "data": buffer(i32(7), "\\x07\\x00\\x00\\x00", more=983)}]),
+        (i32(16, 1, 1, 7), 11, [{"raw": "100000000100000001" + "0000"}]),
+        (i32(15, -1, 77) + b"abc", 15, [{"len": 15, "level": -1, "type": 77, "data": buffer(b"abc", "abc")}]),
+    ],
+)  # fmt: skip
+def test_control_messages(raw: bytes, size: int, expected: list[dict[str, Any]]) -> None:
+    got, _ = told("sendmsg", [3, F, 0], {F: u32(0, 0, 0, 0, C, size, 0), C: raw}, 0, {})
+    assert got["msg"]["control"] == expected
+
+
+def test_native_calls_have_the_layouts_of_64_bits() -> None:
+    """msghdr, iovec, cmsghdr and timeval of x86-64, above four gigabytes."""
+    high = 0x7FFF_0000_0000
+    header = struct.pack("<QiiQQQQiI", high + A, 16, 0xAAAA, high + B, 1, high + C, 24, 0, 0xAAAA)
+    memory = {
+        high + F: header,
+        high + A: LOCAL,
+        high + B: struct.pack("<QQ", high + D, 3),
+        high + C: struct.pack("<Qiii", 20, 1, 1, 7) + bytes(4),
+        high + D: b"abc",
+    }
+    got, _ = told("sendmsg", [3, high + F, 0], memory, 3, {}, word=64)
+    assert got["msg"] == {
+        "name": TOLD, "namelen": 16, "iov": [{"base": hex(high + D), "len": 3, "data": buffer(b"abc", "abc")}],
+        "iovlen": 1, "control": [{"len": 20, "level": "SOL_SOCKET", "type": "SCM_RIGHTS", "data": [7]}],
+        "controllen": 24, "flags": 0}  # fmt: skip
+    vector = (header + struct.pack("<II", 3, 0)) * 2
+    got, _ = told("sendmmsg", [3, high + E, 2, 0], {**memory, high + E: vector}, 2, {}, word=64)
+    assert [entry["len"] for entry in got["msgvec"]] == [3, 3]
+    got, line = told("setsockopt", [3, 1, 20, high + A, 16], {high + A: struct.pack("<qq", 5, 6)}, 0, {}, word=64)
+    assert got["optval"] == {"sec": 5, "usec": 6}
+    got, line = told("close", [0xDEAD_FFFF_FFFF], {}, -9, {}, word=64)
+    assert line == "close(-1) = -9 EBADF"
+
+
+def test_an_i386_call_of_a_64_bit_process_uses_low_halves() -> None:
+    got, _ = told("bind", [0xAAAA_0000_0003, 0xAAAA_0000_1000, 16], {A: LOCAL}, 0, {})
+    assert got == {"fd": 3, "addr": TOLD, "addrlen": 16}
+
+
+def test_words_that_could_not_be_read_are_left_out() -> None:
+    assert decode("bind", [3], {}, {}, -14, 32) == {"fd": 3}
+    assert decode("close", [3, 8, 9], {}, {}, 0, 32) == {"fd": 3}
+    assert decode("", [1, 2], {}, {}, -22, 32) == {}
+    assert text("", {}, -22) == "?() = -22 EINVAL"
+
+
+BLOBS = ["addr", "addrlen", "buf", "optval", "optlen", "sv", "msg", "msg.name", "msg.iov", "msg.data.0", "msg.control",
+         "msgvec", "msgvec.0", "msgvec.0.iov", "msgvec.1.control", "iov", "data.0", "fds", "readfds", "timeout", "argp",
+         "arg"]  # fmt: skip
+
+
+def test_blobs_of_another_call_are_no_reason_to_raise() -> None:
+    """Evidence may be read back from a file that somebody edited: any blob under any name."""
+    chance = random.Random(21)
+    for _ in range(20_000):
+        before, after = (
+            {name: chance.randbytes(chance.randrange(80)) for name in chance.sample(BLOBS, 6)} for _ in range(2)
+        )
+        op, ret = chance.choice([*OPERATIONS, *PLAIN]), chance.choice([None, -1, 0, 5])
+        decoded = decode(op, [chance.getrandbits(32) for _ in range(6)], before, after, ret, chance.choice([32, 64]))
+        json.dumps(decoded)
+        text(op, decoded, ret)
+
+
+@pytest.mark.parametrize(
+    ("decoded", "line"),
+    [
+        ({"addr": {"family": "AF_INET6", "host": "::1", "port": 5, "flow": 0, "scope": 0}},
+         "f({AF_INET6 [::1]:5}) = 0"),
+        ({"addr": {"family": "AF_INET6", "host": "fe80::1", "port": 5, "flow": 1, "scope": 2, "missing": 4}},
+         "f({AF_INET6 [fe80::1]:5 flow=1 scope=2 missing=4}) = 0"),
+        ({"addr": {"family": "AF_UNIX", "abstract": "x"}}, 'f({AF_UNIX @"x"}) = 0'),
+        ({"addr": {"family": "AF_UNIX", "path": "/x", "terminated": False}}, 'f({AF_UNIX "/x"}) = 0'),
+        ({"addr": {"family": "AF_UNIX", "unnamed": True}}, "f({AF_UNIX}) = 0"),
+        ({"addr": {"family": "AF_NETLINK", "pid": 0, "groups": 1}}, "f({AF_NETLINK pid=0 groups=1}) = 0"),
+        ({"addr": {"raw": "02", "missing": 1}}, "f({raw=02 missing=1}) = 0"),
+        ({"a": None, "b": True, "c": [], "d": {}, "e": 1.5}, "f(?, True, [], {}, 1.5) = 0"),
+    ],
+)  # fmt: skip
+def test_lines(decoded: dict[str, Any], line: str) -> None:
+    assert text("f", decoded, 0) == line
