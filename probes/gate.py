@@ -56,6 +56,11 @@ class _Counter:
 os.register_at_fork(after_in_child=_Counter.restart)
 
 
+def call_number() -> int:
+    """A number that no call has: higher than all before, lower than all that follow in this process."""
+    return next(_Counter.numbers)
+
+
 class Result(int):
     """What a call returned, as the kernel's own number (-13, 3), with the note that the gate took.
 

@@ -21,6 +21,7 @@ PAGE = 4096
 POISON = 0xA5
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
 _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_32BIT, _MAP_NORESERVE = 0x02, 0x20, 0x40, 0x4000
+_MAP_FIXED_NOREPLACE = 0x100000
 _ARENA = 64 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +44,22 @@ def map_low(size: int, protection: int = PROT_READ | PROT_WRITE) -> int:
     if address is None or address == ctypes.c_void_p(-1).value:
         raise OutOfMemory(f"mmap of {size} bytes below 4 GiB: {os.strerror(ctypes.get_errno())}")
     return int(address)
+
+
+def map_at(address: int, size: int) -> None:
+    """Fresh bytes at exactly this page (mmap(2), MAP_FIXED_NOREPLACE). Raises OutOfMemory: something is there already,
+    or the address is not one that this process may have."""
+    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
+    found = _libc.mmap(address, size, PROT_READ | PROT_WRITE, flags, -1, 0)
+    if (found or 0) != address:
+        number = ctypes.get_errno()
+        raise OutOfMemory(f"mmap of {size} bytes at {address:#x}: {errno.errorcode.get(number, number)}")
+
+
+def unmap(address: int, size: int) -> None:
+    """munmap(2): a hole, until somebody maps something there. Raises OutOfMemory."""
+    if _libc.munmap(address, size) != 0:
+        raise OutOfMemory(f"munmap {address:#x}: {os.strerror(ctypes.get_errno())}")
 
 
 def protect(address: int, size: int, protection: int) -> None:
@@ -132,6 +149,20 @@ class Memory:
         if protection != PROT_READ | PROT_WRITE:
             protect(base, room, protection)
         return block
+
+    def at(self, address: int, size: int) -> Block:
+        """Poisoned bytes at exactly this page. Raises OutOfMemory: it is taken, or this process may not have it."""
+        map_at(address, size)
+        block = Block(address, size)
+        block.write(bytes([POISON]) * size)
+        return block
+
+    def before_hole(self, size: int) -> Block:
+        """Like `guarded`, up to a page, but nothing is mapped behind it."""
+        base = map_low(2 * PAGE)
+        unmap(base + PAGE, PAGE)
+        ctypes.memset(base, POISON, PAGE)
+        return Block(base + PAGE - size, size)
 
     def scratch(self, data: bytes, use: str) -> Block:
         """Like `guarded`, for a page at most, in a place that this thread takes again at its next call for that use."""

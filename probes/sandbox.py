@@ -122,13 +122,13 @@ def _admit(child: int, wish: Wish, tracer: Tracer, ready: int, go: int) -> None:
     # The namespaces are made before the tracer comes: a map of several ids is ours to write.
     if os.read(ready, 1) != b"r":
         return  # It has said why, and is ending.
-    if wish.ids > 1:
-        namespaces.map_ids(child, wish.ids)
-    if wish.trace != "none":
-        try:
+    try:
+        if wish.ids > 1:
+            namespaces.map_ids(child, wish.ids)
+        if wish.trace != "none":
             tracer.seize(child)
-        except OSError as error:
-            raise CannotSandbox(f"cannot trace a child: {os.strerror(error.errno or 0)}") from error
+    except OSError as error:
+        raise CannotSandbox(f"cannot take charge of a child: {error.strerror}") from error
     os.write(go, b"g")
 
 

@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from probes import VERSION
+from probes.abi.numbers import ROUTES
+
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 _ID = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*){2,}")
 #: The committed list of ids: `id since [retired]`, one a line, append-only.
@@ -25,6 +28,7 @@ class Behaviour:
     statement: str
     source: str
     test: str
+    routes: tuple[str, ...] = ROUTES
 
     @property
     def folder(self) -> str:
@@ -59,11 +63,12 @@ def behaviour_of(item: pytest.Item) -> Behaviour | None:
     if mark is None:
         return None
     id, source, statement = mark.args
-    return Behaviour(id, statement, source, item.nodeid.partition("[")[0])
+    routes = item.get_closest_marker("routes")
+    return Behaviour(id, statement, source, item.nodeid.partition("[")[0], routes.args if routes else ROUTES)
 
 
 def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
-    """The behaviours of collected tests, by id. Raises pytest.UsageError for an id in the wrong folder or used twice."""
+    """The behaviours of collected tests, by id. Raises pytest.UsageError for an id in the wrong folder or in two tests."""
     found: dict[str, Behaviour] = {}
     for item in items:
         this = behaviour_of(item)
@@ -71,9 +76,9 @@ def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
             continue
         other = found.setdefault(this.id, this)
         if other.test != this.test:
-            raise pytest.UsageError(f"behaviour {this.id} has two tests, {other.test}, {this.test}")
+            raise pytest.UsageError(f"behaviour {this.id} has two tests: {other.test}, {this.test}")
         if item.path.parent.name != this.folder:
-            raise pytest.UsageError(f"behaviour {this.id} is in {item.path.parent.name}/; move it to {this.folder}/")
+            raise pytest.UsageError(f"behaviour {this.id} lies in {item.path.parent.name}/, not in {this.folder}/")
     return found
 
 
@@ -87,7 +92,7 @@ class Registered:
 
 
 def registered(tests: Path) -> dict[str, Registered]:
-    """The ids that were ever given, from tests/ids.txt. Raises ValueError for a line that is none, or used twice."""
+    """The ids that were ever given, from ids.txt. Raises ValueError for a line that is none, or used twice."""
     found: dict[str, Registered] = {}
     for number, line in enumerate((tests / IDS).read_text().splitlines(), 1):
         fields = line.partition("#")[0].split()
@@ -97,3 +102,10 @@ def registered(tests: Path) -> dict[str, Registered]:
             raise ValueError(f"{IDS} line {number}: {line!r} is not `id since [retired]` with a new id")
         found[fields[0]] = Registered(*fields)
     return found
+
+
+def register(tests: Path, ids: Iterable[str]) -> None:
+    """Appends ids that ids.txt does not have, since this version."""
+    known = registered(tests)
+    with (tests / IDS).open("a") as file:
+        file.writelines(f"{id} {VERSION}\n" for id in sorted(set(ids) - set(known)))

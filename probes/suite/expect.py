@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 from _pytest.outcomes import Skipped
 
 from probes.abi.record import shown
-from probes.gate import WORD, Result
+from probes.gate import WORD, Result, call_number
 from probes.suite.reference import Reference, resolved
 from probes.sweep import Swept
 
@@ -112,14 +112,24 @@ class Expectation:
         else:
             raise Broke(f"{self.key}: a value that is no result needs the results it rests on")
 
+    def seen(self, field: str, *results: Result) -> None:
+        """Judges what the tracer saw of calls: a field of their records (`ret`, `nr`, `regs_in.ebx`), one value for each
+        record, in the order of entry. A call has several records if the kernel restarted it. Judged in the parent."""
+        if not results:
+            raise Broke(f"{self.key}: nothing was called that a tracer could have seen")
+        seen = {"verdict": "unjudged", "expected": plain(self.value), "calls": [r.call for r in results], "field": field}
+        self.expect.finished(self, {**self.key.__dict__, **seen, **self._differs()})
+
+    def _differs(self) -> dict[str, Any]:
+        if self.difference is None:
+            return {}
+        return {"difference": {name: plain(item) for name, item in self.difference.items()}}
+
     def _judge(self, actual: Any, results: Sequence[Result], **more: Any) -> None:
         expected = plain(self.value)
         verdict = "conforms" if expected == actual else "deviates"
         judged = {"verdict": verdict, "expected": expected, "actual": actual, "calls": [r.call for r in results]}
-        check = {**self.key.__dict__, **judged, **more}
-        if self.difference is not None:
-            check["difference"] = {name: plain(item) for name, item in self.difference.items()}
-        self.expect.finished(self, check)
+        self.expect.finished(self, {**self.key.__dict__, **judged, **more, **self._differs()})
 
     def _judge_range(self, swept: Swept) -> None:
         surprises = [(value, result) for value, result in swept if result != self.value]
@@ -174,7 +184,8 @@ class Expect:
         expected, difference = resolved(value, self.reference)
         self._open = Expectation(self, key, expected, wanted, difference)
         if wanted:
-            self.speaker.say({"expect": {**key.__dict__, "expected": plain(expected)}})
+            # Calls with a higher number come after this.
+            self.speaker.say({"expect": {**key.__dict__, "expected": plain(expected), "number": call_number()}})
         return self._open
 
     def finished(self, expectation: Expectation, check: dict[str, Any]) -> None:

@@ -122,8 +122,8 @@ def _blame(item: pytest.Item, reports: list[pytest.TestReport], text: str) -> No
         if report.skipped or report.failed:
             break
     else:
-        report = _report(item, text)
-        reports.append(report)
+        reports.append(_report(item, text))
+        return
     raised = f"\n\n{report.longreprtext}" if report.failed and report.longreprtext else ""
     report.outcome, report.longrepr = "failed", text + raised
 

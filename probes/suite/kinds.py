@@ -44,6 +44,15 @@ UDP6 = Kind("udp6", socket.AF_INET6, socket.SOCK_DGRAM)
 #: A raw socket of a protocol that nobody else uses here.
 RAW = Kind("raw", socket.AF_INET, socket.SOCK_RAW, 253)
 RAW6 = Kind("raw6", socket.AF_INET6, socket.SOCK_RAW, 253)
+#: Every protocol of AF_NETLINK makes the same sockets; 0 is NETLINK_ROUTE.
+NETLINK = Kind("netlink", socket.AF_NETLINK, socket.SOCK_RAW)
+#: Protocol 0: no packet is received.
+PACKET = Kind("packet", socket.AF_PACKET, socket.SOCK_RAW)
+PACKET_DGRAM = Kind("packet-dgram", socket.AF_PACKET, socket.SOCK_DGRAM)
+UNIX_STREAM = Kind("unix-stream", socket.AF_UNIX, socket.SOCK_STREAM)
+UNIX_DGRAM = Kind("unix-dgram", socket.AF_UNIX, socket.SOCK_DGRAM)
+UNIX_SEQPACKET = Kind("unix-seqpacket", socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
+UNIX = (UNIX_STREAM, UNIX_DGRAM, UNIX_SEQPACKET)
 WITH_PORTS = (TCP, TCP6, UDP, UDP6)
 CONNECTING = (TCP, TCP6)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from probes import sandbox
+from probes import VERSION, sandbox
 from probes.channel import Channel
 from probes.gate import WORD, gate, gate_names
 from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
     group.addoption("--deadline", type=float, metavar="S", help="seconds a test may take (default: by measure)")
     group.addoption("--reference", metavar="ABI-VERSION", help="judge against this kernel (default: the local one)")
+    group.addoption("--no-progress", action="store_true", help="print failures and counts only")
     group.addoption("--isolation", choices=("full", "net", "none"), default="full", help="what a sandbox makes itself")
 
 
@@ -112,7 +113,7 @@ class Run:
         target["abi"] = local().abi
         against = str(reference(self._config))
         return {
-            "suite_version": "0.1.0",
+            "suite_version": VERSION,
             "seed": self._config.getoption("seed"),
             "reference": against,
             "target": target,
@@ -184,6 +185,13 @@ class Run:
         self._take({"checks": left, "evidence": []})
         if self._writer is not None:
             self._writer.finish(self.counts)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """No dots in a pipe."""
+        if not self._config.getoption("no_progress") or report.outcome == "failed":
+            return None
+        return (report.outcome if report.when == "call" or report.skipped else "", "", "")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The counts, in verdicts."""

@@ -12,6 +12,8 @@ from probes.abi.record import Record
 from probes.memory import PAGE
 from probes.sandbox import Outcome
 
+#: Signals that an instruction brings upon itself.
+_FAULTS = (signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS)
 VERDICTS = ("conforms", "deviates", "broke", "not_applicable", "lost", "not_run")
 Check = dict[str, Any]
 
@@ -41,12 +43,15 @@ def judge(subject: Subject, outcome: Outcome, records: list[Record], pages: set[
     """
     said = [message["check"] for message in outcome.messages if "check" in message]
     checks = [check for check in said if check.get("verdict")]
-    by_call: dict[int, list[int]] = {}
+    by_call: dict[int, list[Record]] = {}
     for record in records:
         if record.call is not None:
-            by_call.setdefault(record.call, []).append(record.seq)
+            by_call.setdefault(record.call, []).append(record)
     for check in checks:
-        check["seq"] = [seq for call in check["calls"] for seq in by_call.get(call, ())]
+        found = sorted((r for call in dict.fromkeys(check["calls"]) for r in by_call.get(call, ())), key=lambda r: r.seq)
+        check["seq"] = [record.seq for record in found]
+        if "field" in check:
+            _judge_seen(check, check.pop("field"), found, subject.observed)
         unseen = [call for call in check["calls"] if call not in by_call]
         if unseen and subject.observed:
             check.update(verdict="broke", detail=f"no tracer saw call {unseen[0]}: there is no evidence")
@@ -57,6 +62,18 @@ def judge(subject: Subject, outcome: Outcome, records: list[Record], pages: set[
         check.setdefault("seq", [])
         check.setdefault("detail", "")
     return checks
+
+
+def _judge_seen(check: Check, field: str, records: list[Record], observed: bool) -> None:
+    """The verdict about what a tracer saw; see Expectation.seen."""
+    if not observed:
+        check.update(verdict="not_applicable", detail=f"a tracer, to see {field}")
+        return
+    check["detail"] = f"{field} as the tracer saw it"
+    name, _, key = field.partition(".")
+    values = [getattr(record, name) for record in records]
+    check["actual"] = [int((value or {}).get(key, "-1"), 16) for value in values] if key else values
+    check["verdict"] = "conforms" if check["expected"] == check["actual"] else "deviates"
 
 
 def _end(subject: Subject, outcome: Outcome, records: list[Record], pages: set[int]) -> Check | None:
@@ -71,6 +88,8 @@ def _end(subject: Subject, outcome: Outcome, records: list[Record], pages: set[i
     if finished and error is None:
         return None if missing is None else subject.check("not_applicable", missing)
     if finished:
+        if pending:
+            del pending["number"]
         return _at(pending, subject.check("broke", error or ""))
     return _unfinished(subject, outcome, records, pages, pending)
 
@@ -79,14 +98,17 @@ def _unfinished(
     subject: Subject, outcome: Outcome, records: list[Record], pages: set[int], pending: Check | None
 ) -> Check:
     how = ending(outcome)
-    inside = [record.seq for record in records if record.ret is None and record.op != ""] or [
-        record.seq for record in records if record.ret is None
-    ]
-    fault = bool(outcome.signals) and any(page <= outcome.signals[-1].ip < page + PAGE for page in pages)
-    if pending is not None and (inside or (fault and outcome.status and WIFSIGNALED(outcome.status))):
-        actual = "no return" if outcome.late else how
-        return {**pending, "verdict": "deviates", "actual": actual, "calls": [], "seq": inside, "detail": how}
-    return _at(pending, subject.check("broke", f"the test's process ended before the test did: {how}", seq=inside))
+    # A call that was entered after the announcement is the one it is about.
+    announced = pending.pop("number") if pending else 0
+    entered = [record for record in records if pending and (record.call or 0) > announced]
+    fault = any(s.number in _FAULTS and s.ip & -PAGE in pages for s in outcome.signals)
+    blocked = outcome.late and any(record.ret is None for record in entered)
+    killed = not outcome.late and outcome.status is not None and WIFSIGNALED(outcome.status) and (entered or fault)
+    seq = [record.seq for record in entered]
+    if pending and (blocked or killed):
+        actual = "no return" if blocked else how
+        return {**pending, "verdict": "deviates", "actual": actual, "calls": [], "seq": seq, "detail": how}
+    return _at(pending, subject.check("broke", f"the test's process ended before the test did: {how}", seq=seq))
 
 
 def ending(outcome: Outcome) -> str:

@@ -140,7 +140,8 @@ def run(check_args: list[str], checkout: Path, say: Say) -> int:
     checkout = checkout.resolve()
     writable = list(_folders_named(check_args, checkout))
     _try(argv(root, checkout, ["true"], writable))
-    command = argv(root, checkout, [f"{SUITE}/bin/python3", "-m", "probes.cli", "check", *check_args], writable)
+    python = [f"{SUITE}/bin/python3", "-P"]  # -P: this checkout's probes, whatever the current folder holds
+    command = argv(root, checkout, [*python, "-m", "probes.cli", "check", *check_args], writable)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run inside, which ends in good order
     try:
         status = subprocess.run(command, check=False).returncode
@@ -151,10 +152,14 @@ def run(check_args: list[str], checkout: Path, say: Say) -> int:
 
 def _try(command: list[str]) -> None:
     """Tell a root that cannot be entered from a run that fails: bubblewrap says 1 for both."""
-    trial = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
-    if trial.returncode == 0:
+    try:
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
+    except subprocess.TimeoutExpired:
+        why = "nothing happens for 60 s"
+    except subprocess.CalledProcessError as failure:
+        why = (str(failure.stderr).strip().splitlines() or [f"status {failure.returncode}"])[-1]
+    else:
         return
-    why = (trial.stderr.strip().splitlines() or [f"status {trial.returncode}"])[-1]
     advice = "see what it names"
     if re.search("namespace|uid map|not permitted|Permission denied", why):
         advice = "allow user namespaces on this machine, or run it as root"

@@ -21,13 +21,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.trouble import Trouble
+
 Say = Callable[[str], None]
 
 LOCK_DEADLINE = 3600.0
 """How long to wait for somebody else's build of the same artefact, in seconds."""
 
 
-class CannotBuild(Exception):
+class CannotBuild(Trouble):
     """An artefact, or a target that stands on it, cannot be had. The message is one line: what, why, what to do."""
 
 

@@ -31,8 +31,6 @@ class Tracee:
     tid: int
     pid: int
     call: Call | None = None
-    #: Under PTRACE_SYSCALL, whether it is inside a call nobody asked for.
-    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,11 +142,10 @@ class Tracer:
         elif number == _SYSCALL_STOP:
             if tracee.call is not None:
                 self._leave(tracee, tracee.call)
-            elif self.every_call and not tracee.inside:
-                tracee.inside = True
+            elif self.every_call and ptrace.syscall_info(tracee.tid).op == ptrace.INFO_ENTRY:
+                # Asked, not counted: a newborn's first stop is an exit.
                 self._enter(tracee)
             else:
-                tracee.inside = False
                 ptrace.request(self._resume, tracee.tid)
         elif event == ptrace.EVENT_STOP:
             ptrace.request(ptrace.LISTEN if number in _STOPPING else self._resume, tracee.tid)
@@ -171,7 +168,6 @@ class Tracer:
         if not self._takes(entry, regs):
             ptrace.request(self._resume, tracee.tid)
             return
-        tracee.inside = False
         tracee.call = Call(tracee.pid, tracee.tid, now, regs, entry[0], entry[1], self.gates is not None)
         ptrace.request(ptrace.SYSCALL, tracee.tid)
 

@@ -27,12 +27,14 @@ EVENTS_OF_BIRTH = (func.PTRACE_EVENT_FORK, func.PTRACE_EVENT_VFORK, func.PTRACE_
 SEIZE, INTERRUPT, LISTEN, GET_SYSCALL_INFO = 0x4206, 0x4207, 0x4208, 0x420E
 O_TRACESECCOMP, O_EXITKILL = 1 << 7, 1 << 20
 EVENT_SECCOMP, EVENT_STOP = 7, 128
+INFO_ENTRY = 1
 ARCH_I386, ARCH_X86_64 = 0x40000003, 0xC000003E
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 38, 22
 
 #: The registers of a stopped tracee, as wide as this process's own.
-REGISTER_NAMES: tuple[str, ...] = tuple(name for name, _ in user_regs_struct._fields_)
+#: (On i386 the structure halves the slots of the segment registers: ds and __ds are one register.)
+REGISTER_NAMES: tuple[str, ...] = tuple(name for name, _ in user_regs_struct._fields_ if not name.startswith("__"))
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long

@@ -350,7 +350,7 @@ def test_native_calls_have_the_layouts_of_64_bits() -> None:
 
 
 def test_an_i386_call_of_a_64_bit_process_uses_low_halves() -> None:
-    got, _ = told("bind", [0xAAAA_0000_0003, 0xAAAA_0000_1000, 16], {A: LOCAL}, 0, {})
+    got, _ = told("bind", [0xBBBB_0000_0003, 0xBBBB_0000_1000, 16], {A: LOCAL}, 0, {})
     assert got == {"fd": 3, "addr": TOLD, "addrlen": 16}
 
 

@@ -134,8 +134,8 @@ def test_received_data_ends_where_the_result_does() -> None:
 
 #: How much of a blob there may be, by the last part of its name.
 CAPS = {"addr": 128, "name": 128, "control": 128, "buf": 64, "optval": 64, "addrlen": 4, "optlen": 4, "sv": 8,
-        "msg": 28, "msgvec": 256, "iov": 32, "fds": 64, "readfds": 64, "writefds": 64, "exceptfds": 64, "timeout": 8, "argp": 40,
-        "arg": 8}  # fmt: skip
+        "msg": 28, "msgvec": 256, "iov": 32, "fds": 64, "readfds": 64, "writefds": 64, "exceptfds": 64, "timeout": 8,
+        "argp": 40, "arg": 8}  # fmt: skip
 WIDER = {"msg": 56, "msgvec": 512, "iov": 64, "timeout": 16}
 
 

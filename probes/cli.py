@@ -1,0 +1,77 @@
+"""`socketcall …`: see `socketcall --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from probes import run
+from probes.trouble import Trouble
+
+EXIT = """exit status: 0 all as expected, 1 something deviates, 2 usage or could not start, 3 nothing deviates but
+something broke, was lost or did not run"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, and where to read on."""
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="socketcall", description="Conformance suite for the i386 Linux socket system calls.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, epilog=epilog)
+
+    doctor = command("doctor", "what this machine can do, what is missing, and how to get it")
+    doctor.set_defaults(run=run.doctor)
+    check = command("check", "judge the documented behaviours on this kernel", EXIT)
+    _check_arguments(check)
+    check.set_defaults(run=run.check)
+    behaviours = command("behaviours", "the catalogue: id, statement, source, folder, routes, since")
+    behaviours.add_argument("--json", action="store_true", help="as JSON lines")
+    behaviours.add_argument("--register", action="store_true", help="append new ids to tests/ids.txt")
+    behaviours.set_defaults(run=run.behaviours)
+    return parser
+
+
+def _check_arguments(check: argparse.ArgumentParser) -> None:
+    check.add_argument("ids", nargs="*", metavar="ID-GLOB", help="behaviours to judge (default: all)")
+    check.add_argument("--route", choices=("socketcall", "direct"), help="only this route")
+    check.add_argument("--gate", choices=("int80", "vdso"), help="only this gate")
+    check.add_argument("--case", metavar="GLOB", help="only checks whose case matches")
+    check.add_argument("--seed", type=int, metavar="N", help="repeat the random values of a run")
+    check.add_argument("--report", metavar="DIR", default="report", help="files of the run go here (default: report)")
+    check.add_argument("--reference", metavar="ABI-VERSION", help="judge against i386-6.1, ia32-compat-6.1, …")
+    check.add_argument("--isolation", choices=("full", "net", "none"), help="what the sandbox makes itself")
+    check.add_argument("--deadline", type=float, metavar="S", help="seconds a test may take")
+    check.add_argument("--fail-fast", action="store_true", help="stop at the first deviation")
+    check.add_argument("--list", action="store_true", help="print what would run, and end")
+    check.add_argument("--tests", metavar="DIR", help="behaviours of another folder than the checkout's tests/")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    rest: list[str] = []
+    if "--" in words:
+        cut = words.index("--")
+        words, rest = words[:cut], words[cut + 1 :]
+    args = _parser().parse_args(words)
+    args.rest = rest
+    try:
+        status: int = args.run(args)
+    except Trouble as trouble:
+        print(f"socketcall: {trouble}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

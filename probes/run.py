@@ -1,0 +1,153 @@
+"""What the commands do: check, behaviours, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes import doctor as examination
+from probes import gate, sandbox
+from probes.channel import Channel
+from probes.checkout import checkout
+from probes.sandbox import CannotSandbox, Wish
+from probes.trouble import Trouble
+
+#: Options of check that go to the plugin under the same name.
+_PASSED_ON = ("route", "gate", "case", "seed", "report", "reference", "isolation", "deadline")
+
+
+def check(args: argparse.Namespace) -> int:
+    """Judges behaviours. Raises Trouble if it cannot start."""
+    if args.list:
+        return _list(args)
+    can_start(args.isolation or "full")
+    options = [f"--{name}={value}" for name in _PASSED_ON if (value := getattr(args, name)) is not None]
+    if args.fail_fast:
+        options.append("-x")
+    if not sys.stdout.isatty():
+        options.append("--no-progress")
+    listener = _Listener()
+    code = pytest.main([*_common(args), "-q", "--no-header", *options, *args.rest], plugins=[listener])
+    if code == pytest.ExitCode.USAGE_ERROR:
+        return 2
+    if code == pytest.ExitCode.INTERRUPTED and not listener.failed_collection:
+        return 130
+    if listener.run is None or code == pytest.ExitCode.INTERNAL_ERROR or listener.failed_collection:
+        return 3
+    status: int = listener.run.counts.status()
+    if status == 3 and not listener.run.counts.all["conforms"]:
+        print("socketcall: nothing could be judged; see the reasons in results.jsonl", file=sys.stderr)
+    return status
+
+
+class _Listener:
+    """Hears from pytest what the exit status needs."""
+
+    run: Any = None
+    failed_collection = False
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.run = session.config.pluginmanager.get_plugin("socketcall")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.failed_collection |= report.failed
+
+
+class _Collector:
+    """Keeps what pytest collected."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+        self.errors: list[str] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.items = list(session.items)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.errors.append(f"{report.nodeid}: {report.longreprtext.strip().splitlines()[-1]}")
+
+
+def _common(args: argparse.Namespace) -> list[str]:
+    root = checkout()
+    tests = Path(args.tests).absolute() if args.tests else root / "tests"
+    if not tests.is_dir():
+        raise Trouble(f"--tests: {tests} is no folder; name one that holds folder/test_*.py")
+    plugins = ["-p", "probes.suite.fixtures", "-p", "probes.suite.plugin", "-p", "no:cacheprovider"]
+    where = ["-c", str(root / "pyproject.toml"), f"--rootdir={tests.parent}", f"--ignore={tests / 'instruments'}"]
+    globs = [f"--behaviour={glob}" for glob in getattr(args, "ids", ())]
+    return [str(tests), *plugins, *where, *globs]
+
+
+def collected(args: argparse.Namespace) -> list[pytest.Item]:
+    """The tests of behaviours that a check would run. Raises Trouble if they cannot be collected."""
+    collector = _Collector()
+    code = pytest.main([*_common(args), "--collect-only", "-p", "no:terminal"], plugins=[collector])
+    if collector.errors:
+        raise Trouble(f"cannot collect {collector.errors[0]}")
+    if code == pytest.ExitCode.USAGE_ERROR:
+        sys.exit(2)
+    return collector.items
+
+
+def _list(args: argparse.Namespace) -> int:
+    items = collected(args)
+    # Only now: pytest rewrites the assertions of a plugin that it imports first.
+    from probes.suite.plugin import subject_of
+
+    for item in items:
+        subject = subject_of(item)
+        print(" ".join(filter(None, (subject.id, subject.case and f"[{subject.case}]", subject.route, subject.gate))))
+    return 0
+
+
+def behaviours(args: argparse.Namespace) -> int:
+    """Prints the catalogue."""
+    args.tests = None
+    items = collected(args)
+    from probes.suite.behaviours import catalogue, register, registered
+
+    tests = checkout() / "tests"
+    if args.register:
+        register(tests, catalogue(items))
+        return 0
+    since = registered(tests)
+    for id, found in sorted(catalogue(items).items()):
+        line: dict[str, Any] = {"id": id, "statement": found.statement, "source": found.source, "folder": found.folder}
+        line |= {"routes": found.routes, "since": since[id].since if id in since else "unregistered"}
+        if args.json:
+            print(json.dumps(line, ensure_ascii=False))
+        else:
+            print(f"{id}\n    {found.statement}\n    {found.source}")
+    return 0
+
+
+def can_start(isolation: str) -> None:
+    """Raises Trouble if no test could run here: no IA32 entry, no namespaces, ptrace forbidden."""
+    how = gate.dies()
+    if how:
+        raise Trouble(
+            f"{how}: this kernel has no IA32 entry; boot one with CONFIG_IA32_EMULATION and no ia32_emulation=0"
+        )
+    with tempfile.TemporaryDirectory(prefix="socketcall-") as work:
+        try:
+            outcome = sandbox.run(lambda: None, Wish(isolation=isolation), Channel(1 << 16), Path(work), 30)
+        except CannotSandbox as error:
+            raise Trouble(f"{error}; allow ptrace (kernel.yama.ptrace_scope, the container's profile)") from error
+    for message in outcome.messages:
+        if "sandbox" in message:
+            advice = (
+                "run as root, allow user namespaces (kernel.unprivileged_userns_clone), or pass --isolation net|none"
+            )
+            raise Trouble(f"no sandbox: {message['sandbox']}; {advice}")
+
+
+def doctor(_: argparse.Namespace) -> int:
+    """Prints what this machine can do; 2 if check could not start here."""
+    return examination.show(can_start)

@@ -1,0 +1,92 @@
+"""Runs the suite on tests made for the occasion, and reads what it left."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from probes.checkout import checkout
+
+#: Seconds that a command may take before its test fails.
+COMMAND_DEADLINE = 120
+
+PRELUDE = """
+import ctypes, errno, os, signal, socket, struct, sys
+import pytest
+from probes.suite import behaviour, need, not_applicable
+
+ADDRESS = struct.pack("<H2s4s8x", 2, b"\\0\\0", bytes([127, 0, 0, 1]))
+law = behaviour("made.{name}.law", "this test")
+pytestmark = pytest.mark.routes("socketcall")
+"""
+
+
+@dataclass
+class Judged:
+    """What a run left: its status and output, and the lines of its files."""
+
+    status: int
+    out: str
+    err: str
+    report: Path
+
+    def lines(self, name):
+        """The lines of a file of the run."""
+        return [json.loads(line) for line in (self.report / name).read_text().splitlines()]
+
+    @property
+    def checks(self):
+        """The check lines of results.jsonl."""
+        return [line for line in self.lines("results.jsonl") if line["type"] == "check"]
+
+    @property
+    def verdicts(self):
+        """The verdicts in order."""
+        return [check["verdict"] for check in self.checks]
+
+
+def run_command(folder, *args, prefix=(), env=None):
+    """Runs `socketcall` with some arguments in a folder."""
+    command = [*prefix, sys.executable, "-m", "probes.cli", *args]
+    environment = {**os.environ, "PYTHONPATH": str(checkout()), **(env or {})}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=COMMAND_DEADLINE,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    return Judged(done.returncode, done.stdout, done.stderr, folder / "report")
+
+
+def run_check(folder, *args, prefix=()):
+    """Runs `socketcall check` on the tests in a folder."""
+    where = ["--tests", str(folder / "tests"), "--report", str(folder / "report")]
+    return run_command(folder, "check", *where, *args, prefix=prefix)
+
+
+def write_tests(folder, *sources):
+    """Writes the sources of test modules to tests/made/ in a folder."""
+    made = folder / "tests" / "made"
+    made.mkdir(parents=True, exist_ok=True)
+    for number, source in enumerate(sources):
+        (made / f"test_m{number:02}.py").write_text(PRELUDE.replace("{name}", f"m{number}") + source)
+
+
+@pytest.fixture
+def socketcall(tmp_path):
+    """Runs `socketcall` in an empty folder."""
+    return functools.partial(run_command, tmp_path)
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """Runs `socketcall check` on the sources of one or more test modules."""
+
+    def run(*sources, args=(), prefix=()):
+        write_tests(tmp_path, *sources)
+        return run_check(tmp_path, *args, prefix=prefix)
+
+    return run
