@@ -36,7 +36,21 @@ def _parser() -> argparse.ArgumentParser:
     behaviours.add_argument("--json", action="store_true", help="as JSON lines")
     behaviours.add_argument("--register", action="store_true", help="append new ids to tests/ids.txt")
     behaviours.set_defaults(run=run.behaviours)
+    target = command("target", "other machines to judge on")
+    _target_arguments(target)
     return parser
+
+
+def _target_arguments(target: argparse.ArgumentParser) -> None:
+    actions = target.add_subparsers(required=True, metavar="ACTION", parser_class=_Parser)
+    listing = actions.add_parser("list", help="targets and artefacts, and which are built")
+    listing.set_defaults(run=run.target_list)
+    build = actions.add_parser("build", help="build an artefact into $SOCKETCALL_CACHE")
+    build.add_argument("name")
+    build.set_defaults(run=run.target_build)
+    running = actions.add_parser("run", help="run `socketcall check` there, with the arguments after --")
+    running.add_argument("name")
+    running.set_defaults(run=run.target_run)
 
 
 def _check_arguments(check: argparse.ArgumentParser) -> None:

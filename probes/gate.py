@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from probes.abi.record import errno_name, shown, signed
 from probes.machine.code import STUB
@@ -29,6 +30,13 @@ SEGMENTS = ("ds", "es", "fs", "gs")
 ENTRIES: dict[str, bytes] = {"int80": bytes.fromhex("cd80 0f1f440000"), "vdso": bytes.fromhex("65ff15 10000000")}
 #: The length of the entering instruction: a tracer sees the instruction pointer behind it.
 _LENGTH = {"int80": 2, "vdso": 7}
+#: What a call through the vDSO has in ebp unless it says otherwise: there the instruction pointer is one that Python
+#: shares, so the filter knows our calls by this. No call with fewer than six arguments looks at ebp.
+COOKIE = 0x50C0CA11
+#: Calls that have a sixth argument: sendto, recvfrom and pselect6, by their direct numbers.
+SIX_ARGUMENTS = (369, 371, 308)
+#: In __kernel_vsyscall: int $0x80, then what it pushed comes back. The kernel reports every entry as made here.
+_LANDING = bytes.fromhex("cd80 5d5a59c3")
 
 _NAMES = REGISTERS[WORD]
 _COUNT = len(_NAMES)
@@ -36,6 +44,7 @@ _SLOT = "Q" if WORD == 64 else "I"
 #: in registers, the call's number, out registers, flags before and after, segments before and after
 _FRAME = struct.Struct(f"={2 * _COUNT + 3 + 2 * len(SEGMENTS)}{_SLOT}")
 _IN = struct.Struct(f"={_COUNT + 1}{_SLOT}")
+_FLAGS_IN, _FLAGS_AT = struct.Struct(f"={_SLOT}"), (2 * _COUNT + 1) * WORD // 8
 _MASK = (1 << WORD) - 1
 _NO_UPPER = (0,) * (_COUNT - 7)
 
@@ -110,8 +119,11 @@ class Frame:
 
 
 class Gate:
-    """One way into the kernel. `ip` is the instruction pointer that a tracer and seccomp see for the calls made here
-    (0 for the vDSO: the kernel reports the vDSO's own landing pad)."""
+    """One way into the kernel.
+
+    `ip` is the instruction pointer that a tracer and seccomp see for the calls made here: for the vDSO its landing pad,
+    whoever called. `returns` is where such a call comes back to, which is ours alone.
+    """
 
     #: Called before and after each call where no tracer can run: see probes/suite/unobserved.py.
     witness: Callable[[Gate, int, bytes | None], None] | None = None
@@ -120,7 +132,8 @@ class Gate:
         self.name = name
         code, slot = STUB[WORD]
         self.page = enterable(code, slot, name)
-        self.ip = self.page + slot + _LENGTH[name] if name == "int80" else 0
+        self.returns = self.page + slot + _LENGTH[name]
+        self.ip = self.returns if name == "int80" else landing_pad()
         self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.page)
         self._frames = threading.local()
 
@@ -132,12 +145,17 @@ class Gate:
         edx: int = 0,
         esi: int = 0,
         edi: int = 0,
-        ebp: int = 0,
+        ebp: int | None = None,
         *,
         others: Mapping[str, int] | None = None,
+        flags: int = 0,
     ) -> Result:
         """Makes one call and returns its result. Values are taken modulo the register's width: in a 64-bit process the
-        upper halves reach the kernel as given, and `others` gives r8 to r15 (zero otherwise)."""
+        upper halves reach the kernel as given, and `others` gives r8 to r15 (zero otherwise). `flags` are bits that are
+        set in the flags register at the entry. A call through the vDSO that gives ebp is seen only where every call is
+        (sandbox mark, trace="calls")."""
+        if ebp is None:
+            ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS else 0
         try:
             frame: Frame = self._frames.frame
         except AttributeError:
@@ -146,6 +164,7 @@ class Gate:
         upper = tuple(others.get(name, 0) & _MASK for name in _NAMES[7:]) if others else _NO_UPPER
         m = _MASK
         _IN.pack_into(frame.buffer, 0, eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m, *upper, number)
+        _FLAGS_IN.pack_into(frame.buffer, _FLAGS_AT, flags)
         if Gate.witness is None:
             self._enter(frame.address)
             note = frame.buffer.raw
@@ -167,6 +186,17 @@ def enterable(code: bytes, slot: int, name: str) -> int:
     ctypes.memmove(page, filled, len(filled))
     protect(page, PAGE, PROT_READ | PROT_EXEC)
     return page
+
+
+def landing_pad() -> int:
+    """The instruction pointer of every call through this 32-bit process's vDSO. Raises LookupError: there is none."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith("[vdso]"):
+            first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
+            at = ctypes.string_at(first, last - first).find(_LANDING)
+            if at >= 0:
+                return first + at + 2
+    raise LookupError("no __kernel_vsyscall in [vdso]: the kernel was started with vdso32=0")
 
 
 def gate_names() -> tuple[str, ...]:

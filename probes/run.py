@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 
 from probes import doctor as examination
-from probes import gate, sandbox
+from probes import gate, sandbox, targets
 from probes.channel import Channel
 from probes.checkout import checkout
 from probes.sandbox import CannotSandbox, Wish
+from probes.targets import i386, store
 from probes.trouble import Trouble
 
 #: Options of check that go to the plugin under the same name.
@@ -120,7 +122,8 @@ def behaviours(args: argparse.Namespace) -> int:
     since = registered(tests)
     for id, found in sorted(catalogue(items).items()):
         line: dict[str, Any] = {"id": id, "statement": found.statement, "source": found.source, "folder": found.folder}
-        line |= {"routes": found.routes, "since": since[id].since if id in since else "unregistered"}
+        line |= {"test": found.test, "routes": found.routes}
+        line["since"] = since[id].since if id in since else "unregistered"
         if args.json:
             print(json.dumps(line, ensure_ascii=False))
         else:
@@ -146,6 +149,37 @@ def can_start(isolation: str) -> None:
                 "run as root, allow user namespaces (kernel.unprivileged_userns_clone), or pass --isolation net|none"
             )
             raise Trouble(f"no sandbox: {message['sandbox']}; {advice}")
+
+
+def target_list(_: argparse.Namespace) -> int:
+    """Prints targets and artefacts."""
+    for name, recipe in targets.TARGETS.items():
+        print(f"target   {name:12} {recipe.what if recipe else 'this machine as it is'}")
+    for name, recipe in targets.RECIPES.items():
+        print(f"artefact {name:12} {recipe.what}: {store.have(recipe) or 'not built'}")
+    return 0
+
+
+def target_build(args: argparse.Namespace) -> int:
+    """Builds an artefact and prints where it is. Raises Trouble."""
+    recipe = targets.RECIPES.get(args.name) or targets.TARGETS.get(args.name)
+    if recipe is None:
+        raise Trouble(f"nothing to build is called {args.name!r}: {', '.join(targets.RECIPES)}")
+    print(store.make(recipe, _say))
+    return 0
+
+
+def target_run(args: argparse.Namespace) -> int:
+    """Runs a check on a target and returns its exit status. Raises Trouble."""
+    if args.name == "local":
+        return subprocess.run([sys.executable, "-m", "probes.cli", "check", *args.rest], check=False).returncode
+    if args.name != "i386":
+        raise Trouble(f"no target is called {args.name!r}: {', '.join(targets.TARGETS)}")
+    return i386.run(args.rest, checkout(), _say)
+
+
+def _say(line: str) -> None:
+    print(f"socketcall: {line}", file=sys.stderr)
 
 
 def doctor(_: argparse.Namespace) -> int:

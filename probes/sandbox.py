@@ -84,8 +84,7 @@ def run(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, dead
     """
     channel.clear()
     outcome = Outcome([])
-    names = gate_names()
-    gates = {gate(name).ip: name for name in names if gate(name).ip}
+    gates = [gate(name) for name in gate_names()]
     tracer = Tracer(outcome.calls.append, gates, every_call=wish.trace == "calls", signals=outcome.signals)
     up, down = os.pipe(), os.pipe()
     flush()
@@ -200,7 +199,7 @@ def _inner(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, b
         namespaces.furnish(wish.isolation, work)
         namespaces.prove_left(before, wish.isolation, user=not wish.initial_user_ns)
         if wish.trace == "gate":
-            ptrace.set_filter(seccomp.at_instruction(gate(name).ip for name in gate_names() if gate(name).ip))
+            ptrace.set_filter(seccomp.at_gates(*(gate(name).ip for name in gate_names())))
     except BaseException as error:
         channel.say({"sandbox": _why(error)})
         os._exit(0)

@@ -25,7 +25,7 @@ _CHUNK = 1 << 16
 _PLAN = struct.Struct("<8I")
 #: Seven registers, then the places that take the result: its cell, and two arrays of argument words at most.
 _STEP = struct.Struct("<10I")
-_RESULTS = 3
+_REGISTERS, _RESULTS = 7, 3
 
 
 @dataclass(eq=False)
@@ -109,7 +109,7 @@ class Sweep:
         """Adds a call by its registers: eax, ebx, ecx, …"""
         cells = tuple(r if isinstance(r, Cell) else self._cell(int(r)) for r in registers)
         result = self._cell(0)
-        self._steps.append((cells + (self._zero,) * (7 - len(cells)), result))
+        self._steps.append((cells, result))
         if judged:
             self._judged = result
         return result
@@ -158,7 +158,8 @@ class Sweep:
     def _step(self, cells: tuple[Cell, ...], result: Cell) -> bytes:
         places = [result.block, *result.copies]
         places += [self._waste.block] * (_RESULTS - len(places))
-        return _STEP.pack(*(int(cell.block) for cell in cells), *map(int, places))
+        registers = [cell.block for cell in cells] + [self._zero.block] * (_REGISTERS - len(cells))
+        return _STEP.pack(*map(int, registers), *map(int, places))
 
 
 _loops: dict[str, Callable[[int], None]] = {}

@@ -14,10 +14,11 @@
 .endif
 .set NUMBER, N*W                # in: N registers, then the call's number
 .set OUT, (N+1)*W               # out: N registers
-.set FLAGS, (2*N+1)*W           # flags before, flags after
+.set FLAGS, (2*N+1)*W           # in: flags to set; out: flags before, flags after
 .set SEGMENTS, (2*N+3)*W        # ds es fs gs before, then after
 
 .ifdef WORD64
+    pushfq
     push rbx
     push rbp
     push r12
@@ -36,7 +37,10 @@
     push qword ptr [rdi+NUMBER]
     pushfq
     pop rax
+    or rax, [rdi+FLAGS]
     mov [rdi+FLAGS], rax
+    push rax
+    popfq
     mov rax, [rdi]
     mov rbx, [rdi+W]
     mov rcx, [rdi+2*W]
@@ -83,7 +87,6 @@ gate:
     mov [rdi+SEGMENTS+6*W], rax
     mov eax, gs
     mov [rdi+SEGMENTS+7*W], rax
-    cld
     add rsp, 16
     pop r15
     pop r14
@@ -91,13 +94,15 @@ gate:
     pop r12
     pop rbp
     pop rbx
+    popfq
     ret
 .else
+    pushfd
     push ebx
     push ebp
     push esi
     push edi
-    mov edi, [esp+20]
+    mov edi, [esp+24]
     mov eax, ds
     mov [edi+SEGMENTS], eax
     mov eax, es
@@ -110,7 +115,10 @@ gate:
     push dword ptr [edi+NUMBER]
     pushfd
     pop eax
+    or eax, [edi+FLAGS]
     mov [edi+FLAGS], eax
+    push eax
+    popfd
     mov eax, [edi]
     mov ebx, [edi+W]
     mov ecx, [edi+2*W]
@@ -141,11 +149,11 @@ gate:
     mov [edi+SEGMENTS+6*W], eax
     mov eax, gs
     mov [edi+SEGMENTS+7*W], eax
-    cld
     add esp, 8
     pop edi
     pop esi
     pop ebp
     pop ebx
+    popfd
     ret
 .endif

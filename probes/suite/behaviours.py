@@ -68,7 +68,7 @@ def behaviour_of(item: pytest.Item) -> Behaviour | None:
 
 
 def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
-    """The behaviours of collected tests, by id. Raises pytest.UsageError for an id in the wrong folder or in two tests."""
+    """The behaviours of collected tests, by id. Raises pytest.UsageError: an id in the wrong folder or in two tests."""
     found: dict[str, Behaviour] = {}
     for item in items:
         this = behaviour_of(item)

@@ -1,9 +1,9 @@
 """Which behaviour judges which documented fact: reads docs/facts/ and the catalogue, writes docs/coverage.md.
 
-`python -m probes.suite.coverage` writes it. docs/facts/ has a file for each document, a table for each of its sections,
-and in it a line for each fact: `"EACCES: may not create a raw socket" = ["socket.raw.*"]`. A fact begins with the names
-it is about, if it has any; it goes to ids of behaviours, or globs of ids, or to "not provoked: why", or to [] as long as
-nothing judges it.
+`python -m probes.suite.coverage` writes it. docs/facts/ has a file for each document, in it a table for each section
+of the document, and in that a line for each fact: `"EACCES: may not create a raw socket" = ["socket.raw.*"]`. A fact
+begins with the names that it is about, if it has any. It goes to behaviours, by ids or globs of ids, or to
+"not provoked: why", or to [] as long as nothing judges it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _fact(document: str, section: str, text: str, value: object) -> Fact:
     if isinstance(value, list) and all(isinstance(glob, str) and glob and ":" not in glob for glob in value):
         return Fact(document, section, text, globs=tuple(value))
     if isinstance(value, list):
-        raise ValueError(f"{fact}: {value} holds more than ids of behaviours; a fact is mapped or not provoked, not both")
+        raise ValueError(f"{fact}: {value} is more than ids of behaviours; a fact is mapped or not provoked, not both")
     if not isinstance(value, str) or not value.startswith(_NOT_PROVOKED):
         raise ValueError(f'{fact}: {value!r} is neither ["id", …] nor "{_NOT_PROVOKED} why"')
     reason = value.removeprefix(_NOT_PROVOKED).strip()
@@ -134,7 +134,9 @@ def problems(facts: list[Fact], behaviours: Mapping[str, Judged]) -> Iterator[st
     """What is wrong with the table: names of behaviours that do not exist, and unmapped facts where none may be."""
     for fact in facts:
         for glob in fact.globs:
-            if not fnmatch.filter(behaviours, glob):
+            if glob.count(".") < 2:
+                yield f"{fact}: {glob} says too little, give folder.subject.law or folder.subject.*"
+            elif not fnmatch.filter(behaviours, glob):
                 yield f"{fact}: no behaviour is named {glob}"
         if fact.must_be_mapped and fact.state == "unmapped":
             yield f"{fact}: unmapped"
@@ -145,7 +147,7 @@ def problems(facts: list[Fact], behaviours: Mapping[str, Judged]) -> Iterator[st
 
 
 def unnamed(facts: list[Fact], behaviours: Mapping[str, Judged]) -> list[str]:
-    """The ids of behaviours that no fact goes to: statements of the kernel's sources, or of documents not mapped yet."""
+    """The ids of behaviours that no fact goes to."""
     named = {id for fact in facts for id in matching(fact, behaviours)}
     return sorted(set(behaviours) - named)
 
@@ -180,18 +182,19 @@ def _heading(fact: Fact) -> str:
 
 def render(facts: list[Fact], behaviours: Mapping[str, Judged]) -> str:
     """docs/coverage.md."""
-    due = sum(fact.must_be_mapped and fact.state == "unmapped" for fact in facts)
     states = Counter(fact.state for fact in facts)
+    due = sum(fact.must_be_mapped and fact.state == "unmapped" for fact in facts)
     left = unnamed(facts, behaviours)
     lines = [
         "# Coverage",
         "",
-        f"Written by `{_COMMAND}` from `docs/facts/` and the catalogue of behaviours; do not edit it. The manual pages are",
-        f"those of man-pages {MAN_PAGES}. BEHAVIOURS.md is the starting catalogue that this project was given.",
+        f"Written by `{_COMMAND}` from `docs/facts/` and the catalogue of behaviours; do not edit it.",
+        f"The manual pages are those of man-pages {MAN_PAGES}. BEHAVIOURS.md is the project's starting catalogue.",
         "",
-        f"**{due} unmapped** in the sections that must be complete (✔). In all: {len(facts)} facts, {states['mapped']} mapped,",
-        f"{states['not provoked']} not provoked, {states['unmapped']} unmapped; {len(behaviours)} behaviours, {len(left)}",
-        "[that no fact names](#behaviours-that-no-fact-names).",
+        f"- **{due} unmapped facts** in the sections that must be complete, marked ✔",
+        f"- {len(facts)} facts in all: {states['mapped']} mapped, {states['not provoked']} not provoked,"
+        f" {states['unmapped']} unmapped",
+        f"- {len(behaviours)} behaviours, {len(left)} that [no fact names](#behaviours-that-no-fact-names)",
         "",
         "| document | facts | mapped | not provoked | unmapped |",
         "|---|--:|--:|--:|--:|",
@@ -205,10 +208,10 @@ def render(facts: list[Fact], behaviours: Mapping[str, Judged]) -> str:
     for document, parts in sections:
         lines += ["", f"## {document}"]
         for section, group in parts:
-            lines += ["", f"### {section}{' ✔' if group[0].must_be_mapped else ''}"]
+            lines += ["", f"### {section}{' ✔' if group[0].must_be_mapped else ''}", ""]
             lines += [f"- {_escaped(fact.text)} — {_verdict(fact, behaviours)}" for fact in group]
     lines += ["", "## Behaviours that no fact names", ""]
-    lines += ["They judge what the sources of the kernel state, or documents that are not mapped yet.", ""] if left else []
+    lines += ["They judge what the kernel's sources state, or documents that are not mapped yet.", ""] if left else []
     lines += [f"- {_link(behaviours[id])}" for id in left] or ["None."]
     return "\n".join(lines) + "\n"
 

@@ -117,7 +117,12 @@ class Expectation:
         record, in the order of entry. A call has several records if the kernel restarted it. Judged in the parent."""
         if not results:
             raise Broke(f"{self.key}: nothing was called that a tracer could have seen")
-        seen = {"verdict": "unjudged", "expected": plain(self.value), "calls": [r.call for r in results], "field": field}
+        seen = {
+            "verdict": "unjudged",
+            "expected": plain(self.value),
+            "calls": [r.call for r in results],
+            "field": field,
+        }
         self.expect.finished(self, {**self.key.__dict__, **seen, **self._differs()})
 
     def _differs(self) -> dict[str, Any]:

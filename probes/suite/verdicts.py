@@ -48,7 +48,9 @@ def judge(subject: Subject, outcome: Outcome, records: list[Record], pages: set[
         if record.call is not None:
             by_call.setdefault(record.call, []).append(record)
     for check in checks:
-        found = sorted((r for call in dict.fromkeys(check["calls"]) for r in by_call.get(call, ())), key=lambda r: r.seq)
+        found = sorted(
+            (r for call in dict.fromkeys(check["calls"]) for r in by_call.get(call, ())), key=lambda r: r.seq
+        )
         check["seq"] = [record.seq for record in found]
         if "field" in check:
             _judge_seen(check, check.pop("field"), found, subject.observed)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from probes.gate import Gate
 from probes.trace import ptrace
-from probes.trace.call import IP, Call
+from probes.trace.call import IP, SP, Call
 
 _WALL = 0x40000000
 _OPTIONS = (
@@ -72,13 +73,12 @@ class Deadline:
 class Tracer:
     """Traces processes until none is left, and hands each call to `sink` when it ends.
 
-    `gates` maps the instruction pointers of our own gates to their names: then only calls made there are taken, and
-    they carry a number. Without it every socket call of any program is taken. `every_call` stops at every system call
+    `gates` are our own gates: then only calls made there are taken, and they carry a number. Without it every socket call of any program is taken. `every_call` stops at every system call
     (PTRACE_SYSCALL) instead of where a seccomp filter says so. The kernel kills all tracees if we die.
     """
 
     sink: Sink
-    gates: Mapping[int, str] | None = None
+    gates: Sequence[Gate] | None = None
     every_call: bool = False
     wanted: Mapping[int, Set[int]] | None = None
     signals: list[Signal] = field(default_factory=list)
@@ -90,6 +90,7 @@ class Tracer:
         # An instruction enters by one ABI and one gate for as long as the program lives.
         self._entries: dict[tuple[int, int], tuple[bool, str]] = {}
         self._killing = False
+        self._gates = {gate.ip: gate for gate in self.gates or ()}
 
     def seize(self, tid: int) -> None:
         """Begins to trace a process or thread. Raises OSError (EPERM: ptrace is forbidden, or it is traced already)."""
@@ -165,17 +166,21 @@ class Tracer:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = self._entry(tracee, regs[IP])
-        if not self._takes(entry, regs):
+        if not self._takes(tracee.tid, entry, regs):
             ptrace.request(self._resume, tracee.tid)
             return
         tracee.call = Call(tracee.pid, tracee.tid, now, regs, entry[0], entry[1], self.gates is not None)
         ptrace.request(ptrace.SYSCALL, tracee.tid)
 
-    def _takes(self, entry: tuple[bool, str], regs: tuple[int, ...]) -> bool:
+    def _takes(self, tid: int, entry: tuple[bool, str], regs: tuple[int, ...]) -> bool:
+        if self.gates is not None:
+            gate = self._gates.get(regs[IP])
+            if gate is None or gate.name == "int80":
+                return gate is not None
+            # Anybody's call may come by the vDSO. Under the three registers that it pushed lies where the call returns.
+            return ptrace.read(tid, regs[SP] + 12, 4) == gate.returns.to_bytes(4, "little")
         if not self.every_call:
             return True
-        if self.gates is not None:
-            return regs[IP] in self.gates
         if self.wanted is None:
             return True
         return number_of(regs) in self.wanted.get(ptrace.ARCH_I386 if entry[0] else ptrace.ARCH_X86_64, ())
@@ -189,8 +194,8 @@ class Tracer:
 
     def _entry(self, tracee: Tracee, ip: int) -> tuple[bool, str]:
         i386 = ptrace.syscall_info(tracee.tid).arch == ptrace.ARCH_I386
-        if self.gates is not None and ip in self.gates:
-            return i386, self.gates[ip]
+        if ip in self._gates:
+            return i386, self._gates[ip].name
         if not i386:
             return i386, "syscall"
         return i386, "vdso" if in_vdso(tracee.pid, ip) else "int80"

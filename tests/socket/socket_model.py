@@ -1,4 +1,4 @@
-"""What the documents say that socket(family, type, protocol) answers, written down: nothing here asks the kernel, but for
+"""What the documents say that socket(family, type, protocol) answers, written down. Of the kernel nothing is asked but
 which protocols it has registered (see probes.suite.witness).
 
 Sources: net/socket.c __sock_create, and each family's create function. OK stands for a descriptor.
@@ -6,12 +6,17 @@ Sources: net/socket.c __sock_create, and each family's create function. OK stand
 
 from dataclasses import dataclass
 from errno import EAFNOSUPPORT, EINVAL, EPERM, EPROTONOSUPPORT, EPROTOTYPE, ESOCKTNOSUPPORT
+from socket import AF_INET, AF_INET6, AF_PACKET
+from socket import SOCK_DGRAM as DGRAM
+from socket import SOCK_RAW as RAW
+from socket import SOCK_RDM as RDM
+from socket import SOCK_SEQPACKET as SEQPACKET
+from socket import SOCK_STREAM as STREAM
 
 from probes.suite import Changed, witness
 
 OK = "a descriptor"
-STREAM, DGRAM, RAW, RDM, SEQPACKET, DCCP, PACKET = 1, 2, 3, 4, 5, 6, 10
-AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK, AF_XDP = 1, 2, 10, 16, 17, 40, 44
+DCCP, PACKET, AF_XDP = 6, 10, 44
 CLOEXEC, NONBLOCK = 0o2000000, 0o4000
 #: include/linux/net.h: SOCK_TYPE_MASK, and SOCK_MAX, which is SOCK_PACKET + 1.
 TYPE_MASK, TYPE_MAX = 0xF, 11
@@ -25,14 +30,14 @@ PROTOCOL_MAX = 263
 class Family:
     """A family that a kernel may have, and what its sockets are with protocol 0.
 
-    `protocols` of /proc/net/protocols, any of which shows that it is there; `types` answer for each type, `other` for the
-    types that are not in it. None: not judged.
+    Any of its `protocols` in /proc/net/protocols shows that it is there. `types` has what each type answers, `other` what
+    those answer that are not in it: a number, OK, a function where it depends on another protocol, None for not judged.
     """
 
     name: str
     protocols: tuple[str, ...]
     types: dict
-    other: int | None = -ESOCKTNOSUPPORT
+    other: object = -ESOCKTNOSUPPORT
 
     def present(self, number):
         """Whether the kernel has it, or would load it."""
@@ -40,7 +45,8 @@ class Family:
 
     def answer(self, type):
         """What a type answers where the family is there."""
-        return self.types.get(type, self.other)
+        told = self.types.get(type, self.other)
+        return told() if callable(told) else told
 
 
 #: Families that the kernel keeps to the initial network namespace: elsewhere they answer EAFNOSUPPORT even if they are
@@ -52,16 +58,29 @@ INITIAL_ONLY = {
 
 FAMILIES = {
     1: Family("UNIX", ("UNIX",), {STREAM: OK, DGRAM: OK, RAW: OK, SEQPACKET: OK}),
-    # SCTP and DCCP bring types of their own.
-    2: Family("INET", ("TCP",), {STREAM: OK, DGRAM: OK, RAW: -EPROTONOSUPPORT, SEQPACKET: None, DCCP: None, PACKET: None}),
-    10: Family("INET6", ("TCPv6",), {STREAM: OK, DGRAM: OK, RAW: -EPROTONOSUPPORT, SEQPACKET: None, DCCP: None}),
+    2: Family(
+        "INET",
+        ("TCP",),
+        {
+            STREAM: OK, DGRAM: OK, RAW: -EPROTONOSUPPORT, PACKET: lambda: _packet(),
+            **{type: lambda type=type: inet_answers(AF_INET, type)[0][2] for type in (SEQPACKET, DCCP)},
+        },
+    ),
+    10: Family(
+        "INET6",
+        ("TCPv6",),
+        {
+            STREAM: OK, DGRAM: OK, RAW: -EPROTONOSUPPORT,
+            **{type: lambda type=type: inet_answers(AF_INET6, type)[0][2] for type in (SEQPACKET, DCCP)},
+        },
+    ),
     # Protocol 0 is not PF_KEY_V2.
     15: Family("KEY", ("KEY",), {RAW: -EPROTONOSUPPORT}),
     16: Family("NETLINK", ("NETLINK",), {RAW: OK, DGRAM: OK}),
     17: Family("PACKET", ("PACKET",), {RAW: OK, DGRAM: OK, PACKET: OK}),
     21: Family("RDS", ("RDS",), {SEQPACKET: OK}),
     # Protocol 0 is PPPoE, for which any type will do.
-    24: Family("PPPOX", ("PPPOE", "PPTP", "PPPOL2TP"), {}, other=None),
+    24: Family("PPPOX", ("PPPOE", "PPTP", "PPPOL2TP"), {}, other=lambda: _pppoe()),
     # No protocol 0 of CAN exists.
     29: Family("CAN", ("CAN_RAW", "CAN_BCM", "CAN_ISOTP", "CAN_J1939"), {}, other=-EPROTONOSUPPORT),
     30: Family("TIPC", ("TIPC",), {STREAM: OK, DGRAM: OK, RDM: OK, SEQPACKET: OK}, other=-EPROTOTYPE),
@@ -81,6 +100,16 @@ FAMILIES = {
     44: Family("XDP", ("XDP",), {RAW: OK}),
     45: Family("MCTP", ("MCTP",), {DGRAM: OK}),
 }  # fmt: skip
+
+
+def _packet():
+    return OK if FAMILIES[AF_PACKET].present(AF_PACKET) else -EAFNOSUPPORT
+
+
+def _pppoe():
+    there = "PPPOE" in witness.protocols() or witness.loadable("net-pf-24-proto-0")
+    return OK if there else -EPROTONOSUPPORT
+
 
 #: In range, and of no kernel: AF_UNSPEC, families whose sockets were taken out of Linux before 5.10 or never came in.
 NEVER = {
