@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from probes import run
+from probes import capture, run
 from probes.trouble import Trouble
 
 EXIT = """exit status: 0 all as expected, 1 something deviates, 2 usage or could not start, 3 nothing deviates but
@@ -36,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     behaviours.add_argument("--json", action="store_true", help="as JSON lines")
     behaviours.add_argument("--register", action="store_true", help="append new ids to tests/ids.txt")
     behaviours.set_defaults(run=run.behaviours)
+    capturing = command("capture", "the socket calls of any program, as they cross into the kernel")
+    capture.add_arguments(capturing)
+    capturing.set_defaults(run=capture.main)
     target = command("target", "other machines to judge on")
     _target_arguments(target)
     return parser

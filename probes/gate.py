@@ -46,7 +46,9 @@ _FRAME = struct.Struct(f"={2 * _COUNT + 3 + 2 * len(SEGMENTS)}{_SLOT}")
 _IN = struct.Struct(f"={_COUNT + 1}{_SLOT}")
 _FLAGS_IN, _FLAGS_AT = struct.Struct(f"={_SLOT}"), (2 * _COUNT + 1) * WORD // 8
 _MASK = (1 << WORD) - 1
-_NO_UPPER = (0,) * (_COUNT - 7)
+#: In a 64-bit process the call's number also lies in r15, which an i386 call does not look at, under this mark.
+MARK = 0x50C0CA11
+_ZEROS = (0,) * 7
 
 
 def _numbers() -> itertools.count[int]:
@@ -151,7 +153,8 @@ class Gate:
         flags: int = 0,
     ) -> Result:
         """Makes one call and returns its result. Values are taken modulo the register's width: in a 64-bit process the
-        upper halves reach the kernel as given, and `others` gives r8 to r15 (zero otherwise). `flags` are bits that are
+        upper halves reach the kernel as given, and `others` gives r8 to r15 (otherwise zero, and
+        the call's number in r15). `flags` are bits that are
         set in the flags register at the entry. A call through the vDSO that gives ebp is seen only where every call is
         (sandbox mark, trace="calls")."""
         if ebp is None:
@@ -161,7 +164,9 @@ class Gate:
         except AttributeError:
             frame = self._frames.frame = Frame()
         number = next(_Counter.numbers)
-        upper = tuple(others.get(name, 0) & _MASK for name in _NAMES[7:]) if others else _NO_UPPER
+        upper: tuple[int, ...] = (*_ZEROS, MARK << 32 | number) if WORD == 64 else ()
+        if others:
+            upper = tuple(others.get(name, value) & _MASK for name, value in zip(_NAMES[7:], upper, strict=True))
         m = _MASK
         _IN.pack_into(frame.buffer, 0, eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m, *upper, number)
         _FLAGS_IN.pack_into(frame.buffer, _FLAGS_AT, flags)

@@ -48,19 +48,19 @@ def links() -> dict[str, str]:
     return {kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in _KINDS}
 
 
-def leave(isolation: str, user: bool, ids: int) -> None:
-    """Leaves the caller's namespaces for new ones. Raises OSError: EPERM without user namespaces and without root."""
+def to_leave(isolation: str, user: bool) -> int:
+    """The namespaces that a sandbox has of its own, as flags of unshare(2)."""
     if isolation == "none":
-        return
+        return 0
     flags = _NEWNET | _NEWNS | _NEWIPC
-    if isolation == "full":
-        flags |= _NEWPID | (_NEWUSER if user else 0)
-    outside = os.getuid(), os.getgid()
-    unshare(flags)
-    if flags & _NEWUSER and ids == 1:
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"0 {outside[0]} 1")
-        _write("/proc/self/gid_map", f"0 {outside[1]} 1")
+    return flags if isolation == "net" else flags | _NEWPID | (_NEWUSER if user else 0)
+
+
+def map_own_ids(uid: int, gid: int) -> None:
+    """Maps the user and the group that we are outside to 0. Raises OSError."""
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"0 {uid} 1")
+    _write("/proc/self/gid_map", f"0 {gid} 1")
 
 
 def map_ids(pid: int, ids: int) -> None:

@@ -1,15 +1,13 @@
 """The process that a test runs in: its own namespaces, its tracer, its deadline, and nothing left of it afterwards.
 
-    caller ── A: makes the namespaces ─┬─ init: first process of the pid namespace, waits for A to die
-                                       └─ the body: what the caller asked to run
+    caller ─┬─ init: first process of the pid namespace, waits for the caller to end it
+            └─ the body: what the caller asked to run, traced by the caller, with all that it bears
 
-The caller traces all three. When A is gone the kernel ends whatever is left inside.
+When init is gone the kernel ends whatever is left inside.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import signal
 import sys
@@ -20,15 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from probes import namespaces
+from probes import birth, namespaces
 from probes.abi.record import Record
+from probes.birth import Born
 from probes.channel import Channel
-from probes.gate import WORD, gate, gate_names
-from probes.machine.code import INIT
-from probes.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
+from probes.gate import gate, gate_names
 from probes.trace import ptrace, seccomp
 from probes.trace.call import Call
-from probes.trace.loop import Deadline, Signal, Tracer
+from probes.trace.deadline import Deadline
+from probes.trace.loop import Exit, Signal, Tracer
 
 #: Seconds that anything in the suite may take on the reference machine; multiply by `slowness()`.
 DEADLINE = 30.0
@@ -84,43 +82,66 @@ def run(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, dead
     """
     channel.clear()
     outcome = Outcome([])
-    gates = [gate(name) for name in gate_names()]
-    tracer = Tracer(outcome.calls.append, gates, every_call=wish.trace == "calls", signals=outcome.signals)
-    up, down = os.pipe(), os.pipe()
-    flush()
-    child = os.fork()
-    if child == 0:
-        os.close(up[0])
-        os.close(down[1])
-        _outer(body, wish, channel, work, up[1], down[0])
-    os.close(up[1])
-    os.close(down[0])
+    user = not wish.initial_user_ns
+    before = namespaces.links()
+    ready, go = os.pipe(), os.pipe()
     try:
-        with Deadline(deadline, Ending(tracer, child)) as limit:
-            _admit(child, wish, tracer, up[0], down[1])
-            if wish.trace == "none":
-                os.waitpid(child, 0)
-            else:
-                tracer.run()
-    except BaseException:
-        Ending(tracer, child, asked=True)()
-        _reap(child)
-        raise
+        born = birth.fork(namespaces.to_leave(wish.isolation, user), init=wish.isolation == "full")
+    except OSError as error:
+        for fd in (*ready, *go):
+            os.close(fd)
+        raise CannotSandbox(str(error)) from error
+    if not born.child:
+        os.close(ready[0])
+        os.close(go[1])
+        _inside(body, wish, channel, work, before, ready[1], go[0])
+    os.close(ready[1])
+    os.close(go[0])
+    try:
+        _attend(born, wish, outcome, ready[0], go[1], deadline)
     finally:
-        os.close(up[0])
-        os.close(down[1])
-    outcome.late = limit.passed
+        birth.end(born)
+        os.close(ready[0])
+        os.close(go[1])
     outcome.messages = channel.heard()
-    for message in outcome.messages:
-        if "ended" in message:
-            outcome.status = message["ended"]
     return outcome
 
 
+def _attend(born: Born, wish: Wish, outcome: Outcome, ready: int, go: int, deadline: float | None) -> None:
+    """Lets the newborn go, traces it, and waits for its end."""
+
+    def ended(exit: Exit) -> None:
+        if exit.tid == born.child:
+            outcome.status = exit.status
+            birth.kill(born.init)
+
+    gates = [gate(name) for name in gate_names()]
+    tracer = Tracer(
+        outcome.calls.append, gates, every_call=wish.trace == "calls", signalled=outcome.signals.append, ended=ended
+    )
+
+    def late() -> None:
+        birth.kill(born.child)
+        birth.kill(born.init)
+
+    with Deadline(deadline, late) as limit:
+        try:
+            _admit(born.child, wish, tracer, ready, go)
+            if wish.trace == "none":
+                _, outcome.status = os.waitpid(born.child, 0)
+            else:
+                tracer.run()
+        except BaseException:
+            late()
+            with suppress(ChildProcessError):
+                os.waitpid(born.child, 0)
+            raise
+    outcome.late = limit.passed
+
+
 def _admit(child: int, wish: Wish, tracer: Tracer, ready: int, go: int) -> None:
-    # The namespaces are made before the tracer comes: a map of several ids is ours to write.
-    if os.read(ready, 1) != b"r":
-        return  # It has said why, and is ending.
+    # It is in its namespaces before the tracer comes: a map of several ids is ours to write.
+    os.read(ready, 1)
     try:
         if wish.ids > 1:
             namespaces.map_ids(child, wish.ids)
@@ -131,71 +152,23 @@ def _admit(child: int, wish: Wish, tracer: Tracer, ready: int, go: int) -> None:
     os.write(go, b"g")
 
 
-@dataclass
-class Ending:
-    """Ends a sandbox: asks A first, which then reaps what is inside (an orphan would wait for the machine's own first
-    process to reap it, seconds on some); kills everything the next time."""
-
-    tracer: Tracer
-    child: int
-    asked: bool = False
-
-    def __call__(self) -> None:
-        if self.asked:
-            self.tracer.kill()
-        with suppress(ProcessLookupError):
-            os.kill(self.child, signal.SIGKILL if self.asked else signal.SIGTERM)
-        self.asked = True
-
-
-def _reap(child: int) -> None:
-    with suppress(ChildProcessError):
-        os.waitpid(child, 0)
-
-
-def flush() -> None:
-    """Empties the buffers of the standard streams: a child would print what they hold again."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-
-
 def die_with_parent() -> None:
     """Asks for SIGKILL when the parent dies. A change of ids forgets it: ask again after one. Raises OSError."""
     ptrace.prctl(ptrace.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _outer(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, up: int, down: int) -> NoReturn:
-    """Process A: makes the namespaces, starts init and the body, tells how the body ended."""
+def _inside(
+    body: Callable[[], None], wish: Wish, channel: Channel, work: Path, before: dict[str, str], ready: int, go: int
+) -> NoReturn:
+    """The newborn: the last preparations, the proof that it is inside, then the body."""
     try:
         die_with_parent()
-        before = namespaces.links()
-        namespaces.leave(wish.isolation, user=not wish.initial_user_ns, ids=wish.ids)
-        os.write(up, b"r")
-        if os.read(down, 1) != b"g":
-            os._exit(1)
-        os.close(up)
-        os.close(down)
-        if wish.isolation != "full":
-            _inner(body, wish, channel, work, before)
-        init = _start_init()
-        inner = os.fork()
-        if inner == 0:
-            _inner(body, wish, channel, work, before)
-        signal.signal(signal.SIGTERM, lambda *_: os.kill(inner, signal.SIGKILL))
-        _, status = os.waitpid(inner, 0)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        channel.say({"ended": status})
-        os.kill(init, signal.SIGKILL)
-    except BaseException as error:
-        channel.say({"sandbox": _why(error)})
-    finally:
-        os._exit(0)
-
-
-def _inner(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, before: dict[str, str]) -> NoReturn:
-    """The process of the body: the last preparations, the proof that it is inside, then the body."""
-    try:
-        die_with_parent()
+        os.write(ready, b"r")
+        os.read(go, 1)
+        os.close(ready)
+        os.close(go)
+        if wish.isolation == "full" and not wish.initial_user_ns and wish.ids == 1:
+            namespaces.map_own_ids(*_IDS)
         namespaces.furnish(wish.isolation, work)
         namespaces.prove_left(before, wish.isolation, user=not wish.initial_user_ns)
         if wish.trace == "gate":
@@ -206,34 +179,17 @@ def _inner(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, b
     try:
         body()
     finally:
-        flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(0)
+
+
+#: Who we are outside of any sandbox.
+_IDS = os.geteuid(), os.getegid()
 
 
 def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)
-
-
-_INIT_FLAGS = 0x100 | signal.SIGCHLD  # CLONE_VM
-_init_page = 0
-
-
-def _start_init() -> int:
-    global _init_page
-    if not _init_page:
-        code, _ = INIT[WORD]
-        _init_page = map_low(PAGE)
-        ctypes.memmove(_init_page, code, len(code))
-        protect(_init_page, PAGE, PROT_READ | PROT_EXEC)
-    # Whatever is left without a parent inside becomes init's child: it takes no notice, and the kernel reaps.
-    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    pid: int = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_long, ctypes.c_void_p)(_init_page)(
-        _INIT_FLAGS, map_low(PAGE) + PAGE
-    )
-    signal.signal(signal.SIGCHLD, old)
-    if pid < 0:
-        raise OSError(-pid, f"clone of the first process: {errno.errorcode.get(-pid, pid)}")
-    return pid
 
 
 def pin() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -146,13 +147,13 @@ class Sweep:
         buffer = memory.alloc(4 * min(_CHUNK, len(values)))
         plan = memory.alloc(_PLAN.size)
         loop = _loop(self.calls.gate)
-        results: list[int] = []
+        results = array("i")
         for first in range(values.start, values.stop, _CHUNK):
             count = min(_CHUNK, values.stop - first)
             varied = int(self.value.block), int(self._big_endian), unsigned(first), count
             plan.write(_PLAN.pack(int(table), len(self._steps), *varied, int(buffer), int(self._judged.block)))
             loop(plan.address)
-            results += struct.unpack(f"<{count}i", buffer.part(0, 4 * count).read())
+            results.frombytes(buffer.part(0, 4 * count).read())
         return Swept(values, results, self)
 
     def _step(self, cells: tuple[Cell, ...], result: Cell) -> bytes:

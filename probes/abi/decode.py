@@ -11,12 +11,14 @@ from typing import Any
 
 from probes.abi.arguments import SOCKET_CALLS, Call
 from probes.abi.numbers import OPERATIONS
-from probes.abi.peek import look
+from probes.abi.peek import ENTRY, EXIT, look
 from probes.abi.plain import PLAIN_CALLS, Argument
 from probes.abi.sight import Reader
 from probes.abi.text import text
 
-__all__ = ["Reader", "decode", "look", "text"]
+#: The operations that point to something at entry, and those that may have written something at exit.
+POINTS_IN, POINTS_OUT = frozenset(ENTRY), frozenset(EXIT)
+__all__ = ["POINTS_IN", "POINTS_OUT", "Reader", "decode", "look", "text"]
 
 #: Name and teller of every argument of every operation that has a name.
 ARGUMENTS: dict[str, tuple[Argument, ...]] = {

@@ -2,8 +2,8 @@
 
     python -m probes.abi.generate_syscalls VERSION=SYSCALL_32_TBL … > probes/abi/syscalls.py
 
-Each VERSION (5.10) comes with that kernel's arch/x86/entry/syscalls/syscall_32.tbl, oldest first. This is a tool for the
-one who renews the table; nothing imports it.
+Each VERSION (5.10) comes with that kernel's arch/x86/entry/syscalls/syscall_32.tbl, oldest first. This is a tool for
+the one who renews the table; nothing imports it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def main(*arguments: str) -> None:
     """Prints syscalls.py. Raises ValueError if a kernel gave a number to another call: that is never done."""
     versions = [argument.partition("=")[0] for argument in arguments]
     tables = [read(Path(argument.partition("=")[2]).read_text()) for argument in arguments]
-    print(f'"""i386 call numbers. Source: syscall_32.tbl of Linux {", ".join(versions)}, read by generate_syscalls.py."""\n')
+    read_from = f"syscall_32.tbl of Linux {', '.join(versions)}"
+    print(f'"""Call numbers. Source: {read_from}, read by generate_syscalls.py. Do not edit."""\n')
     print("#: The versions whose tables were read, oldest first.")
     print(f"VERSIONS: tuple[tuple[int, int], ...] = ({', '.join(v.replace('.', ', ').join('()') for v in versions)})")
     print("#: Number to (name, native entry, compat entry): one character a version, y where there is a call.")

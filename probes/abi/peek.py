@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from probes.abi.names import value
+from probes.abi.options import IOCTLS
 from probes.abi.record import signed
 from probes.abi.sight import (
     ADDRESS,
@@ -29,16 +31,24 @@ from probes.abi.sight import (
     Sight,
 )
 
-#: ioctl: requests whose argument points to an int the call reads, and to one it writes (include/uapi/asm-generic).
-INT_IN: Final = frozenset({0x5421, 0x5452, 0x8901, 0x8902})  # FIONBIO FIOASYNC FIOSETOWN SIOCSPGRP
-INT_OUT: Final = frozenset({0x5411, 0x541B, 0x8903, 0x8904, 0x8905, 0x894B})  # SIOCOUTQ FIONREAD …GETOWN SIOCATMARK
-SIOCGIFCONF: Final = 0x8912
-#: Requests from SIOCGIFNAME to SIOCSIFMAP that take a struct ifreq (netdevice(7)).
-IFREQS: Final = frozenset({*range(0x8910, 0x8938), 0x8942, 0x8943, 0x8970, 0x8971} - {SIOCGIFCONF})
-STAMPS: Final = frozenset({0x8906, 0x8907})  # SIOCGSTAMP_OLD, SIOCGSTAMPNS_OLD
-NEW_STAMPS: Final = frozenset({0x80108906, 0x80108907})  # 16 bytes, as their number says
-F_SETOWN_EX: Final = 15
-F_GETOWN_EX: Final = 16
+
+def _numbers(*wanted: str) -> frozenset[int]:
+    return frozenset(value(name) for name in wanted)
+
+
+#: ioctl: requests whose argument points to an int the call reads, and to one it writes (tcp(7), udp(7), socket(7)).
+INT_IN: Final = _numbers("FIONBIO", "FIOASYNC", "FIOSETOWN", "SIOCSPGRP")
+INT_OUT: Final = _numbers("FIONREAD", "SIOCOUTQ", "SIOCOUTQNSD", "FIOGETOWN", "SIOCGPGRP", "SIOCATMARK")
+STAMPS: Final = _numbers("SIOCGSTAMP_OLD", "SIOCGSTAMPNS_OLD")
+NEW_STAMPS: Final = _numbers("SIOCGSTAMP_NEW", "SIOCGSTAMPNS_NEW")  # 16 bytes, as their number says
+SIOCGIFCONF: Final = value("SIOCGIFCONF")
+#: Those that take a struct ifreq: netdevice(7), include/uapi/linux/sockios.h "Socket configuration controls".
+IFREQS: Final = frozenset(
+    {number for number in IOCTLS if value("SIOCGIFNAME") <= number <= value("SIOCSIFHWBROADCAST")}
+    | _numbers("SIOCGIFTXQLEN", "SIOCSIFTXQLEN", "SIOCGIFMAP", "SIOCSIFMAP")
+) - {SIOCGIFCONF}
+F_SETOWN_EX: Final = value("F_SETOWN_EX")
+F_GETOWN_EX: Final = value("F_GETOWN_EX")
 
 #: How to look at one thing: the sight, the name of the blob, the index of the pointer, the index of its size.
 Step = tuple[Callable[[Sight, str, int, int], None], str, int, int]
@@ -282,6 +292,11 @@ def look(op: str, words: Sequence[int], read: Reader, ret: int | None, word: int
     """
     steps = (ENTRY if ret is None else EXIT).get(op)
     if steps is None or (ret is not None and ret < 0):
+        return {}
+    for _, _, at, _ in steps:
+        if at < len(words) and words[at]:
+            break
+    else:
         return {}
     sight = Sight(words, read, ret, word)
     for step, name, at, size in steps:

@@ -16,9 +16,12 @@ from probes.abi.sockaddr import printable
 
 Argument = tuple[str, Teller]
 
-F_SETFD, F_SETFL = 2, 4
+F_SETFD, F_SETFL = names.value("F_SETFD"), names.value("F_SETFL")
 #: fcntl commands whose argument is a pointer (fcntl(2)): locks, owners, hints.
-POINTERS = frozenset({5, 6, 7, 12, 13, 14, 15, 16, 17, 36, 37, 38, 1029, *range(1035, 1039)})
+POINTERS = {names.value(f"F_{name}") for name in (
+    "GETLK", "SETLK", "SETLKW", "GETLK64", "SETLK64", "SETLKW64", "OFD_GETLK", "OFD_SETLK", "OFD_SETLKW", "CANCELLK",
+    "SETOWN_EX", "GETOWN_EX", "GETOWNER_UIDS", "GET_RW_HINT", "SET_RW_HINT", "GET_FILE_RW_HINT", "SET_FILE_RW_HINT",
+)}  # fmt: skip
 
 
 def file_flags(call: Call, index: int) -> Any:

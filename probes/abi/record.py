@@ -71,6 +71,12 @@ class Record:
     ret: int | None = None
     observed: bool = True
 
+    @property
+    def clobbered(self) -> list[str]:
+        """The registers, but for the one that takes the result, that held something else after the call."""
+        after = self.regs_out or {}
+        return [name for name, value in self.regs_in.items() if name not in ("eax", "rax") and after.get(name) != value]
+
     def as_json(self) -> dict[str, Any]:
         """The line of evidence.jsonl (docs/schema.json, `call`)."""
         line = {"type": "call", **self.__dict__}

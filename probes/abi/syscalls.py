@@ -1,4 +1,4 @@
-"""i386 call numbers. Source: syscall_32.tbl of Linux 5.10, 6.1, 6.12, 7.3, read by generate_syscalls.py."""
+"""Call numbers. Source: syscall_32.tbl of Linux 5.10, 6.1, 6.12, 7.3, read by generate_syscalls.py. Do not edit."""
 
 #: The versions whose tables were read, oldest first.
 VERSIONS: tuple[tuple[int, int], ...] = ((5, 10), (6, 1), (6, 12), (7, 3))

@@ -131,22 +131,31 @@ def _extended_error(raw: bytes, _word: int) -> Any:
     return structure(layouts.SockExtendedErr, raw[:16], "ee_") | ({"offender": describe(raw[16:])} if raw[16:] else {})
 
 
-_SHAPES: dict[tuple[int, int], Shape] = {
-    (1, 13): _linger, (1, 17): _ucred, (1, 20): _timeval, (1, 21): _timeval, (1, 66): _timeval_new,
-    (1, 67): _timeval_new, (0, 32): _membership, (0, 35): _membership, (0, 36): _membership, (0, 37): _mreq_source,
-    (0, 38): _mreq_source, (0, 39): _mreq_source, (0, 40): _mreq_source, (0, 80): _sockaddr, (1, 28): _sockaddr,
-    (41, 20): _address6, (41, 21): _address6, (41, 27): _address6, (41, 28): _address6, (263, 1): _packet_mreq,
-    (263, 2): _packet_mreq,
+#: How option values and control messages are told, by their names; what is not here is an int or bytes.
+_SHAPES: dict[str, Shape] = {
+    "SO_LINGER": _linger, "SO_PEERCRED": _ucred, "SO_PEERNAME": _sockaddr,
+    "SO_RCVTIMEO_OLD": _timeval, "SO_SNDTIMEO_OLD": _timeval,
+    "SO_RCVTIMEO_NEW": _timeval_new, "SO_SNDTIMEO_NEW": _timeval_new,
+    "IP_MULTICAST_IF": _membership, "IP_ADD_MEMBERSHIP": _membership, "IP_DROP_MEMBERSHIP": _membership,
+    "IP_BLOCK_SOURCE": _mreq_source, "IP_UNBLOCK_SOURCE": _mreq_source,
+    "IP_ADD_SOURCE_MEMBERSHIP": _mreq_source, "IP_DROP_SOURCE_MEMBERSHIP": _mreq_source,
+    "SO_ORIGINAL_DST": _sockaddr,
+    "IPV6_ADD_MEMBERSHIP": _address6, "IPV6_DROP_MEMBERSHIP": _address6,
+    "IPV6_JOIN_ANYCAST": _address6, "IPV6_LEAVE_ANYCAST": _address6,
+    "PACKET_ADD_MEMBERSHIP": _packet_mreq, "PACKET_DROP_MEMBERSHIP": _packet_mreq,
 }  # fmt: skip
-_CONTROL_SHAPES: dict[tuple[int, int], Shape] = {
-    (1, 1): _rights, (1, 2): _ucred, (1, 29): _timeval, (1, 35): _timespec, (1, 63): _timeval_new,
-    (1, 64): _timespec_new, (0, 8): _pktinfo, (41, 50): _address6, (0, 11): _extended_error,
-    (41, 25): _extended_error, (0, 20): _sockaddr, (41, 74): _sockaddr,
+_CONTROL_SHAPES: dict[str, Shape] = {
+    "SCM_RIGHTS": _rights, "SCM_CREDENTIALS": _ucred,
+    "SO_TIMESTAMP_OLD": _timeval, "SO_TIMESTAMPNS_OLD": _timespec,
+    "SO_TIMESTAMP_NEW": _timeval_new, "SO_TIMESTAMPNS_NEW": _timespec_new,
+    "IP_PKTINFO": _pktinfo, "IPV6_PKTINFO": _address6,
+    "IP_RECVERR": _extended_error, "IPV6_RECVERR": _extended_error,
+    "IP_ORIGDSTADDR": _sockaddr, "IPV6_ORIGDSTADDR": _sockaddr,
 }  # fmt: skip
 
 
-def _shaped(shapes: Mapping[tuple[int, int], Shape], key: tuple[int, int], raw: bytes, size: int, word: int) -> Any:
-    shape = shapes.get(key)
+def _shaped(shapes: Mapping[str, Shape], name: str | int, raw: bytes, size: int, word: int) -> Any:
+    shape = shapes.get(str(name))
     told = shape(raw, word) if shape and size == len(raw) else None
     if told is None:
         return int.from_bytes(raw, "little", signed=size == 4) if size == len(raw) in (1, 4) else buffer(raw, size)
@@ -155,7 +164,7 @@ def _shaped(shapes: Mapping[tuple[int, int], Shape], key: tuple[int, int], raw: 
 
 def option_value(level: int, option: int, raw: bytes, size: int, word: int) -> Any:
     """The value of a socket option of `size` bytes, of which `raw` were read: its structure, an int, or the bytes."""
-    return _shaped(_SHAPES, (level, option), raw, size, word)
+    return _shaped(_SHAPES, names.option(level, option), raw, size, word)
 
 
 def control(raw: bytes, size: int, word: int) -> list[dict[str, Any]]:
@@ -165,13 +174,13 @@ def control(raw: bytes, size: int, word: int) -> list[dict[str, Any]]:
     raw = raw[: max(size, 0)]
     while len(raw) - at >= header.size:
         length, level, kind = header.unpack_from(raw, at)
-        message = {"len": length, "level": names.level(level), "type": names.control(level, kind)}
+        name = names.control(level, kind)
+        message = {"len": length, "level": names.level(level), "type": name}
         told.append(message)
         if length < header.size:
             break
         data = raw[at + header.size : at + length]
-        key = (level & 0xFFFFFFFF, kind & 0xFFFFFFFF)
-        message["data"] = _shaped(_CONTROL_SHAPES, key, data, length - header.size, word)
+        message["data"] = _shaped(_CONTROL_SHAPES, name, data, length - header.size, word)
         at += (length + ALIGN[word] - 1) // ALIGN[word] * ALIGN[word]
     if raw[at:] and not (told and "data" not in told[-1]):
         told.append({"raw": raw[at:].hex()})

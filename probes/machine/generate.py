@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCES = ("stub", "loop", "init")
+SOURCES = ("stub", "loop", "birth")
 WORDS = (64, 32)
 
 

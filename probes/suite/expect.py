@@ -113,8 +113,8 @@ class Expectation:
             raise Broke(f"{self.key}: a value that is no result needs the results it rests on")
 
     def seen(self, field: str, *results: Result) -> None:
-        """Judges what the tracer saw of calls: a field of their records (`ret`, `nr`, `regs_in.ebx`), one value for each
-        record, in the order of entry. A call has several records if the kernel restarted it. Judged in the parent."""
+        """Judges what the tracer saw of calls: a field of their records (`ret`, `nr`, `regs_in.ebx`), one value for
+        each record, in the order of entry. A call that the kernel restarts has several. Judged in the parent."""
         if not results:
             raise Broke(f"{self.key}: nothing was called that a tracer could have seen")
         seen = {

@@ -16,6 +16,7 @@ from probes.calls import Calls, Socket
 from probes.gate import Gate, gate, gate_names
 from probes.memory import Memory
 from probes.suite.behaviours import behaviour_of
+from probes.suite.blocking import Meanwhile
 from probes.suite.expect import Expect, need, not_applicable
 from probes.suite.item import CHANNEL
 from probes.suite.reference import Reference, local, parse
@@ -128,6 +129,12 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
     """Random values that --seed repeats, others for each test."""
     name = request.node.nodeid.encode()
     return random.Random(request.config.getoption("seed") ^ zlib.crc32(name))
+
+
+@pytest.fixture
+def meanwhile() -> Meanwhile:
+    """What happens to this process while it is blocked in a call: see Meanwhile."""
+    return Meanwhile()
 
 
 @pytest.fixture

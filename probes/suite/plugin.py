@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import gc
 import os
 import platform
 import secrets
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,16 @@ class Run:
             self._config.hook.pytest_deselected(items=[item for item in items if item not in kept])
             items[:] = kept
         self._waiting = {item.nodeid: item for item in items if behaviour_of(item)}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Sets what is there by now aside from garbage collection: a child that walked it would copy every page."""
+        gc.collect()
+        gc.freeze()
+        try:
+            return (yield)
+        finally:
+            gc.unfreeze()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:

@@ -73,8 +73,10 @@ def _judge_seen(check: Check, field: str, records: list[Record], observed: bool)
         return
     check["detail"] = f"{field} as the tracer saw it"
     name, _, key = field.partition(".")
-    values = [getattr(record, name) for record in records]
-    check["actual"] = [int((value or {}).get(key, "-1"), 16) for value in values] if key else values
+    values: list[Any] = [getattr(record, name) for record in records]
+    if key:
+        values = [int((value or {}).get(key, "-1"), 16) for value in values]
+    check["actual"] = [list(value) if isinstance(value, tuple) else value for value in values]
     check["verdict"] = "conforms" if check["expected"] == check["actual"] else "deviates"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ _INODE = {
     "icmp": 9, "icmp6": 9, "unix": 6, "netlink": 9, "packet": 8,
 }  # fmt: skip
 TABLES = tuple(_INODE)
+#: Seconds that the kernel may take to free what was closed.
+_PATIENCE = 5.0
 
 
 def protocols() -> frozenset[str]:
@@ -66,9 +69,11 @@ def inode(fd: int) -> int:
 
 def descriptors() -> list[int]:
     """The open descriptors of this process."""
-    links = list(Path("/proc/self/fd").iterdir())
-    # The listing's own descriptor is gone again.
-    return sorted(int(link.name) for link in links if link.is_symlink())
+    listed = {int(link.name) for link in Path("/proc/self/fd").iterdir()}
+    # The listing had the lowest descriptor that was free, and is gone again: whoever comes next gets the same.
+    own = os.open("/", os.O_PATH)
+    os.close(own)
+    return sorted(listed - {own})
 
 
 def lowest(count: int = 1) -> list[int]:
@@ -93,6 +98,15 @@ def counted() -> dict[str, int]:
             # Not `alloc`, `mem`, `orphan`: those are of the whole machine.
             counts[protocol] = int(rest.split()[1])
     return counts
+
+
+def in_time(read: Callable[[], Any], value: object) -> Any:
+    """What `read` tells once it tells `value`, or after all the time that it may take: some sockets are freed after an
+    RCU grace period."""
+    end = time.monotonic() + _PATIENCE
+    while (told := read()) != value and time.monotonic() < end:
+        time.sleep(0.001)
+    return told
 
 
 def sysctl(name: str) -> list[int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import partial
 
 from probes.abi import decode
-from probes.abi.numbers import BY_DIRECT, OPERATIONS, PLAIN_WORDS, SOCKETCALL, X86_64, named
-from probes.abi.record import Record, signed, unsigned
+from probes.abi.numbers import BY_CALL, BY_DIRECT, OPERATIONS, PLAIN_WORDS, SOCKETCALL, X86_64, named
+from probes.abi.record import RESTART, Record, signed, unsigned
+from probes.gate import MARK
 from probes.trace import ptrace
 
 _INDEX = {name: index for index, name in enumerate(ptrace.REGISTER_NAMES)}
@@ -17,6 +19,7 @@ _RET = _INDEX["rax" if _WIDE else "eax"]
 _CS = _INDEX["cs"]
 IP = _INDEX["rip" if _WIDE else "eip"]
 SP = _INDEX["rsp" if _WIDE else "esp"]
+_R15 = _INDEX.get("r15", 0)
 _I386_ARGS = tuple(_INDEX[("r" if _WIDE else "e") + name] for name in ("bx", "cx", "dx", "si", "di", "bp"))
 _X86_64_ARGS = tuple(_INDEX[name] for name in ("rdi", "rsi", "rdx", "r10", "r8", "r9")) if _WIDE else ()
 #: The i386 names of registers whose low halves an i386 call has.
@@ -27,91 +30,87 @@ _HALVES = (
 _CS_64, _CS_NATIVE = 0x33, 0x73
 #: Where the gate's stub leaves its number at the moment of entry: the vDSO pushes a return address and three registers.
 _NUMBER_AT = {"int80": 0, "vdso": 16}
+_LOW = 0xFFFFFFFF
+_WORDS = [struct.Struct(f"<{count}I") for count in range(7)]
 
 
 class Call:
-    """A call between its entry and its exit. Construct it at the entry stop; `leave` at the exit stop."""
+    """A call between its entry and its exit. Construct it at the entry stop; `leave` at the exit stop.
+
+    Both run while the tracee waits: they read what may change, and leave everything else for `record`.
+    """
 
     __slots__ = (
-        "abi",
-        "after",
-        "args_ptr",
-        "before",
-        "gate",
-        "nr",
-        "number",
-        "op",
-        "pid",
-        "regs_in",
-        "regs_out",
-        "ret",
-        "route",
-        "t_in",
-        "t_out",
-        "tid",
-        "word",
-        "words",
-        "words_after",
+        "after", "args", "args_after", "args_ptr", "before", "gate", "i386", "nr", "number", "op", "pid", "regs_in", "regs_out", "ret",
+        "t_in", "t_out", "tid",
     )  # fmt: skip
 
     def __init__(
-        self, pid: int, tid: int, t_ns: int, regs: tuple[int, ...], abi_i386: bool, gate: str, numbered: bool
+        self, pid: int, tid: int, t_ns: int, regs: tuple[int, ...], i386: bool, gate: str, numbered: bool
     ) -> None:
         self.pid, self.tid, self.t_in, self.t_out = pid, tid, t_ns, 0
-        self.regs_in = regs
+        self.regs_in, self.i386, self.gate = regs, i386, gate
         self.regs_out: tuple[int, ...] = ()
         self.ret: int | None = None
-        self.gate = gate
-        cs = regs[_CS]
-        self.word = 64 if cs == _CS_64 else 32
-        self.number: bytes = b""
+        self.nr = regs[_NR] & _LOW
         self.args_ptr: int | None = None
-        self.nr = unsigned(regs[_NR])
-        if abi_i386:
-            self.abi = "i386" if cs == _CS_NATIVE else "ia32-compat"
-            ebx = unsigned(regs[_I386_ARGS[0]])
-            self.op, self.route = named(self.nr, ebx)
-            self._read_i386(regs, numbered)
-        else:
-            self.abi, self.route = "x86_64", "direct"
+        #: The argument words, as many as could be read.
+        self.args: tuple[int, ...] = ()
+        self.args_after: tuple[int, ...] | None = None
+        if not i386:
             self.op = X86_64.get(self.nr, "")
             count = OPERATIONS[self.op].words if self.op else 6
-            self.words = struct.pack(f"<{count}Q", *(regs[index] for index in _X86_64_ARGS[:count]))
-        self.words_after: bytes | None = None
-        self.before: Mapping[str, bytes] = self._look(None) if self.op else {}
+            self.args = tuple([regs[index] for index in _X86_64_ARGS[:count]])
+        elif self.nr == SOCKETCALL:
+            operation = BY_CALL.get(regs[_I386_ARGS[0]] & _LOW)
+            self.op = operation.name if operation else ""
+            self.args_ptr = regs[_I386_ARGS[1]] & _LOW
+            if operation:
+                words = ptrace.read(tid, self.args_ptr, 4 * operation.words)
+                self.args = _WORDS[len(words) // 4].unpack_from(words)
+        else:
+            self.op, _ = named(self.nr, 0)
+            count = BY_DIRECT[self.nr].words if self.nr in BY_DIRECT else PLAIN_WORDS.get(self.op, 6)
+            self.args = tuple([regs[index] & _LOW for index in _I386_ARGS[:count]])
+        self.number: int | None = None
+        if numbered:
+            if _WIDE and regs[_R15] >> 32 == MARK:
+                self.number = regs[_R15] & _LOW
+            else:
+                number = ptrace.read(tid, regs[SP] + _NUMBER_AT[gate], 4)
+                self.number = int.from_bytes(number, "little") if number else None
+        self.before: Mapping[str, bytes] = self._look(None) if self.op in decode.POINTS_IN else {}
         self.after: Mapping[str, bytes] = {}
 
-    def _read_i386(self, regs: tuple[int, ...], numbered: bool) -> None:
-        size = self.word // 8 if numbered else 0
-        at = regs[SP] + _NUMBER_AT.get(self.gate, 0)
-        if self.route == "socketcall":
-            self.args_ptr = unsigned(regs[_I386_ARGS[1]])
-            wanted = 4 * OPERATIONS[self.op].words if self.op else 0
-            both = ptrace.read_two(self.tid, at, size, self.args_ptr, wanted)
-            self.number, self.words = both[:size], both[size:]
-            return
-        count = BY_DIRECT[self.nr].words if self.nr in BY_DIRECT else PLAIN_WORDS.get(self.op, 6)
-        self.words = struct.pack(f"<{count}I", *(unsigned(regs[index]) for index in _I386_ARGS[:count]))
-        if size:
-            self.number = ptrace.read(self.tid, at, size)
-
     def _look(self, ret: int | None) -> Mapping[str, bytes]:
-        return decode.look(self.op, self.args, lambda address, size: ptrace.read(self.tid, address, size), ret,
-                           64 if self.abi == "x86_64" else 32)  # fmt: skip
+        return decode.look(self.op, self.args, partial(ptrace.read, self.tid), ret, 32 if self.i386 else 64)
 
     @property
-    def args(self) -> tuple[int, ...]:
-        """The argument words, as many as could be read."""
-        return _unpacked(self.words, 8 if self.abi == "x86_64" else 4)
+    def word(self) -> int:
+        """The calling process: 32 or 64."""
+        return 64 if self.regs_in[_CS] == _CS_64 else 32
+
+    @property
+    def abi(self) -> str:
+        """The kernel's entry that was taken."""
+        if not self.i386:
+            return "x86_64"
+        return "i386" if self.regs_in[_CS] == _CS_NATIVE else "ia32-compat"
+
+    @property
+    def route(self) -> str:
+        """The system call that carries the operation."""
+        return "direct" if self.args_ptr is None else "socketcall"
 
     def leave(self, t_ns: int, regs: tuple[int, ...]) -> None:
         """Takes what is there at the exit stop."""
         self.t_out, self.regs_out = t_ns, regs
         low = regs[_RET]
-        self.ret = signed(low) if self.abi != "x86_64" else low - (1 << 64 if low >> 63 else 0)
-        if self.args_ptr is not None and self.words:
-            self.words_after = ptrace.read(self.tid, self.args_ptr, len(self.words))
-        if self.op:
+        self.ret = signed(low) if self.i386 else low - (1 << 64 if low >> 63 else 0)
+        if self.args and self.args_ptr is not None:
+            words = ptrace.read(self.tid, self.args_ptr, 4 * len(self.args))
+            self.args_after = _WORDS[len(words) // 4].unpack_from(words)
+        if self.ret >= 0 and self.op in decode.POINTS_OUT:
             self.after = self._look(self.ret)
 
     def record(self) -> Record:
@@ -123,7 +122,6 @@ class Call:
                 error = f"{signed(self.regs_in[_I386_ARGS[0]])} is no operation: it has no words"
             elif len(args) < wanted:
                 error = f"unreadable after {len(args)} of {wanted} words"
-        after = None if self.words_after is None else _unpacked(self.words_after, 4)
         decoded = {}
         if self.op and error is None:
             word = 64 if self.abi == "x86_64" else 32
@@ -132,10 +130,10 @@ class Call:
             pid=self.pid, tid=self.tid, t_ns=self.t_in, abi=self.abi, word=self.word, gate=self.gate, route=self.route,
             nr=self.nr, op=self.op, regs_in=named_registers(self.regs_in, entry=True),
             args_ptr=None if self.args_ptr is None else hex(self.args_ptr), args=args,
-            call=int.from_bytes(self.number, "little") if self.number else None,
+            call=self.number,
             dur_ns=self.t_out - self.t_in if self.t_out else None,
             regs_out=named_registers(self.regs_out) if self.regs_out else None,
-            args_after=after, args_error=error, decoded=decoded, ret=self.ret,
+            args_after=self.args_after, args_error=error, decoded=decoded, ret=self.ret,
         )  # fmt: skip
 
 
@@ -151,12 +149,29 @@ def named_registers(values: tuple[int, ...], entry: bool = False) -> dict[str, s
     return halves | {name: hex(value) for name, value in whole.items()}
 
 
+def number_of(regs: tuple[int, ...]) -> int:
+    """The number of the call a tracee is in."""
+    return unsigned(regs[_NR])
+
+
+def restarts(regs: tuple[int, ...]) -> bool:
+    """At an exit stop: whether the call was interrupted, and the kernel is going to make it again."""
+    return -signed(regs[_RET]) in RESTART
+
+
+def installs_filter(regs: tuple[int, ...], abi_i386: bool) -> bool:
+    """Whether the call is seccomp(2), or prctl(2) with PR_SET_SECCOMP."""
+    prctl, seccomp = FILTERING[ptrace.ARCH_I386 if abi_i386 else ptrace.ARCH_X86_64]
+    # (A 32-bit tracer sees no 64-bit registers.)
+    first = [unsigned(regs[index]) for index in (_I386_ARGS if abi_i386 else _X86_64_ARGS)[:1]]
+    return number_of(regs) == seccomp or (number_of(regs) == prctl and first == [ptrace.PR_SET_SECCOMP])
+
+
+#: prctl and seccomp, by architecture.
+FILTERING = {ptrace.ARCH_I386: (172, 354), ptrace.ARCH_X86_64: (157, 317)}
+
+
 def socket_numbers() -> dict[int, set[int]]:
     """The calls that a capture of any program stops at, by architecture: all 20 operations on every route."""
     i386 = {SOCKETCALL, *(operation.direct for operation in OPERATIONS.values())}
     return {ptrace.ARCH_I386: i386, ptrace.ARCH_X86_64: set(X86_64)} if _WIDE else {ptrace.ARCH_I386: i386}
-
-
-def _unpacked(data: bytes, width: int) -> tuple[int, ...]:
-    count = len(data) // width
-    return struct.unpack(f"<{count}{'Q' if width == 8 else 'I'}", data[: count * width])

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType, TracebackType
 
 from probes.gate import Gate
 from probes.trace import ptrace
-from probes.trace.call import IP, SP, Call
+from probes.trace.call import IP, SP, Call, installs_filter, number_of, restarts
+from probes.trace.processes import group, in_vdso, kill
 
 _WALL = 0x40000000
 _OPTIONS = (
-    ptrace.O_EXITKILL | ptrace.O_TRACESYSGOOD | ptrace.O_TRACESECCOMP | ptrace.O_TRACEFORK | ptrace.O_TRACEVFORK
+    ptrace.O_TRACESYSGOOD | ptrace.O_TRACESECCOMP | ptrace.O_TRACEFORK | ptrace.O_TRACEVFORK
     | ptrace.O_TRACECLONE | ptrace.O_TRACEEXEC
 )  # fmt: skip
 _SYSCALL_STOP = signal.SIGTRAP | 0x80
@@ -32,6 +32,8 @@ class Tracee:
     tid: int
     pid: int
     call: Call | None = None
+    #: Whether the stop in which its parent tells of its birth has come: it may come after the newborn's own first.
+    announced: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,133 +41,185 @@ class Signal:
     """A signal on its way to a tracee, with the instruction pointer it had."""
 
     t_ns: int
+    pid: int
     tid: int
     number: int
     ip: int
 
 
-@dataclass
-class Deadline:
-    """Calls `late` in this process after some seconds; None: never. Usable in the main thread only (setitimer)."""
+@dataclass(frozen=True)
+class Exit:
+    """The end of a thread: its wait status."""
 
-    seconds: float | None
-    late: Callable[[], None]
-    passed: bool = False
-
-    def _alarm(self, number: int, frame: FrameType | None) -> None:
-        self.passed = True
-        self.late()
-        # Again until it is over: one that was asked may not have listened, another may have been born in between.
-        signal.setitimer(signal.ITIMER_REAL, 1)
-
-    def __enter__(self) -> Deadline:
-        self._old = signal.signal(signal.SIGALRM, self._alarm)
-        if self.seconds is not None:
-            signal.setitimer(signal.ITIMER_REAL, self.seconds)
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._old)
+    t_ns: int
+    pid: int
+    tid: int
+    status: int
 
 
 @dataclass
 class Tracer:
     """Traces processes until none is left, and hands each call to `sink` when it ends.
 
-    `gates` are our own gates: then only calls made there are taken, and they carry a number. Without it every socket call of any program is taken. `every_call` stops at every system call
-    (PTRACE_SYSCALL) instead of where a seccomp filter says so. The kernel kills all tracees if we die.
+    `gates` are our own gates: then only calls made there are taken, and they carry a number. Without it those that are
+    `wanted` (numbers by architecture) are, of any program. `every_call` stops at every system call (PTRACE_SYSCALL)
+    instead of where a seccomp filter says so. Tracees that are `ours` end when we fail, and the kernel
+    kills them if we die; others are let go.
     """
 
     sink: Sink
     gates: Sequence[Gate] | None = None
     every_call: bool = False
     wanted: Mapping[int, Set[int]] | None = None
-    signals: list[Signal] = field(default_factory=list)
-    exits: dict[int, int] = field(default_factory=dict)
+    signalled: Callable[[Signal], None] = lambda _: None
+    ended: Callable[[Exit], None] = lambda _: None
+    ours: bool = True
     tracees: dict[int, Tracee] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._resume = ptrace.SYSCALL if self.every_call else ptrace.CONT
         # An instruction enters by one ABI and one gate for as long as the program lives.
-        self._entries: dict[tuple[int, int], tuple[bool, str]] = {}
-        self._killing = False
+        self._entries: dict[int, dict[int, tuple[bool, str]]] = {}
+        #: Those that ended before their birth was announced: nobody has to wait for them.
+        self._early: set[int] = set()
+        self._killing = self._releasing = False
         self._gates = {gate.ip: gate for gate in self.gates or ()}
+        self._own: dict[int, tuple[bool, str]] = {}
 
     def seize(self, tid: int) -> None:
         """Begins to trace a process or thread. Raises OSError (EPERM: ptrace is forbidden, or it is traced already)."""
-        ptrace.request(ptrace.SEIZE, tid, 0, _OPTIONS)
-        self._adopt(tid)
+        ptrace.request(ptrace.SEIZE, tid, 0, _OPTIONS | (ptrace.O_EXITKILL if self.ours else 0))
+        self._adopt(tid).announced = True
 
     def kill(self) -> None:
         """Ends all tracees; `run` then sees them go."""
         self._killing = True
         for tracee in list(self.tracees.values()):
-            _kill(tracee.pid)
+            kill(tracee.pid)
+
+    def release(self) -> None:
+        """Lets all tracees go on as if nobody had traced them; `run` then sees them go. For signal handlers too."""
+        self._releasing = True
+        for tid in list(self.tracees):
+            self.interrupt(tid)
 
     def run(self) -> None:
-        """Handles stops until every tracee has ended."""
+        """Handles stops until no tracee is left."""
         try:
-            while self.tracees:
-                self._stop(*os.waitpid(-1, _WALL))
+            self._handle_all()
         except BaseException:
-            self.kill()
-            while self.tracees:
-                self._stop(*os.waitpid(-1, _WALL))
+            if self.ours:
+                self.kill()
+            else:
+                self.release()
+            self._handle_all()
             raise
 
+    def run_to_exec(self, tid: int) -> bool:
+        """Handles the stops of one tracee until it has executed a program, and leaves it stopped there; False if it
+        ended first. `resume` lets it go on."""
+        while tid in self.tracees:
+            _, status = os.waitpid(tid, _WALL)
+            if os.WIFSTOPPED(status) and status >> 16 == ptrace.EVENT_EXEC:
+                return True
+            self._stop(tid, status)
+        return False
+
+    def resume(self, tid: int) -> None:
+        """Lets a tracee go on that `run_to_exec` has left stopped."""
+        with suppress(ProcessLookupError):
+            ptrace.request(self._resume, tid)
+
+    def interrupt(self, tid: int) -> None:
+        """Stops a running tracee for a moment: what it does from then on is seen."""
+        with suppress(ProcessLookupError):
+            ptrace.request(ptrace.INTERRUPT, tid)
+
+    def _handle_all(self) -> None:
+        # Records pile up while we trace, and none of them is garbage.
+        collecting = gc.isenabled()
+        gc.disable()
+        # No child at all: the kernel knows better than we do.
+        with suppress(ChildProcessError):
+            while self.tracees:
+                tid, status = os.waitpid(-1, _WALL)
+                self._stop(tid, status)
+        if collecting:
+            gc.enable()
+
     def _adopt(self, tid: int) -> Tracee:
-        tracee = self.tracees[tid] = Tracee(tid, _group(tid))
+        tracee = self.tracees[tid] = Tracee(tid, group(tid))
         return tracee
 
     def _stop(self, tid: int, status: int) -> None:
         tracee = self.tracees.get(tid)
         if not os.WIFSTOPPED(status):
-            self.exits[tid] = status
-            if tracee is not None:
-                del self.tracees[tid]
-                if tracee.call is not None:
-                    self.sink(tracee.call)
+            self._gone(tid, tracee, status)
             return
         if tracee is None:
             tracee = self._adopt(tid)
         if self._killing:
-            _kill(tracee.pid)
+            kill(tracee.pid)
         try:
             self._stopped(tracee, status >> 8 & 0xFF, status >> 16)
         except OSError as error:
             if not ptrace.gone(error):
                 raise
 
-    def _stopped(self, tracee: Tracee, number: int, event: int) -> None:
-        if event == ptrace.EVENT_SECCOMP:
-            self._enter(tracee)
-        elif number == _SYSCALL_STOP:
+    def _gone(self, tid: int, tracee: Tracee | None, status: int) -> None:
+        pid = tid if tracee is None else tracee.pid
+        if tracee is None or not tracee.announced:
+            self._early.add(tid)
+        ptrace.forget(tid)
+        if tracee is not None:
+            del self.tracees[tid]
             if tracee.call is not None:
-                self._leave(tracee, tracee.call)
-            elif self.every_call and ptrace.syscall_info(tracee.tid).op == ptrace.INFO_ENTRY:
+                self.sink(tracee.call)
+        if pid == tid:
+            self._entries.pop(pid, None)
+        self.ended(Exit(time.monotonic_ns(), pid, tid, status))
+
+    def _stopped(self, tracee: Tracee, number: int, event: int) -> None:
+        if not self._releasing:
+            # The two stops that every traced call makes come first.
+            if event == ptrace.EVENT_SECCOMP and tracee.call is None:
+                return self._enter(tracee)
+            if number == _SYSCALL_STOP and tracee.call is not None:
+                return self._leave(tracee, tracee.call)
+        return self._rarely_stopped(tracee, number, event)
+
+    def _rarely_stopped(self, tracee: Tracee, number: int, event: int) -> None:
+        if event in ptrace.EVENTS_OF_BIRTH:
+            self._born(ptrace.event_message(tracee.tid))
+        elif event == ptrace.EVENT_EXEC:
+            self._executed(tracee)
+        if self._releasing:
+            self._let_go(tracee, number, event)
+        elif event == ptrace.EVENT_SECCOMP:
+            # Its entry was seen already, because every call is.
+            ptrace.request(ptrace.SYSCALL, tracee.tid)
+        elif number == _SYSCALL_STOP:
+            if self.every_call and ptrace.syscall_info(tracee.tid).op == ptrace.INFO_ENTRY:
                 # Asked, not counted: a newborn's first stop is an exit.
                 self._enter(tracee)
             else:
                 ptrace.request(self._resume, tracee.tid)
         elif event == ptrace.EVENT_STOP:
             ptrace.request(ptrace.LISTEN if number in _STOPPING else self._resume, tracee.tid)
-        elif event == ptrace.EVENT_EXEC:
-            self._executed(tracee)
         elif event:
-            ptrace.request(self._resume, tracee.tid)
+            # A call that gives birth is not over yet.
+            ptrace.request(self._resume if tracee.call is None else ptrace.SYSCALL, tracee.tid)
         else:
             regs = ptrace.registers(tracee.tid)
-            self.signals.append(Signal(time.monotonic_ns(), tracee.tid, number, regs[IP]))
+            self.signalled(Signal(time.monotonic_ns(), tracee.pid, tracee.tid, number, regs[IP]))
             ptrace.request(self._resume, tracee.tid, 0, number)
 
     def _enter(self, tracee: Tracee) -> None:
         now = time.monotonic_ns()
         regs = ptrace.registers(tracee.tid)
-        key = (tracee.pid, regs[IP])
-        entry = self._entries.get(key)
+        entry = self._own.get(regs[IP])
         if entry is None:
-            entry = self._entries[key] = self._entry(tracee, regs[IP])
+            entry = self._entry(tracee, regs[IP])
         if not self._takes(tracee.tid, entry, regs):
             ptrace.request(self._resume, tracee.tid)
             return
@@ -179,8 +233,9 @@ class Tracer:
                 return gate is not None
             # Anybody's call may come by the vDSO. Under the three registers that it pushed lies where the call returns.
             return ptrace.read(tid, regs[SP] + 12, 4) == gate.returns.to_bytes(4, "little")
-        if not self.every_call:
-            return True
+        if installs_filter(regs, entry[0]):
+            # What a filter of its own refuses never reaches ours: from now on, stop before both.
+            self.every_call, self._resume = True, ptrace.SYSCALL
         if self.wanted is None:
             return True
         return number_of(regs) in self.wanted.get(ptrace.ARCH_I386 if entry[0] else ptrace.ARCH_X86_64, ())
@@ -192,49 +247,53 @@ class Tracer:
         # The tracee runs; what follows is on our own time.
         self.sink(call)
 
+    def _let_go(self, tracee: Tracee, number: int, event: int) -> None:
+        call = tracee.call
+        if call is not None and number == _SYSCALL_STOP:
+            regs = ptrace.registers(tracee.tid)
+            if not restarts(regs):
+                call.leave(time.monotonic_ns(), regs)
+        passed = 0 if event or number == _SYSCALL_STOP else number
+        ptrace.request(ptrace.DETACH, tracee.tid, 0, passed)
+        ptrace.forget(tracee.tid)
+        del self.tracees[tracee.tid]
+        if call is not None:
+            self.sink(call)
+
     def _entry(self, tracee: Tracee, ip: int) -> tuple[bool, str]:
-        i386 = ptrace.syscall_info(tracee.tid).arch == ptrace.ARCH_I386
+        known = self._own if ip in self._gates else self._entries.setdefault(tracee.pid, {})
+        entry = known.get(ip)
+        if entry is None or self.gates is None:
+            # Programs may write other code to the same place: the ABI is asked each time.
+            i386 = ptrace.syscall_info(tracee.tid).arch == ptrace.ARCH_I386
+            if entry is None or entry[0] != i386:
+                entry = known[ip] = i386, self._gate(tracee.pid, ip, i386)
+        return entry
+
+    def _gate(self, pid: int, ip: int, i386: bool) -> str:
         if ip in self._gates:
-            return i386, self._gates[ip].name
+            return self._gates[ip].name
         if not i386:
-            return i386, "syscall"
-        return i386, "vdso" if in_vdso(tracee.pid, ip) else "int80"
+            return "syscall"
+        try:
+            return "vdso" if in_vdso(pid, ip) else "int80"
+        except OSError:
+            return "unknown"
+
+    def _born(self, tid: int) -> None:
+        if tid in self._early:
+            self._early.discard(tid)
+        elif tid:  # 0: it is in a pid namespace that we cannot see into
+            (self.tracees.get(tid) or self._adopt(tid)).announced = True
 
     def _executed(self, tracee: Tracee) -> None:
         former = ptrace.event_message(tracee.tid)
+        ptrace.forget(former)
+        ptrace.forget(tracee.tid)
         if former != tracee.tid:
+            # It took the id of the first thread, which is gone without a word.
             self.tracees.pop(former, None)
-        tracee.call, tracee.pid = None, tracee.tid
-        self._entries = {key: entry for key, entry in self._entries.items() if key[0] != tracee.pid}
-        ptrace.request(self._resume, tracee.tid)
-
-
-_NUMBER = ptrace.REGISTER_NAMES.index("orig_rax" if "orig_rax" in ptrace.REGISTER_NAMES else "orig_eax")
-
-
-def number_of(regs: tuple[int, ...]) -> int:
-    """The number of the call a tracee is in."""
-    return regs[_NUMBER] & 0xFFFFFFFF
-
-
-def in_vdso(pid: int, address: int) -> bool:
-    """Whether an address lies in a process's [vdso]."""
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        if line.endswith("[vdso]"):
-            first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
-            return first <= address < last
-    return False
-
-
-def _group(tid: int) -> int:
-    """The process that a thread belongs to; the thread itself if it is gone already."""
-    try:
-        text = Path(f"/proc/{tid}/status").read_text()
-    except OSError:
-        return tid
-    return int(text.partition("\nTgid:")[2].split(maxsplit=1)[0])
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        call, tracee.call, tracee.pid, tracee.announced = tracee.call, None, tracee.tid, True
+        self._entries.pop(tracee.pid, None)
+        if call is not None:
+            self.sink(call)

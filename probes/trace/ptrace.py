@@ -1,11 +1,13 @@
-"""ptrace(2), process_vm_readv(2), prctl(2): what python-ptrace has, by its names, and what it lacks."""
+"""ptrace(2) and prctl(2): what python-ptrace has, by its names, and what it lacks."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ptrace.binding import func
 from ptrace.binding.linux_struct import user_regs_struct
@@ -36,20 +38,11 @@ PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 38, 22
 #: (On i386 the structure halves the slots of the segment registers: ds and __ds are one register.)
 REGISTER_NAMES: tuple[str, ...] = tuple(name for name, _ in user_regs_struct._fields_ if not name.startswith("__"))
 
-_libc = ctypes.CDLL(None, use_errno=True)
+# No request blocks: there is no need to let go of the interpreter's lock.
+_libc = ctypes.PyDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong)
-
-
-class _IOVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
-
-
-_libc.process_vm_readv.restype = ctypes.c_ssize_t
-_libc.process_vm_readv.argtypes = (
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
-)  # fmt: skip
 
 
 class SyscallInfo(ctypes.Structure):
@@ -66,25 +59,33 @@ class SyscallInfo(ctypes.Structure):
     )
 
 
+_ptrace = _libc.ptrace
+
+
 def request(number: int, pid: int, address: int = 0, data: int = 0) -> int:
     """One ptrace request. Raises OSError (ESRCH: the tracee is gone or not stopped)."""
-    result: int = _libc.ptrace(number, pid, address, data)
+    result: int = _ptrace(number, pid, address, data)
     if result == -1:
-        error = ctypes.get_errno()
-        raise OSError(error, f"ptrace request {number:#x} for {pid}: {os.strerror(error)}")
+        _fail(number, pid)
     return result
+
+
+def _fail(number: int, pid: int) -> NoReturn:
+    error = ctypes.get_errno()
+    raise OSError(error, f"ptrace request {number:#x} for {pid}: {os.strerror(error)}")
 
 
 _regs = user_regs_struct()
 _regs_at = ctypes.addressof(_regs)
-_regs_view = memoryview(_regs).cast("B").cast("L")
+_unpack = struct.Struct(f"={len(REGISTER_NAMES)}{'Q' if ctypes.sizeof(ctypes.c_long) == 8 else 'I'}").unpack
 _message = ctypes.c_ulong()
 
 
 def registers(pid: int) -> tuple[int, ...]:
     """The registers of a stopped tracee in the order of REGISTER_NAMES, each as wide as a word of this process."""
-    request(GETREGS, pid, 0, _regs_at)
-    return tuple(_regs_view)
+    if _ptrace(GETREGS, pid, 0, _regs_at) == -1:
+        _fail(GETREGS, pid)
+    return _unpack(_regs)
 
 
 def event_message(pid: int) -> int:
@@ -100,28 +101,25 @@ def syscall_info(pid: int) -> SyscallInfo:
     return info
 
 
-_ROOM = 4096
-_buffer = ctypes.create_string_buffer(_ROOM)
-_local = (_IOVec * 1)(_IOVec(ctypes.addressof(_buffer), _ROOM))
-_remote = (_IOVec * 2)()
-_local_at, _remote_at = ctypes.addressof(_local), ctypes.addressof(_remote)
+_memories: dict[int, int] = {}
 
 
-def read(pid: int, address: int, size: int) -> bytes:
-    """Up to `size` bytes (4096 at most) of a process's memory; fewer where it ends, none where there is none."""
-    _remote[0].base, _remote[0].size = address, min(size, _ROOM)
-    _local[0].size = _ROOM
-    count: int = _libc.process_vm_readv(pid, _local_at, 1, _remote_at, 1, 0)
-    return ctypes.string_at(_buffer, count) if count > 0 else b""
+def read(tid: int, address: int, size: int) -> bytes:
+    """Up to `size` bytes of a tracee's memory; fewer where it ends, none where there is none (/proc/PID/mem)."""
+    try:
+        memory = _memories.get(tid)
+        if memory is None:
+            memory = _memories[tid] = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(memory, size, address)
+    except (OSError, OverflowError):
+        return b""
 
 
-def read_two(pid: int, first: int, size: int, second: int, size2: int) -> bytes:
-    """Like `read` for two places, in one call: the bytes of both, one after the other."""
-    _remote[0].base, _remote[0].size = first, size
-    _remote[1].base, _remote[1].size = second, size2
-    _local[0].size = size + size2
-    count: int = _libc.process_vm_readv(pid, _local_at, 1, _remote_at, 2, 0)
-    return ctypes.string_at(_buffer, count) if count > 0 else b""
+def forget(tid: int) -> None:
+    """Says that a tracee has ended, or has other memory now: after exec."""
+    memory = _memories.pop(tid, None)
+    if memory is not None:
+        os.close(memory)
 
 
 def prctl(option: int, value: int = 0, pointer: int = 0) -> None:
@@ -131,11 +129,13 @@ def prctl(option: int, value: int = 0, pointer: int = 0) -> None:
         raise OSError(error, f"prctl {option}: {os.strerror(error)}")
 
 
-def set_filter(program: Sequence[bytes]) -> None:
-    """Installs a seccomp filter, for good. Raises OSError (EINVAL: the kernel refuses the program)."""
+def set_filter(program: Sequence[bytes], no_new_privs: bool = True) -> None:
+    """Installs a seccomp filter, for good. Raises OSError (EINVAL: the kernel refuses the program; EACCES: without
+    CAP_SYS_ADMIN it must give up gaining privileges by exec first)."""
     code = ctypes.create_string_buffer(b"".join(program))
     fprog = (ctypes.c_size_t * 2)(len(program), ctypes.addressof(code))
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if no_new_privs:
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_SECCOMP, 2, ctypes.addressof(fprog))
 
 

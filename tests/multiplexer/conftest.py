@@ -4,7 +4,9 @@ import socket
 from errno import EAGAIN, EDESTADDRREQ, EINVAL, ENOTCONN, EOPNOTSUPP, EPROTONOSUPPORT
 
 import pytest
+from both_routes import Both
 
+from probes import namespaces
 from probes.abi.numbers import OPERATIONS
 from probes.memory import pack_words
 
@@ -49,3 +51,11 @@ def telling(new_socket, memory):
         OPERATIONS[name].call: (pack_words(*(int(word) for word in words)), answer)
         for name, (answer, *words) in told.items()
     }
+
+
+@pytest.fixture
+def both(the_gate, memory, expect):
+    """Makes calls over both routes, each in a fresh state, and judges them."""
+    # The one port that the kernel can choose: then it chooses the same on both routes.
+    namespaces.set_sysctl("net.ipv4.ip_local_port_range", "40000 40000")
+    return Both(the_gate, memory, expect)

@@ -18,8 +18,8 @@ SOURCE = "socketcall(2) args; S2 copy_from_user; arch/x86/include/asm/uaccess.h 
 KERNEL = 0xC0000000
 TOP = 1 << 32
 CITE = (
-    "arch/x86/include/asm/page_32_types.h TASK_SIZE_MAX is PAGE_OFFSET, page_64_types.h TASK_SIZE_MAX lies above 4 GiB: "
-    "access_ok refuses an array on the one and passes it on the other"
+    "arch/x86/include/asm: TASK_SIZE_MAX is PAGE_OFFSET in page_32_types.h, and far above 4 GiB in page_64_types.h: "
+    "access_ok refuses an array on the one, and passes it on the other"
 )
 LISTEN = OPERATIONS["listen"].call
 

@@ -1,10 +1,12 @@
 """What the tests of socket() and socketpair() share."""
 
+import resource
 import struct
 from dataclasses import dataclass
 
 import pytest
 
+from probes.abi.names import value as number
 from probes.calls import Socket
 from probes.gate import Result
 from probes.suite import need, not_applicable, witness
@@ -43,6 +45,33 @@ def make(calls):
     return made
 
 
+#: The level of an option by the beginning of its name.
+LEVEL = {"SO": 1, "IP": 0, "IPV6": 41, "TCP": 6, "UDP": 17, "NETLINK": 270, "PACKET": 263}
+
+
+@pytest.fixture
+def option():
+    """Judges an option that is read: option(expect, socket, name, value, **case).
+
+    The value is what the option must hold, as an int of 4 bytes or as bytes, or an error.
+    """
+
+    def judged(expect, socket, name, value, **case):
+        announced = expect(
+            value if isinstance(value, bytes) else [0, value] if value >= 0 else value, option=name, **case
+        )
+        room = max(len(value), 4) if isinstance(value, bytes) else 4
+        result, told = socket.getsockopt(LEVEL[name.partition("_")[0]], number(name), room)
+        if not isinstance(value, bytes) and value < 0:
+            announced.of(result)
+        elif isinstance(value, bytes):
+            announced.of(told if result == 0 else int(result), result)
+        else:
+            announced.of([result, int.from_bytes(told, "little")], result)
+
+    return judged
+
+
 @pytest.fixture
 def pair(calls, memory):
     """Makes pairs: pair(family, type, protocol=0) returns the result and the two words of sv."""
@@ -59,3 +88,26 @@ def pair(calls, memory):
 def fcntl(calls):
     """fcntl64(2): fcntl(fd, command, argument=0)."""
     return lambda fd, command, argument=0: calls.plain("fcntl64", fd, command, argument)
+
+
+class Descriptors:
+    """The limit of this process's descriptors."""
+
+    def __init__(self):
+        self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def leave(self, left=0):
+        """Sets RLIMIT_NOFILE so that only `left` descriptors can be had: Python's own calls get no more either."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (witness.lowest(left + 1)[left], self._limits[1]))
+
+    def free(self):
+        """Sets the limit back."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+
+
+@pytest.fixture
+def descriptors():
+    """The limit of this process's descriptors, set back at the test's end."""
+    limit = Descriptors()
+    yield limit
+    limit.free()

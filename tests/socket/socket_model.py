@@ -26,12 +26,19 @@ FAMILY_MAX = 46
 PROTOCOL_MAX = 263
 
 
+def told(answer, free):
+    """An answer as a result: OK is the descriptor that is free."""
+    if isinstance(answer, Changed):
+        return Changed(answer.version, told(answer.before, free), told(answer.after, free), answer.cite)
+    return free if answer == OK else answer
+
+
 @dataclass(frozen=True)
 class Family:
     """A family that a kernel may have, and what its sockets are with protocol 0.
 
-    Any of its `protocols` in /proc/net/protocols shows that it is there. `types` has what each type answers, `other` what
-    those answer that are not in it: a number, OK, a function where it depends on another protocol, None for not judged.
+    Any of its `protocols` in /proc/net/protocols shows that it is there. `types` has what a type answers, `other` what
+    those answer that are not in it: a number, OK, a function where it depends on a protocol, None for not judged.
     """
 
     name: str
@@ -45,8 +52,8 @@ class Family:
 
     def answer(self, type):
         """What a type answers where the family is there."""
-        told = self.types.get(type, self.other)
-        return told() if callable(told) else told
+        found = self.types.get(type, self.other)
+        return found() if callable(found) else found
 
 
 #: Families that the kernel keeps to the initial network namespace: elsewhere they answer EAFNOSUPPORT even if they are
@@ -56,6 +63,7 @@ INITIAL_ONLY = {
     31: "BLUETOOTH", 36: "IEEE802154", 39: "NFC",
 }  # fmt: skip
 
+VSOCK_SEQPACKET = Changed("5.14", before=-ESOCKTNOSUPPORT, after=OK, cite="vsock_create SOCK_SEQPACKET; vsock(7)")
 FAMILIES = {
     1: Family("UNIX", ("UNIX",), {STREAM: OK, DGRAM: OK, RAW: OK, SEQPACKET: OK}),
     2: Family(
@@ -92,7 +100,7 @@ FAMILIES = {
     37: Family("CAIF", ("PF_CAIF",), {}, other=-EPERM),
     38: Family("ALG", ("ALG",), {SEQPACKET: OK}),
     # What a datagram socket answers depends on the transports that are registered.
-    40: Family("VSOCK", ("AF_VSOCK",), {STREAM: OK, SEQPACKET: OK, DGRAM: None}),
+    40: Family("VSOCK", ("AF_VSOCK",), {STREAM: OK, SEQPACKET: VSOCK_SEQPACKET, DGRAM: None}),
     41: Family("KCM", ("KCM",), {DGRAM: OK, SEQPACKET: OK}),
     # Kept to the initial network namespace by late stable releases.
     42: Family("QIPCRTR", ("QIPCRTR",), {DGRAM: None}, other=-EPROTOTYPE),
@@ -119,14 +127,6 @@ NEVER = {
 
 #: The last family came into range with AF_MCTP.
 LAST_FAMILY = FAMILY_MAX - 1
-AF_MAX_CITE = "include/linux/socket.h AF_MAX 46 since bc49d8169aa7 (AF_MCTP, Linux 5.15)"
-
-
-def family_out_of_range(family, inside):
-    """What a family answers whose number is in range since Linux 5.15: `inside` since then."""
-    if family == LAST_FAMILY:
-        return Changed("5.15", before=-EAFNOSUPPORT, after=inside, cite=AF_MAX_CITE)
-    return inside if 0 <= family < LAST_FAMILY else -EAFNOSUPPORT
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the suite costs, as ratios of one run: `python -m bench`."""

@@ -1,0 +1,56 @@
+"""Links and addresses inside a sandbox, made with pyroute2."""
+
+from dataclasses import dataclass
+
+from probes.suite import not_applicable
+
+# Imported here, before any sandbox: each test is a process of its own and would import it again.
+try:
+    from pyroute2 import IPRoute
+except ImportError:
+    IPRoute = None
+
+#: No duplicate address detection: the address can be used at once (include/uapi/linux/if_addr.h IFA_F_NODAD).
+_NODAD = 0x02
+#: What the first link of a pair has. Addresses for documentation: RFC 5737, RFC 3849.
+LOCAL, BROADCAST, NETWORK = "192.0.2.1", "192.0.2.255", "192.0.2.0"
+LOCAL6, LINK_LOCAL = "2001:db8::1", "fe80::1"
+#: Duplicate address detection has not begun for this one: the link has no carrier.
+TENTATIVE = "2001:db8::7e"
+#: Addresses that nobody in the sandbox has: on the link's network, and elsewhere.
+NEIGHBOUR, ELSEWHERE = "192.0.2.2", "198.51.100.1"
+NEIGHBOUR6, ELSEWHERE6 = "2001:db8::2", "2001:db8:ffff::1"
+LOOPBACK = 1
+
+
+@dataclass(frozen=True)
+class Links:
+    """A pair of links by their indexes: `near` is up and has the addresses, `far` is down and has none."""
+
+    near: int
+    far: int
+
+    def remove(self):
+        """Takes the pair away again."""
+        with routes() as ip:
+            ip.link("del", index=self.near)
+
+
+def routes():
+    """The kernel's tables of links, addresses and routes. Not applicable without pyroute2."""
+    if IPRoute is None:
+        not_applicable("pyroute2")
+    return IPRoute()
+
+
+def pair(near="near0", far="far0"):
+    """Makes a pair of links with the addresses above."""
+    with routes() as ip:
+        ip.link("add", ifname=near, kind="veth", peer=far)
+        links = Links(*(ip.link_lookup(ifname=name)[0] for name in (near, far)))
+        ip.link("set", index=links.near, state="up")
+        ip.addr("add", index=links.near, address=LOCAL, prefixlen=24, broadcast=BROADCAST)
+        for address in (LOCAL6, LINK_LOCAL):
+            ip.addr("add", index=links.near, address=address, prefixlen=64, flags=_NODAD)
+        ip.addr("add", index=links.near, address=TENTATIVE, prefixlen=64)
+    return links

@@ -1,0 +1,228 @@
+"""The words of bind: descriptors, lengths, addresses and families, good and bad."""
+
+import os
+import select
+import struct
+from errno import EAFNOSUPPORT, EBADF, EFAULT, EINVAL, ENOTSOCK
+from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
+
+import pytest
+from bind_forms import FORMS, LONGEST, family_word, inet, inet6
+
+from probes.memory import PAGE, PROT_READ
+from probes.suite import behaviour, need
+from probes.suite.kinds import TCP, TCP6, UDP, UDP6, UNIX
+from probes.sweep import Sweep
+
+SOURCE_FD = "bind(2); __sys_bind, sockfd_lookup_light; S4 3.1 step 2"
+SOURCE_LENGTH = "bind(2) EINVAL; move_addr_to_kernel `ulen < 0 || ulen > sizeof(struct sockaddr_storage)`; S4 3.1 step 3"
+SOURCE_SHORT = (
+    "bind(2) EINVAL; inet_bind, raw_bind, inet6_bind, rawv6_bind, unix_bind, netlink_bind, packet_bind `addr_len <`;"
+    " S4 3.2 step 3"
+)
+SOURCE_MEMORY = "bind(2) EFAULT; move_addr_to_kernel `copy_from_user`; S4 3.1 step 3"
+SOURCE_FAMILY = (
+    "bind(2) EINVAL; ip(7) sin_family; unix(7) EINVAL; __inet_bind, __inet6_bind, rawv6_bind, unix_validate_addr,"
+    " netlink_bind, packet_bind"
+)
+#: Words that say a length below 0 or far too much.
+BAD_LENGTHS = (-1, -2, -16, -LONGEST, -(2**31), LONGEST + 1, 255, 256, 4096, 0x10010, 0x1000010, 0x7FFFFFFF, -0x7FFFFFF0)
+
+each_form = pytest.mark.parametrize("form", FORMS, ids=str)
+
+
+def unopened():
+    """A descriptor that was open."""
+    fd = os.dup(0)
+    os.close(fd)
+    return fd
+
+
+def no_sockets():
+    """Descriptors of everything but sockets, by name."""
+    reading, writing = os.pipe()
+    return {
+        "file": os.open("file", os.O_RDWR | os.O_CREAT),
+        "folder": os.open(".", os.O_RDONLY),
+        "device": os.open("/dev/null", os.O_RDWR),
+        "pipe-read": reading,
+        "pipe-write": writing,
+        "epoll": select.epoll().detach() if hasattr(select.epoll, "detach") else os.dup(select.epoll().fileno()),
+        "eventfd": os.eventfd(0),
+        "memfd": os.memfd_create("memory"),
+    }
+
+
+@behaviour("bind.descriptor.not-open", f"{SOURCE_FD}; bind(2) EBADF; open(2) O_PATH")
+def test_not_open(calls, memory, expect):
+    """A descriptor that is not open fails with EBADF, and so does one that was opened with O_PATH, whatever the length
+    and the address.
+    """
+    good = memory.guarded(inet(0))
+    words = {"good": (good, 16), "unreadable": (memory.unmapped(), 16), "too-long": (good, -1), "none": (0, 0)}
+    closed, path = unopened(), os.open(".", os.O_PATH)
+    for address, (pointer, length) in words.items():
+        expect(-EBADF, fd="closed", address=address).of(calls.bind(closed, pointer, length))
+        expect(-EBADF, fd="path", address=address).of(calls.bind(path, pointer, length))
+        for fd in (-1, -100, -(2**31), 0x7FFFFFFF):
+            expect(-EBADF, fd=fd, address=address).of(calls.bind(fd, pointer, length))
+    sweep = Sweep(calls)
+    sweep.call("bind", sweep.value, good, 16, judged=True)
+    expect(-EBADF, fds="-4096..-1").of(sweep.run(range(-4096, 0)))
+    # Beyond what a process may have: include/linux/fdtable.h sysctl_nr_open_max.
+    expect(-EBADF, fds="0x7fff0000..0x7fff0fff").of(sweep.run(range(0x7FFF0000, 0x7FFF1000)))
+
+
+@behaviour("bind.descriptor.no-socket", f"{SOURCE_FD}; bind(2) ENOTSOCK")
+def test_no_socket(calls, memory, expect):
+    """A descriptor of something that is no socket fails with ENOTSOCK, whatever the length and the address."""
+    good = memory.guarded(inet(0))
+    words = {"good": (good, 16), "unreadable": (memory.unmapped(), 16), "too-long": (good, -1), "none": (0, 0)}
+    for name, fd in no_sockets().items():
+        for address, (pointer, length) in words.items():
+            expect(-ENOTSOCK, fd=name, address=address).of(calls.bind(fd, pointer, length))
+
+
+@behaviour("bind.length.out-of-range", SOURCE_LENGTH)
+@each_form
+def test_length_out_of_range(form, new_socket, memory, expect):
+    """A length that is negative or more than 128 fails with EINVAL, whether or not the address can be read, and binds
+    nothing.
+    """
+    socket, good = new_socket(*form.kind.triple), memory.put(form.good + bytes(2 * PAGE))
+    before = socket.sockname()[1]
+    for length in BAD_LENGTHS:
+        expect(-EINVAL, length=length, address="good").of(socket.bind(good, length))
+        expect(-EINVAL, length=length, address="unreadable").of(socket.bind(memory.unmapped(), length))
+    result, name = socket.sockname()
+    expect(before, afterwards="name").of(name, result)
+
+
+def of_length(calls, form, fresh=True):
+    """A sweep that binds an address of each length."""
+    sweep = Sweep(calls)
+    address = calls.memory.put(form.good + bytes(2 * PAGE))
+    fd = sweep.call("socket", *form.kind.triple)
+    sweep.call("bind", fd, address, sweep.value, judged=True)
+    sweep.plain("close", fd)
+    return sweep
+
+
+@behaviour("bind.length.every", f"{SOURCE_SHORT}; {SOURCE_LENGTH}")
+@each_form
+def test_every_length(form, calls, expect):
+    """An address is bound if its length is that of the family's structure, or more up to 128 (110 for AF_UNIX), and fails
+    with EINVAL if it is shorter or longer: at least 16 bytes for IPv4, 24 for IPv6, 2 for AF_UNIX, 12 for AF_NETLINK, 20
+    for AF_PACKET.
+    """
+    sweep, enough, most = of_length(calls, form), form.enough, form.most
+    expect(-EINVAL, lengths=f"0..{enough - 1}").of(sweep.run(range(enough)))
+    expect(0, lengths=f"{enough}..{most}").of(sweep.run(range(enough, most + 1)))
+    expect(-EINVAL, lengths=f"{most + 1}..{PAGE}").of(sweep.run(range(most + 1, PAGE + 1)))
+    expect(-EINVAL, lengths="-4096..-1").of(sweep.run(range(-4096, 0)))
+
+
+@behaviour("bind.length.zero", f"{SOURCE_SHORT}; move_addr_to_kernel `ulen == 0`")
+@each_form
+def test_length_zero(form, new_socket, memory, expect):
+    """With length 0 no memory is read: EINVAL, not EFAULT, because no family has an empty address."""
+    socket = new_socket(*form.kind.triple)
+    for name, pointer in {"good": memory.put(form.good), "null": 0, "unreadable": memory.unmapped()}.items():
+        expect(-EINVAL, address=name).of(socket.bind(pointer, 0))
+
+
+@behaviour("bind.memory.unreadable", SOURCE_MEMORY)
+@each_form
+def test_unreadable(form, new_socket, calls, memory, expect):
+    """An address of 1 to 128 bytes that cannot be read, were it only its last byte, fails with EFAULT and binds nothing,
+    whether or not the length would do.
+    """
+    socket = new_socket(*form.kind.triple)
+    before = socket.sockname()[1]
+    sweep = Sweep(calls)
+    sweep.call("bind", socket, memory.unmapped(), sweep.value, judged=True)
+    expect(-EFAULT, memory="unreadable", lengths=f"1..{LONGEST}").of(sweep.run(range(1, LONGEST + 1)))
+    for length in (1, form.enough, LONGEST):
+        expect(-EFAULT, memory="null", length=length).of(socket.bind(0, length))
+    whole = form.good.ljust(LONGEST, b"\0")
+    announced = expect([-EFAULT] * LONGEST, memory="last-byte-missing", lengths=f"1..{LONGEST}")
+    results = [socket.bind(memory.guarded(whole[: length - 1]), length) for length in range(1, LONGEST + 1)]
+    announced.of(results, *results)
+    result, name = socket.sockname()
+    expect(before, afterwards="name").of(name, result)
+    expect(0, afterwards="bind").of(socket.bind(form.good))
+
+
+@behaviour("bind.memory.placement", f"{SOURCE_MEMORY}; bind(2) `const struct sockaddr *addr`")
+@each_form
+def test_placement(form, new_socket, memory, expect):
+    """The address may lie anywhere that can be read: at any alignment, across pages, in read-only memory, at the end of
+    readable memory. bind does not write to it.
+    """
+    good, size = form.good, len(form.good)
+    across = memory.guarded(PAGE + size).part(size // 2, size)
+    across.write(good)
+    blocks = {
+        "across-pages": across,
+        "read-only": memory.guarded(good, PROT_READ),
+        "before-hole": memory.before_hole(size),
+        **{f"offset-{offset}": memory.alloc(64).part(offset, size) for offset in range(1, 8)},
+    }
+    for name, block in blocks.items():
+        if name != "read-only":
+            block.write(good)
+        socket = new_socket(*form.kind.triple)
+        result = socket.bind(block)
+        expect([0, good], memory=name).of([result, block.read()], result)
+        need(socket.close())
+
+
+@behaviour("bind.family.other", SOURCE_FAMILY)
+@each_form
+def test_other_family(form, new_socket, calls, memory, expect):
+    """An address of another family fails: with EAFNOSUPPORT on TCP and UDP, with EINVAL on raw IPv6, AF_UNIX, AF_NETLINK
+    and AF_PACKET. A raw IPv4 socket does not look at the family. Whatever else the address says, nothing is bound.
+
+    AF_UNSPEC on TCP and UDP has a behaviour of its own.
+    """
+    address = memory.put(form.good.ljust(28, b"\0"))
+    socket = new_socket(*form.kind.triple)
+    sweep = Sweep(calls)
+    # The family and the two bytes after it, which are zero: port 0, an abstract name, padding, no protocol.
+    sweep.value.block = address.part(0, 4)
+    sweep.call("bind", socket, address, 28, judged=True)
+    first = 1 if form.kind in (TCP, UDP) else 0
+    expect(form.other_family, families=f"{first}..{form.family - 1}").of(sweep.run(range(first, form.family)))
+    expect(form.other_family, families=f"{form.family + 1}..4095").of(sweep.run(range(form.family + 1, 4096)))
+    for family in (form.family << 8, form.family | 0x100, form.family | 0x8000, 0xFFFF):
+        expect(form.other_family, family=f"{family:#06x}").of(socket.bind(family_word(family) + form.good[2:].ljust(26, b"\0")))
+
+
+@behaviour("bind.family.unspec", "__inet_bind `Compatibility games : accept AF_UNSPEC`, __inet6_bind; BEHAVIOURS bind")
+@pytest.mark.parametrize("kind", [TCP, UDP], ids=str)
+def test_unspec(kind, new_socket, expect):
+    """On TCP and UDP over IPv4, AF_UNSPEC with the any-address is bound as AF_INET; with another address it fails with
+    EAFNOSUPPORT.
+    """
+    rest = struct.pack(">HI8x", 5000, 0)
+    socket = new_socket(*kind.triple)
+    expect(0, address="any").of(socket.bind(family_word(AF_UNSPEC) + rest))
+    result, name = socket.sockname()
+    expect(inet(5000), address="any", afterwards="name").of(name, result)
+    for name, host in {"loopback": 0x7F000001, "broadcast": 0xFFFFFFFF, "multicast": 0xE0000001, "one": 1}.items():
+        rest = struct.pack(">HI8x", 5001, host)
+        expect(-EAFNOSUPPORT, address=name).of(new_socket(*kind.triple).bind(family_word(AF_UNSPEC) + rest))
+
+
+@behaviour("bind.family.each-other", f"{SOURCE_FAMILY}; ipv6(7) sin6_family")
+def test_each_other(new_socket, expect):
+    """IPv4 and IPv6 do not take each other's addresses, nor those of AF_UNIX: EAFNOSUPPORT; AF_UNIX does not take
+    theirs: EINVAL.
+    """
+    addresses = {"inet": inet(5000).ljust(28, b"\0"), "inet6": inet6(5000), "unix": family_word(AF_UNIX) + b"\0".ljust(26, b"n")}
+    own = {AF_INET: "inet", AF_INET6: "inet6", AF_UNIX: "unix"}
+    for kind in (TCP, UDP, TCP6, UDP6, *UNIX):
+        refused = -EINVAL if kind in UNIX else -EAFNOSUPPORT
+        for name, address in addresses.items():
+            if name != own[kind.family]:
+                expect(refused, kind=kind, address=name).of(new_socket(*kind.triple).bind(address))

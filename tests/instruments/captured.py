@@ -1,0 +1,136 @@
+"""Runs `socketcall capture`, and makes programs for it: machine code in an ELF file, and Python."""
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from probes.checkout import checkout
+from probes.suite.reference import local
+
+#: Seconds that anything may take before its test fails: less than a test may take (probes.sandbox.DEADLINE).
+DEADLINE = 20
+#: What answers int $0x80 here.
+ABI = local().abi
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(checkout())}
+
+
+def wait_for(condition, what):
+    """Waits until a condition is true, and returns what it gave."""
+    end = time.monotonic() + DEADLINE
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited {DEADLINE} s for {what}"
+        time.sleep(0.005)
+    return found
+
+
+class Captured:
+    """A running `socketcall capture`, in a process group of its own."""
+
+    def __init__(self, *arguments, format="jsonl", **popen):
+        self.path = Path(f"capture-{time.monotonic_ns()}").absolute()
+        self.format = format
+        command = [sys.executable, "-m", "probes.cli", "capture", "--format", format, "-o", self.path, *arguments]
+        self.process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True, **popen,
+        )  # fmt: skip
+
+    def lines(self):
+        """The lines so far, whole ones only; decoded if they are JSON."""
+        text = self.path.read_text() if self.path.exists() else ""
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        return [json.loads(line) for line in whole] if self.format == "jsonl" else whole
+
+    def calls(self, op=None, pid=None):
+        """The calls so far, of an operation or of a process if one is given."""
+        return [
+            line
+            for line in self.lines()
+            if line["type"] == "call" and op in (None, line["op"]) and pid in (None, line["pid"])
+        ]
+
+    def until(self, op, count=1):
+        """Waits for calls of an operation, and returns the last."""
+        return wait_for(lambda: self.calls(op)[count - 1 : count], f"{op} in {self.lines()}")[0]
+
+    def wait(self):
+        """Waits for its end; returns itself. `status`, `out` and `err` are there then."""
+        self.out, self.err = self.process.communicate(timeout=DEADLINE)
+        self.status = self.process.returncode
+        return self
+
+    def interrupt(self):
+        """Ctrl-C as a terminal sends it: to everyone in the process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+def capture(*arguments, **how):
+    """Runs a capture to its end."""
+    return Captured(*arguments, **how).wait()
+
+
+def python(source, *arguments):
+    """The command that runs Python code."""
+    return ["--", sys.executable, "-c", source, *map(str, arguments)]
+
+
+def status_of(tid, name):
+    """A field of /proc/TID/status; None if it is gone."""
+    try:
+        text = Path(f"/proc/{tid}/status").read_text()
+    except OSError:
+        return None
+    return re.search(rf"^{name}:\s*(\S+)", text, re.MULTILINE)[1]
+
+
+def gone(pid):
+    """Whether nothing is left of a process."""
+    return status_of(pid, "State") is None
+
+
+def asleep(pid):
+    """Whether a process waits in the kernel, and is not stopped."""
+    return status_of(pid, "State") == "S"
+
+
+# Programs of machine code
+
+#: Where they lie in memory: one page that can be written, then nothing.
+BASE, PAGE = 0x08048000, 0x1000
+DATA = BASE + 0x800
+
+
+def i386(code, data=b""):
+    """An i386 program of these instructions; its data are at DATA."""
+    head = b"\x7fELF" + bytes((1, 1, 1)) + bytes(9)
+    head += struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, BASE + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    body = (head + struct.pack("<8I", 1, 0, BASE, BASE, PAGE, PAGE, 7, PAGE) + code).ljust(0x800, b"\0") + data
+    return body.ljust(PAGE, b"\0")
+
+
+def x86_64(code, data=b""):
+    """The same for x86-64."""
+    head = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, BASE + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 7, 0, BASE, BASE, PAGE, PAGE, PAGE)
+    return ((head + segment + code).ljust(0x800, b"\0") + data).ljust(PAGE, b"\0")
+
+
+def int80(*registers):
+    """Loads eax, ebx, ecx, edx, esi and edi, as many as are given, and enters."""
+    loads = zip((0xB8, 0xBB, 0xB9, 0xBA, 0xBE, 0xBF), registers, strict=False)
+    return b"".join(struct.pack("<BI", opcode, value & 0xFFFFFFFF) for opcode, value in loads) + b"\xcd\x80"
+
+
+def program(content, name="program"):
+    """Writes a program and returns what `capture` needs to run it."""
+    path = Path(name).absolute()
+    path.write_bytes(content)
+    path.chmod(0o755)
+    return ["--", str(path)]

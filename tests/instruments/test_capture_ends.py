@@ -1,0 +1,377 @@
+"""socketcall capture: how it begins, how it ends, and that nothing is left of it."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from captured import (
+    DATA,
+    DEADLINE,
+    ENVIRONMENT,
+    Captured,
+    asleep,
+    capture,
+    gone,
+    i386,
+    int80,
+    program,
+    python,
+    status_of,
+    wait_for,
+)  # fmt: skip
+
+from probes.gate import WORD
+from probes.trace import ptrace, seccomp
+from probes.trace.processes import threads
+
+pytestmark = pytest.mark.sandbox(trace="none")
+
+#: Says which processes wait in accept: this one, a child, and a second thread of this one.
+WAIT = """
+import os, signal, socket, sys, threading
+from pathlib import Path
+s = socket.socket(socket.AF_UNIX)
+s.bind("here")
+s.listen()
+"""
+WAITING = WAIT + "Path('pid').write_text(f'{os.getpid()}\\n')\ns.accept()\n"
+
+
+def one_line(done):
+    """The one line of a capture that could not be made, which left no file."""
+    assert not done.path.exists()
+    assert done.out == "" and done.err.count("\n") == 1 and done.err.startswith("socketcall")
+    return done.err
+
+
+def pid_of(name="pid"):
+    """The process id that a program wrote to a file."""
+    path = Path(name)
+    return int(wait_for(lambda: path.exists() and path.read_text().strip(), name))
+
+
+def test_the_status_is_the_programs():
+    for status in (0, 1, 7, 255):
+        assert capture(*program(i386(int80(1, status)))).status == status
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV):
+        done = capture(*python(f"import os; os.kill(os.getpid(), {int(number)})"))
+        assert done.status == 128 + number
+        assert done.lines()[-1]["signal"] == number
+
+
+def test_a_program_that_is_not_there():
+    for name in ("nothing-of-that-name", "./nothing", "/no/folder/program"):
+        done = capture("--", name)
+        assert done.status == 127
+        assert f"{name}: not found" in one_line(done)
+    Path("script").write_text("#!/no/interpreter\n")
+    Path("script").chmod(0o755)
+    done = capture("--", "./script")
+    assert done.status == 127
+    assert "interpreter that it names is missing" in one_line(done)
+
+
+def test_a_program_that_cannot_be_executed():
+    # Not even root may execute what is executable for nobody.
+    Path("text").write_text("echo hello\n")
+    for mode, why in ((0o644, "chmod +x"), (0o755, "no ELF program")):
+        Path("text").chmod(mode)
+        done = capture("--", "./text")
+        assert done.status == 126
+        assert why in one_line(done)
+    done = capture("--", "/tmp")
+    assert done.status == 126
+    assert "is a folder" in one_line(done)
+    Path("half").write_bytes(i386(int80(1, 0))[:40])
+    Path("half").chmod(0o755)
+    assert capture("--", "./half").status == 126
+
+
+def test_usage():
+    for words, said in (
+        ([], "nothing to capture"),
+        (["-p", "1", "--", "true"], "both a program and -p"),
+        (["-p", "x"], "'x' is no process id"),
+        (["-p", "0"], "'0' is no process id"),
+        (["--format", "html2", "--", "true"], "invalid choice"),
+        (["--nonsense", "--", "true"], "--nonsense"),
+    ):
+        done = capture(*words)
+        assert done.status == 2
+        assert said in one_line(done)
+
+
+def test_an_output_that_cannot_be_written(tmp_path):
+    """The program has not run one instruction then; and when the disk is full later, it does not go on unseen."""
+    made = program(i386(int80(102, 8, DATA) + int80(1, 0)))
+    for path, why in (("/no/folder/file", "No such file"), ("/proc", "Is a directory")):
+        done = capture("-o", path, *python("open('ran', 'w')"))
+        assert done.status == 125
+        assert f"cannot write {path}: {why}" in one_line(done)
+        assert not Path("ran").exists()
+    done = capture("-o", "/dev/full", *made)
+    assert done.status == 125
+    assert "cannot write /dev/full: No space left" in one_line(done)
+    # Nobody reads: the same.
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [sys.executable, "-m", "probes.cli", "capture", "-o", "/dev/stdout", *made], env=ENVIRONMENT, stdout=writing,
+        stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert process.returncode == 125
+    assert "Broken pipe" in process.stderr and process.stderr.count("\n") == 1
+
+
+def test_a_file_is_replaced_only_when_the_program_runs():
+    Path("old").write_text("old")
+    assert capture("-o", "old", "--", "./nothing").status == 127
+    assert Path("old").read_text() == "old"
+    assert capture("-o", "old", *program(i386(int80(1, 0)))).status == 0
+    assert Path("old").read_text().count("\n") == 1
+
+
+def refuse_ptrace():
+    """For children: ptrace is forbidden to them."""
+    number, architecture = (101, ptrace.ARCH_X86_64) if WORD == 64 else (26, ptrace.ARCH_I386)
+    ptrace.set_filter(seccomp.answering(number, errno.EPERM, architecture))
+
+
+def test_ptrace_is_forbidden():
+    done = capture(*python("open('ran', 'w')"), preexec_fn=refuse_ptrace)
+    assert done.status == 125
+    assert "Operation not permitted; run as root" in one_line(done)
+    assert not Path("ran").exists()
+    sleeper = subprocess.Popen([sys.executable, "-c", WAITING])
+    pid_of()
+    wait_for(lambda: asleep(sleeper.pid), "accept")
+    done = capture("-p", str(sleeper.pid), preexec_fn=refuse_ptrace)
+    assert done.status == 125
+    assert "Operation not permitted" in one_line(done)
+    assert asleep(sleeper.pid)
+    sleeper.kill()
+    sleeper.wait()
+
+
+def test_a_process_that_cannot_be_attached_to():
+    assert "there is none" in one_line(capture("-p", "4000000"))
+    first = Captured(*python(WAITING))
+    pid = pid_of()
+    done = capture("-p", str(pid))
+    assert done.status == 125
+    assert f"process {first.process.pid} traces it already" in one_line(done)
+    os.kill(pid, signal.SIGTERM)
+    assert first.wait().status == 128 + signal.SIGTERM
+
+
+BOTH = (
+    WAIT
+    + """
+child = os.fork()
+Path(f"pid{bool(child):d}").write_text(f"{os.getpid()}\\n")
+s.accept()
+"""
+)
+
+
+def all_gone(*pids):
+    wait_for(lambda: all(gone(pid) for pid in pids), f"the end of {pids}")
+
+
+def test_control_c_reaches_the_program_and_leaves_nothing():
+    running = Captured(*python(BOTH))
+    parent, child = pid_of("pid1"), pid_of("pid0")
+    wait_for(lambda: asleep(parent) and asleep(child), "both in accept")
+    running.interrupt()
+    # Python's own way to die of SIGINT: a traceback, then the signal.
+    assert running.wait().status == 128 + signal.SIGINT
+    assert running.err.count("KeyboardInterrupt\n") == 2
+    all_gone(parent, child)
+    exits = [line for line in running.lines() if line["type"] == "exit"]
+    assert {(line["pid"], line["signal"]) for line in exits} == {(parent, signal.SIGINT), (child, signal.SIGINT)}
+
+
+def test_a_program_that_handles_control_c_goes_on():
+    running = Captured(*python(WAIT + """
+signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+Path("pid").write_text(f"{os.getpid()}\\n")
+s.accept()
+"""))  # fmt: skip
+    wait_for(lambda: asleep(pid_of()), "accept")
+    running.interrupt()
+    assert running.wait().status == 7
+
+
+def test_sigterm_is_passed_on():
+    running = Captured(*python(WAITING))
+    pid = pid_of()
+    wait_for(lambda: asleep(pid), "accept")
+    running.process.terminate()
+    assert running.wait().status == 128 + signal.SIGTERM
+    all_gone(pid)
+
+
+def test_a_capture_that_is_killed_takes_the_program_with_it():
+    running = Captured(*python(BOTH))
+    parent, child = pid_of("pid1"), pid_of("pid0")
+    running.process.kill()
+    running.wait()
+    all_gone(parent, child)
+
+
+def test_a_call_that_never_returns_is_unfinished():
+    running = Captured(*python(WAITING))
+    pid = pid_of()
+    wait_for(lambda: asleep(pid), "accept")
+    os.kill(pid, signal.SIGKILL)
+    assert running.wait().status == 128 + signal.SIGKILL
+    accept = running.calls()[-1]
+    assert (accept["op"][:6], accept["ret"], accept["regs_out"], accept["dur_ns"]) == ("accept", None, None, None)
+    text = Captured(*python(WAITING.replace("here", "there").replace("'pid'", "'again'")), format="text")
+    pid = pid_of("again")
+    wait_for(lambda: asleep(pid), "accept")
+    os.kill(pid, signal.SIGKILL)
+    text.wait()
+    assert text.lines()[-2].endswith("= ? unfinished")
+    assert text.lines()[-1].endswith("killed by SIGKILL")
+
+
+def test_what_the_program_leaves_behind_is_followed_to_its_end():
+    """A daemon that outlives the program: its calls are seen, and Ctrl-C, which it does not hear, ends it."""
+    running = Captured(*python(WAIT + """
+if os.fork(): os._exit(3)
+os.setsid()
+Path("pid").write_text(f"{os.getpid()}\\n")
+s.accept()
+"""))  # fmt: skip
+    daemon = pid_of()
+    wait_for(lambda: [line for line in running.lines() if line["type"] == "exit"], "the end of the program")
+    wait_for(lambda: asleep(daemon), "accept")
+    assert running.process.poll() is None
+    running.interrupt()
+    assert running.wait().status == 3
+    all_gone(daemon)
+    assert running.calls(pid=daemon)[-1]["ret"] is None
+
+
+def test_children_that_are_born_as_their_parent_ends():
+    """A newborn may be known of before it was seen, or seen before it is known of: it is followed either way."""
+    running = capture(*python("""
+import os, socket
+for _ in range(100):
+    middle = os.fork()
+    if middle == 0:
+        if os.fork() == 0:
+            socket.socket()
+        os._exit(0)
+    os.waitpid(middle, 0)
+if os.fork():
+    os._exit(5)
+socket.socket()
+"""))  # fmt: skip
+    assert running.status == 5
+    assert len(running.calls("socket")) == 101
+    exits = [line["status"] for line in running.lines() if line["type"] == "exit"]
+    assert sorted(exits) == [0] * 201 + [5]
+
+
+SERVER = (
+    WAIT
+    + """
+def serve():
+    while True:
+        connection, _ = s.accept()
+        connection.send(b"served")
+        connection.close()
+threading.Thread(target=serve).start()
+Path("pid").write_text(f"{os.getpid()}\\n")
+serve()
+"""
+)
+
+
+def ask(path="here"):
+    """What the server answers."""
+    source = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); print(s.recv(9).decode(), end='')"
+    return subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=DEADLINE, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_attach_and_detach(number):
+    """A process with two threads blocked in accept: what they do from then on is seen, and they go on untouched."""
+    server = subprocess.Popen([sys.executable, "-c", SERVER], start_new_session=True)
+    pid_of()
+    wait_for(lambda: len(threads(server.pid)) == 2, "two threads")
+    tids = sorted(threads(server.pid))
+    wait_for(lambda: all(map(asleep, tids)), "accept")
+    running = Captured("-p", str(server.pid))
+    # The file is there when all threads were told to stop for a moment: asleep again, they are seen to wait.
+    wait_for(lambda: running.path.exists() and all(map(asleep, tids)), "accept again")
+    assert {status_of(tid, "TracerPid") for tid in tids} == {str(running.process.pid)}
+    assert ask() == "served"
+    served = running.until("accept4" if WORD == 64 else "accept")
+    assert served["ret"] >= 0 and served["pid"] == server.pid and served["tid"] in tids
+    wait_for(lambda: all(map(asleep, tids)), "accept again")
+    running.process.send_signal(number)
+    assert running.wait().status == 0, running.err
+    assert {status_of(tid, "TracerPid") for tid in tids} == {"0"}
+    left = [call for call in running.calls() if call["ret"] is None]
+    assert sorted(call["tid"] for call in left) == tids
+    assert not [line for line in running.lines() if line["type"] != "call"]
+    wait_for(lambda: all(map(asleep, tids)), "accept without us")
+    assert ask() == "served"
+    server.kill()
+    assert server.wait() == -signal.SIGKILL
+
+
+def test_an_attached_process_survives_a_capture_that_is_killed_or_fails():
+    server = subprocess.Popen([sys.executable, "-c", SERVER], start_new_session=True)
+    pid_of()
+    running = Captured("-p", str(server.pid))
+    wait_for(running.path.exists, "the beginning")
+    assert ask() == "served"
+    running.process.kill()
+    running.wait()
+    assert ask() == "served"
+    done = Captured("-o", "/dev/full", "-p", str(server.pid))
+    wait_for(lambda: status_of(server.pid, "TracerPid") == str(done.process.pid), "the tracer")
+    assert ask() == "served"
+    assert done.wait().status == 125
+    assert "No space left" in done.err
+    done = capture("-o", "/no/folder/file", "-p", str(server.pid))
+    assert done.status == 125
+    assert status_of(server.pid, "TracerPid") == "0"
+    assert ask() == "served"
+    server.kill()
+    server.wait()
+
+
+def test_an_attached_process_that_ends_gives_its_status():
+    server = subprocess.Popen([sys.executable, "-c", SERVER], start_new_session=True)
+    pid_of()
+    running = Captured("-p", str(server.pid))
+    wait_for(running.path.exists, "the beginning")
+    server.terminate()
+    assert running.wait().status == 128 + signal.SIGTERM
+    assert server.wait() == -signal.SIGTERM
+
+
+def test_a_stopped_program_stays_stopped_until_it_is_continued():
+    """Job control goes through us."""
+    running = Captured(*python(WAITING))
+    pid = pid_of()
+    os.kill(pid, signal.SIGSTOP)
+    # Listening to what it is told, a tracee in a group stop shows as traced.
+    wait_for(lambda: [line for line in running.lines() if line["type"] == "signal"], "SIGSTOP")
+    wait_for(lambda: status_of(pid, "State") in "tT", "the stop")
+    os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: asleep(pid), "accept")
+    os.kill(pid, signal.SIGTERM)
+    assert running.wait().status == 128 + signal.SIGTERM
