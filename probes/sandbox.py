@@ -147,6 +147,9 @@ def _admit(child: int, wish: Wish, tracer: Tracer, ready: int, go: int) -> None:
             namespaces.map_ids(child, wish.ids)
         if wish.trace != "none":
             tracer.seize(child)
+        if wish.trace == "calls":
+            # From its first stop on it stops at every call; a filter would make that stop itself.
+            tracer.interrupt(child)
     except OSError as error:
         raise CannotSandbox(f"cannot take charge of a child: {error.strerror}") from error
     os.write(go, b"g")
@@ -164,7 +167,8 @@ def _inside(
     try:
         die_with_parent()
         os.write(ready, b"r")
-        os.read(go, 1)
+        if os.read(go, 1) != b"g":
+            os._exit(0)  # The caller has given up.
         os.close(ready)
         os.close(go)
         if wish.isolation == "full" and not wish.initial_user_ns and wish.ids == 1:

@@ -32,7 +32,6 @@ POLL = {0x1: "POLLIN", 0x2: "POLLPRI", 0x4: "POLLOUT", 0x8: "POLLERR", 0x10: "PO
         0x1000: "POLLREMOVE", 0x2000: "POLLRDHUP"}  # fmt: skip
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_CAN, AF_VSOCK = 1, 2, 10, 16, 17, 29, 40
-SOL_SOCKET = 1
 
 
 def named(table: Mapping[int, str], number: int) -> str | int:

@@ -13,16 +13,12 @@ from probes.abi.options import IOCTLS
 from probes.abi.record import signed
 from probes.abi.sight import (
     ADDRESS,
-    CONTROL,
     DATA,
     F_OWNER_EX,
     HEADER,
     IFCONF,
     IFREQ,
     INT,
-    IOVEC,
-    IOVECS,
-    MESSAGES,
     MMSGHDR,
     POLLFDS,
     SOCKET_PAIR,
@@ -104,50 +100,50 @@ def fd_set(sight: Sight, name: str, at: int, size: int) -> None:
 
 
 def iovecs(sight: Sight, name: str, at: int, size: int) -> None:
-    _iovecs(sight, "", sight.words[at], sight.words[size], None)
+    sight.iovecs("", sight.words[at], sight.words[size], None)
 
 
 def iovecs_room(sight: Sight, name: str, at: int, size: int) -> None:
-    _iovecs(sight, "", sight.words[at], sight.words[size], 0)
+    sight.iovecs("", sight.words[at], sight.words[size], 0)
 
 
 def iovecs_out(sight: Sight, name: str, at: int, size: int) -> None:
-    _iovecs(sight, "", sight.words[at], sight.words[size], sight.ret)
+    sight.iovecs("", sight.words[at], sight.words[size], sight.ret)
 
 
 def message(sight: Sight, name: str, at: int, _size: int) -> None:
     """A message to send: everything."""
-    _message(sight, name, sight.take(name, sight.words[at], HEADER[sight.word].size), None)
+    sight.message(name, sight.take(name, sight.words[at], HEADER[sight.word].size), None)
 
 
 def message_room(sight: Sight, name: str, at: int, _size: int) -> None:
     """Where to receive: the header and the buffers, not what is in them."""
-    _room(sight, name, sight.take(name, sight.words[at], HEADER[sight.word].size))
+    sight.room(name, sight.take(name, sight.words[at], HEADER[sight.word].size))
 
 
 def message_out(sight: Sight, name: str, at: int, _size: int) -> None:
-    _message(sight, name, sight.take(name, sight.words[at], HEADER[sight.word].size), sight.ret)
+    sight.message(name, sight.take(name, sight.words[at], HEADER[sight.word].size), sight.ret)
 
 
 def messages(sight: Sight, name: str, at: int, size: int) -> None:
-    for entry, raw in _vector(sight, name, at, sight.words[size]):
-        _message(sight, entry, raw, None)
+    for entry, raw in sight.vector(name, sight.words[at], sight.words[size]):
+        sight.message(entry, raw, None)
 
 
 def messages_room(sight: Sight, name: str, at: int, size: int) -> None:
-    for entry, raw in _vector(sight, name, at, sight.words[size]):
-        _room(sight, entry, raw)
+    for entry, raw in sight.vector(name, sight.words[at], sight.words[size]):
+        sight.room(entry, raw)
 
 
 def messages_sent(sight: Sight, name: str, at: int, _size: int) -> None:
     """The call wrote msg_len of as many entries as it returned."""
-    _vector(sight, name, at, sight.ret)
+    sight.vector(name, sight.words[at], sight.ret)
 
 
 def messages_out(sight: Sight, name: str, at: int, _size: int) -> None:
-    for entry, raw in _vector(sight, name, at, sight.ret):
+    for entry, raw in sight.vector(name, sight.words[at], sight.ret):
         (length,) = MMSGHDR[sight.word].unpack(raw)
-        _message(sight, entry, raw, length)
+        sight.message(entry, raw, length)
 
 
 def ioctl_in(sight: Sight, name: str, at: int, size: int) -> None:
@@ -179,42 +175,6 @@ def _ioctl_size(sight: Sight, request: int, ints: frozenset[int]) -> int:
     if request == SIOCGIFCONF:
         return IFCONF[sight.word]
     return IFREQ[sight.word] if request in IFREQS else 0
-
-
-def _vector(sight: Sight, name: str, at: int, count: int) -> list[tuple[str, bytes]]:
-    """The whole entries of an array of mmsghdr."""
-    stride = MMSGHDR[sight.word].size
-    raw = sight.take(name, sight.words[at], min(count, MESSAGES) * stride)
-    return [(f"{name}.{i}", raw[i * stride : (i + 1) * stride]) for i in range(len(raw) // stride)]
-
-
-def _message(sight: Sight, name: str, raw: bytes, left: int | None) -> None:
-    """What a header points to; `left` as in `_iovecs`."""
-    layout = HEADER[sight.word]
-    if len(raw) < layout.size:
-        return
-    who, length, iov, count, control, room, _flags = layout.unpack(raw[: layout.size])
-    sight.take(f"{name}.name", who, min(length, ADDRESS))
-    _iovecs(sight, f"{name}.", iov, count, left)
-    sight.take(f"{name}.control", control, min(room, CONTROL))
-
-
-def _room(sight: Sight, name: str, raw: bytes) -> None:
-    layout = HEADER[sight.word]
-    if len(raw) >= layout.size:
-        _who, _length, iov, count, *_rest = layout.unpack(raw[: layout.size])
-        _iovecs(sight, f"{name}.", iov, count, 0)
-
-
-def _iovecs(sight: Sight, prefix: str, at: int, count: int, left: int | None) -> None:
-    """The array, and of each buffer its beginning: all of it (`left` None) or while `left` received bytes last."""
-    layout = IOVEC[sight.word]
-    raw = sight.take(f"{prefix}iov", at, min(count, IOVECS) * layout.size)
-    for i in range(len(raw) // layout.size):
-        base, size = layout.unpack_from(raw, i * layout.size)
-        filled = size if left is None else min(size, left)
-        sight.take(f"{prefix}data.{i}", base, min(filled, DATA))
-        left = None if left is None else left - filled
 
 
 _ADDRESS_IN: tuple[Step, ...] = ((address, "addr", 1, 2),)
@@ -293,8 +253,9 @@ def look(op: str, words: Sequence[int], read: Reader, ret: int | None, word: int
     steps = (ENTRY if ret is None else EXIT).get(op)
     if steps is None or (ret is not None and ret < 0):
         return {}
-    for _, _, at, _ in steps:
-        if at < len(words) and words[at]:
+    count = len(words)
+    for _, _, at, size in steps:  # cheap: where every pointer is NULL there is nothing to see
+        if (at < count and words[at]) or (size < count and words[size]):
             break
     else:
         return {}

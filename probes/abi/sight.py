@@ -54,3 +54,36 @@ class Sight:
         if raw:
             self.blobs[name] = raw
         return raw
+
+    def vector(self, name: str, at: int, count: int) -> list[tuple[str, bytes]]:
+        """An array of mmsghdr: name and bytes of its whole entries."""
+        stride = MMSGHDR[self.word].size
+        raw = self.take(name, at, min(count, MESSAGES) * stride)
+        return [(f"{name}.{i}", raw[i * stride : (i + 1) * stride]) for i in range(len(raw) // stride)]
+
+    def message(self, name: str, raw: bytes, left: int | None) -> None:
+        """What a msghdr points to; `left` as in `iovecs`."""
+        layout = HEADER[self.word]
+        if len(raw) < layout.size:
+            return
+        who, length, iov, count, control, room, _flags = layout.unpack(raw[: layout.size])
+        self.take(f"{name}.name", who, min(length, ADDRESS))
+        self.iovecs(f"{name}.", iov, count, left)
+        self.take(f"{name}.control", control, min(room, CONTROL))
+
+    def room(self, name: str, raw: bytes) -> None:
+        """Where a msghdr wants its data: the array, not what is in the buffers."""
+        layout = HEADER[self.word]
+        if len(raw) >= layout.size:
+            _who, _length, iov, count, *_rest = layout.unpack(raw[: layout.size])
+            self.iovecs(f"{name}.", iov, count, 0)
+
+    def iovecs(self, prefix: str, at: int, count: int, left: int | None) -> None:
+        """The array, and of each buffer its beginning: of all (`left` None) or while `left` received bytes last."""
+        layout = IOVEC[self.word]
+        raw = self.take(f"{prefix}iov", at, min(count, IOVECS) * layout.size)
+        for i in range(len(raw) // layout.size):
+            base, size = layout.unpack_from(raw, i * layout.size)
+            filled = size if left is None else min(size, left)
+            self.take(f"{prefix}data.{i}", base, min(filled, DATA))
+            left = None if left is None else left - filled

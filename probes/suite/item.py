@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,46 +24,50 @@ from probes.view import failure
 CHANNEL: pytest.StashKey[Channel] = pytest.StashKey()
 
 
-class _Reporter:
-    """Takes the terminal reporter's place inside a sandbox: nothing is printed there, every report goes to the parent.
+class Reporter:
+    """Tells the parent, from inside a sandbox, what pytest makes of a test. Outside it is silent.
 
-    Reports of subtests come through here too, in order, as pytest makes them.
+    A plugin from the beginning: to register one in each sandbox costs more than the test.
     """
 
-    def __init__(self, item: pytest.Item, channel: Channel, terminal: object) -> None:
-        self._item, self._channel, self._terminal = item, channel, terminal
-
-    def __getattr__(self, name: str) -> Any:
-        # The debugger asks the terminal reporter for its writer.
-        return getattr(self._terminal, name)
+    def __init__(self) -> None:
+        self.channel: Channel | None = None
+        self.early: list[pytest.TestReport] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        data = self._item.config.hook.pytest_report_to_serializable(config=self._item.config, report=report)
-        self._channel.say({"report": data})
+        """Keeps the reports of subtests, which come this way while their test runs."""
+        if self.channel is not None:
+            self.early.append(report)
 
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        """Says why a phase of the test did not end well."""
         error = call.excinfo
-        if error is None:
+        if error is None or self.channel is None:
             return
         if isinstance(error.value, NotApplicable):
-            self._channel.say({"not_applicable": error.value.msg})
+            self.channel.say({"not_applicable": error.value.msg})
         elif isinstance(error.value, Broke):
-            self._channel.say({"broke": str(error.value)})
+            self.channel.say({"broke": str(error.value)})
         elif isinstance(error.value, Skipped):
-            self._channel.say({"broke": f"skipped ({error.value.msg}): name what is missing with not_applicable()"})
+            self.channel.say({"broke": f"skipped ({error.value.msg}): name what is missing with not_applicable()"})
         else:
-            self._channel.say({"broke": f"{call.when}: {error.typename}: {error.value}"})
+            self.channel.say({"broke": f"{call.when}: {error.typename}: {error.value}"})
 
 
-def run(item: pytest.Item, wish: Wish, work: Path, deadline: float | None, channel: Channel) -> Outcome:
+def run(
+    item: pytest.Item, reporter: Reporter, wish: Wish, work: Path, deadline: float | None, channel: Channel
+) -> Outcome:
     """Runs a test in a sandbox of its own. Raises sandbox.CannotSandbox."""
+    config = item.config
 
     def body() -> None:
-        item.config.stash[CHANNEL] = channel
-        plugins = item.config.pluginmanager
-        terminal = plugins.unregister(name="terminalreporter")
-        plugins.register(_Reporter(item, channel, terminal), "terminalreporter")
-        runtestprotocol(item, nextitem=None, log=True)
+        config.stash[CHANNEL] = reporter.channel = channel
+        if not config.getoption("usepdb", False):
+            # Reports of subtests reach the terminal here as well; the parent is the one that prints them.
+            config.get_terminal_writer()._file = io.StringIO()
+        setup, *others = runtestprotocol(item, nextitem=None, log=False)
+        for report in (setup, *reporter.early, *others):
+            channel.say({"report": config.hook.pytest_report_to_serializable(config=config, report=report)})
         channel.say({"finished": True})
 
     return sandbox.run(body, wish, channel, work, deadline)

@@ -54,7 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("seed") is None:
         # The workers of pytest-xdist get the options of their controller.
         config.option.seed = secrets.randbelow(1 << 31)
-    config.pluginmanager.register(Run(config), _GROUP)
+    reporter = items.Reporter()
+    config.pluginmanager.register(reporter)
+    config.pluginmanager.register(Run(config, reporter), _GROUP)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -73,8 +75,8 @@ def wish_of(item: pytest.Item) -> Wish | None:
 class Run:
     """One run of pytest."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+    def __init__(self, config: pytest.Config, reporter: items.Reporter) -> None:
+        self._config, self._reporter = config, reporter
         self._writer: Writer | None = None
         self._channel: Channel | None = None
         self._waiting: dict[str, pytest.Item] = {}
@@ -162,7 +164,7 @@ class Run:
         if self._channel is None:
             self._channel = Channel()
         try:
-            outcome = items.run(item, wish, self._work, self._deadline, self._channel)
+            outcome = items.run(item, self._reporter, wish, self._work, self._deadline, self._channel)
         except CannotSandbox as error:
             outcome = Outcome([{"sandbox": str(error)}])
         this = behaviour_of(item)

@@ -159,7 +159,9 @@ def connections(pid: int) -> list[list[Any]]:
         not_applicable("psutil")
 
     def ask() -> list[list[Any]]:
-        found = [entry for entry in psutil.net_connections("all") if entry.pid == pid]
+        # Of that process: the one that asks has inherited the same sockets.
+        process = psutil.Process(pid)
+        found = (process.net_connections if hasattr(process, "net_connections") else process.connections)("all")
         return [[e.fd, int(e.family), int(e.type), _name(e.laddr), _name(e.raddr), e.status] for e in found]
 
     told: list[list[Any]] = elsewhere(ask)

@@ -21,6 +21,8 @@ _OPTIONS = (
     | ptrace.O_TRACECLONE | ptrace.O_TRACEEXEC
 )  # fmt: skip
 _SYSCALL_STOP = signal.SIGTRAP | 0x80
+#: Wait statuses of the two stops of a traced call.
+_ENTERED, _LEFT = ptrace.EVENT_SECCOMP << 16 | signal.SIGTRAP << 8 | 0x7F, _SYSCALL_STOP << 8 | 0x7F
 _STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 Sink = Callable[[Call], None]
 
@@ -84,6 +86,8 @@ class Tracer:
         self._early: set[int] = set()
         self._killing = self._releasing = False
         self._gates = {gate.ip: gate for gate in self.gates or ()}
+        #: What a call at our own int $0x80 is, and needs no further look.
+        self._sure = True, "int80"
         self._own: dict[int, tuple[bool, str]] = {}
 
     def seize(self, tid: int) -> None:
@@ -153,14 +157,19 @@ class Tracer:
 
     def _stop(self, tid: int, status: int) -> None:
         tracee = self.tracees.get(tid)
-        if not os.WIFSTOPPED(status):
-            self._gone(tid, tracee, status)
-            return
-        if tracee is None:
-            tracee = self._adopt(tid)
-        if self._killing:
-            kill(tracee.pid)
         try:
+            # The two stops that every traced call makes come first.
+            if tracee is not None and not self._releasing and not self._killing:
+                if status == _ENTERED and tracee.call is None:
+                    return self._enter(tracee)
+                if status == _LEFT and tracee.call is not None:
+                    return self._leave(tracee, tracee.call)
+            if not os.WIFSTOPPED(status):
+                return self._gone(tid, tracee, status)
+            if tracee is None:
+                tracee = self._adopt(tid)
+            if self._killing:
+                kill(tracee.pid)
             self._stopped(tracee, status >> 8 & 0xFF, status >> 16)
         except OSError as error:
             if not ptrace.gone(error):
@@ -180,15 +189,6 @@ class Tracer:
         self.ended(Exit(time.monotonic_ns(), pid, tid, status))
 
     def _stopped(self, tracee: Tracee, number: int, event: int) -> None:
-        if not self._releasing:
-            # The two stops that every traced call makes come first.
-            if event == ptrace.EVENT_SECCOMP and tracee.call is None:
-                return self._enter(tracee)
-            if number == _SYSCALL_STOP and tracee.call is not None:
-                return self._leave(tracee, tracee.call)
-        return self._rarely_stopped(tracee, number, event)
-
-    def _rarely_stopped(self, tracee: Tracee, number: int, event: int) -> None:
         if event in ptrace.EVENTS_OF_BIRTH:
             self._born(ptrace.event_message(tracee.tid))
         elif event == ptrace.EVENT_EXEC:
@@ -196,10 +196,15 @@ class Tracer:
         if self._releasing:
             self._let_go(tracee, number, event)
         elif event == ptrace.EVENT_SECCOMP:
-            # Its entry was seen already, because every call is.
-            ptrace.request(ptrace.SYSCALL, tracee.tid)
+            if tracee.call is None:
+                self._enter(tracee)
+            else:
+                # Its entry was seen already, because every call is.
+                ptrace.request(ptrace.SYSCALL, tracee.tid)
         elif number == _SYSCALL_STOP:
-            if self.every_call and ptrace.syscall_info(tracee.tid).op == ptrace.INFO_ENTRY:
+            if tracee.call is not None:
+                self._leave(tracee, tracee.call)
+            elif self.every_call and ptrace.syscall_info(tracee.tid).op == ptrace.INFO_ENTRY:
                 # Asked, not counted: a newborn's first stop is an exit.
                 self._enter(tracee)
             else:
@@ -220,7 +225,7 @@ class Tracer:
         entry = self._own.get(regs[IP])
         if entry is None:
             entry = self._entry(tracee, regs[IP])
-        if not self._takes(tracee.tid, entry, regs):
+        if entry is not self._sure and not self._takes(tracee.tid, entry, regs):
             ptrace.request(self._resume, tracee.tid)
             return
         tracee.call = Call(tracee.pid, tracee.tid, now, regs, entry[0], entry[1], self.gates is not None)
@@ -268,6 +273,8 @@ class Tracer:
             i386 = ptrace.syscall_info(tracee.tid).arch == ptrace.ARCH_I386
             if entry is None or entry[0] != i386:
                 entry = known[ip] = i386, self._gate(tracee.pid, ip, i386)
+                if ip in self._gates and entry == self._sure:
+                    entry = known[ip] = self._sure
         return entry
 
     def _gate(self, pid: int, ip: int, i386: bool) -> str:

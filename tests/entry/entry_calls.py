@@ -119,3 +119,8 @@ def kept(result):
 def before(filled, others):
     """What `kept` has if the call kept it."""
     return dict(zip(OTHERS[:6], filled[1:], strict=True)) | others
+
+
+def own(route, calls):
+    """Of these calls, or of things with a `call`, what a route has for itself: a plain call has just its number."""
+    return [call for call in calls if route == "direct" or getattr(call, "call", call) in OPERATIONS]

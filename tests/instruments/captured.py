@@ -57,7 +57,14 @@ class Captured:
 
     def until(self, op, count=1):
         """Waits for calls of an operation, and returns the last."""
-        return wait_for(lambda: self.calls(op)[count - 1 : count], f"{op} in {self.lines()}")[0]
+
+        def found():
+            calls = self.calls(op)
+            if len(calls) < count and self.process.poll() is not None:
+                raise AssertionError(f"no {op}, and it has ended: {self.wait().err}")
+            return calls[count - 1 :]
+
+        return wait_for(found, f"{op} in {self.lines()}")[0]
 
     def wait(self):
         """Waits for its end; returns itself. `status`, `out` and `err` are there then."""

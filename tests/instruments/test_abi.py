@@ -176,6 +176,10 @@ IN6 = b"\x0a\x00\x00\x35" + b"\x00\x00\x00\x07" + bytes(15) + b"\x01"
         (b"\x11\0\x08\x06\x02\0\0\0\x01\0\x04\x06\xaa\xbb\xcc\xdd\xee\xff\0\0",
          {"family": "AF_PACKET", "protocol": "htons(ETH_P_ARP)", "ifindex": 2, "hatype": 1, "pkttype": 4, "halen": 6,
           "addr": "aabbccddeeff"}),
+        (b"\x11\0\x08\x06\x02\0\0\0\x01\0\x04\x00",
+         {"family": "AF_PACKET", "protocol": "htons(ETH_P_ARP)", "ifindex": 2, "hatype": 1, "pkttype": 4, "halen": 0,
+          "addr": "", "missing": 8}),
+        (b"\x28\0\0\0\x09\0\0\0\x01\0\0\0", {"family": "AF_VSOCK", "cid": 1, "port": 9, "flags": 0, "missing": 4}),
         (b"\x28\0\0\0\x09\0\0\0\x01\0\0\0\0\0\0\0", {"family": "AF_VSOCK", "cid": 1, "port": 9, "flags": 0}),
         (bytes(16), {"family": "AF_UNSPEC"}),
         (b"\0\0\x01", {"family": "AF_UNSPEC", "data": "01"}),
@@ -195,7 +199,7 @@ def test_no_bytes_are_too_odd_to_be_told() -> None:
 
 
 def test_text_of_bytes_is_unambiguous() -> None:
-    assert sockaddr.printable(b'a"\\\n\x00\xff~') == 'a"\\\\\\n\\x00\\xff~'
+    assert sockaddr.printable(b'a"\\\n\r\t\x00\xff~') == 'a"\\\\\\n\\r\\t\\x00\\xff~'
     assert len({sockaddr.printable(bytes([byte])) for byte in range(256)}) == 256
 
 
@@ -219,6 +223,7 @@ def test_text_of_bytes_is_unambiguous() -> None:
         (names.protocol(17, 0x0300), "htons(ETH_P_ALL)"),
         (names.protocol(17, 3), 3),
         (names.protocol(29, 1), "CAN_RAW"),
+        (names.protocol(29, 0), 0),
         (names.protocol(1, 6), 6),
         (names.protocol(1, 0xFFFFFFFF), -1),
         (names.message_flags(0), 0),

@@ -107,6 +107,8 @@ def test_how_much_is_read_at_entry(op: str, words: list[int], reads: list[tuple[
         ("accept", [3, A, B], 4, {B: i32(-1)}, [(B, 4)]),
         ("accept", [3, A, B], 4, {B: b"\1\0\0"}, [(B, 4)]),
         ("accept", [3, 0, B], 4, {B: i32(16)}, [(B, 4)]),
+        ("getsockname", [3, 0, B], 0, {B: i32(16)}, [(B, 4)]),
+        ("getsockopt", [3, 1, 1, 0, B], 0, {B: i32(4)}, [(B, 4)]),
         ("getsockopt", [3, 1, 1, A, B], 0, {B: i32(5000)}, [(B, 4), (A, 64)]),
         ("recvmsg", [3, A, 0], 3, {A: u32(C, 200, B, 0xFFFFFFFF, D, 0xFFFFFFFF, 0)},
          [(A, 28), (C, 128), (B, 32), (D, 128)]),

@@ -9,6 +9,7 @@ import pytest
 from probes.abi.names import value as number
 from probes.calls import Socket
 from probes.gate import Result
+from probes.memory import POISON
 from probes.suite import need, not_applicable, witness
 from probes.suite.kinds import NETLINK, PACKET, PACKET_DGRAM, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX
 
@@ -72,16 +73,26 @@ def option():
     return judged
 
 
+class Pairs:
+    """socketpair(2): pair(family, type, protocol=0) returns the result, and pair.sv has the two words after it."""
+
+    def __init__(self, calls, memory):
+        self._calls, self._sv = calls, memory.guarded(8)
+
+    def __call__(self, family, type, protocol=0):
+        self._sv.write(bytes([POISON]) * 8)
+        return self._calls.make("socketpair", family, type, protocol, self._sv)
+
+    @property
+    def sv(self):
+        """What is in sv."""
+        return list(struct.unpack("<ii", self._sv.read()))
+
+
 @pytest.fixture
 def pair(calls, memory):
-    """Makes pairs: pair(family, type, protocol=0) returns the result and the two words of sv."""
-
-    def made(family, type, protocol=0):
-        sv = memory.guarded(8)
-        result = calls.make("socketpair", family, type, protocol, sv)
-        return result, list(struct.unpack("<ii", sv.read()))
-
-    return made
+    """Makes pairs: see Pairs."""
+    return Pairs(calls, memory)
 
 
 @pytest.fixture

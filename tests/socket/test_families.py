@@ -43,27 +43,24 @@ def types(calls, family):
 
 
 @behaviour("socket.family.out-of-range", SOURCE)
-@pytest.mark.parametrize("type", [STREAM, 0, TYPE_MAX, TYPE_MASK])
-def test_out_of_range(type, calls, expect):
+def test_out_of_range(calls, expect):
     """A family that is negative or beyond the last one fails with EAFNOSUPPORT, whether the type is good or not."""
-    for family in (-1, -(2**31), -2, FAMILY_MAX, FAMILY_MAX + 1, 63, 64, 255, 256, 0x10001, 0x7FFFFFFF):
-        expect(-EAFNOSUPPORT, family=family).of(calls.socket(family, type, 0))
-    expect(-EAFNOSUPPORT, families=f"{FAMILY_MAX}..65535").of(families(calls, type).run(range(FAMILY_MAX, 65536)))
-    expect(-EAFNOSUPPORT, families="-4096..-1").of(families(calls, type).run(range(-4096, 0)))
+    for type in range(TYPE_MASK + 1):
+        for family in (-1, -(2**31), -2, 0x10001, 0x7FFFFFFF):
+            expect(-EAFNOSUPPORT, type=type, family=family).of(calls.socket(family, type, 0))
+        above, below = range(FAMILY_MAX, 4096), range(-4096, 0)
+        expect(-EAFNOSUPPORT, type=type, families=f"{FAMILY_MAX}..4095").of(families(calls, type).run(above))
+        expect(-EAFNOSUPPORT, type=type, families="-4096..-1").of(families(calls, type).run(below))
+    expect(-EAFNOSUPPORT, families="4096..65535").of(families(calls, STREAM).run(range(4096, 65536)))
 
 
 @behaviour("socket.family.type-out-of-range", f"{SOURCE_TYPE}; {SOURCE}")
 def test_type_out_of_range(calls, expect):
-    """The types 11 to 15 do not exist: EINVAL for every family in range, present or not, and EAFNOSUPPORT for every
-    family out of range.
-    """
+    """The types 11 to 15 do not exist: EINVAL for every family in range, present or not."""
     for type in NO_TYPES:
         expect(-EINVAL, type=type, families=f"0..{LAST_FAMILY - 1}").of(families(calls, type).run(range(LAST_FAMILY)))
         last = Changed("5.15", before=-EAFNOSUPPORT, after=-EINVAL, cite="include/linux/socket.h AF_MAX with AF_MCTP")
         expect(last, type=type, family=LAST_FAMILY).of(calls.socket(LAST_FAMILY, type, 0))
-        expect(-EAFNOSUPPORT, type=type, families=f"{FAMILY_MAX}..63").of(
-            families(calls, type).run(range(FAMILY_MAX, 64))
-        )
 
 
 @behaviour("socket.family.without-sockets", SOURCE_ABSENT)

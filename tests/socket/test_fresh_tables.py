@@ -4,8 +4,9 @@ import os
 from socket import AF_PACKET, AF_UNIX, MSG_DONTWAIT
 
 import pytest
-from socket_model import RAW, STREAM
+from socket_model import STREAM
 
+from probes import namespaces
 from probes.abi import sockaddr
 from probes.suite import behaviour, need, witness
 from probes.suite.kinds import NETLINK, PACKET, PACKET_DGRAM, RAW6, TCP, TCP6, UDP, UDP6, UNIX
@@ -13,6 +14,7 @@ from probes.suite.kinds import RAW as RAW_KIND
 
 SOURCE = "S4 2.3 step 16 `sk->sk_prot->hash(sk)`; proc(5) /proc/net"
 KINDS = (TCP, TCP6, UDP, UDP6, RAW_KIND, RAW6, NETLINK, PACKET, PACKET_DGRAM, *UNIX)
+CLONE_NEWNET = 0x40000000
 #: The table that has a row for a kind from the beginning.
 TABLE = {
     RAW_KIND: "raw", RAW6: "raw6", PACKET: "packet", PACKET_DGRAM: "packet", **dict.fromkeys(UNIX, "unix"),
@@ -113,7 +115,7 @@ def test_counters(kind, make, expect):
 
 
 @behaviour("socket.fresh.psutil", f"{SOURCE}; psutil net_connections; tcp4_seq_show, udp4_seq_show, unix_seq_show")
-def test_psutil(make, calls, expect):
+def test_psutil(make, expect):
     """To another process psutil tells nothing about fresh TCP, UDP, raw, netlink and packet sockets, and about those of
     AF_UNIX their descriptor and type, without names.
     """
@@ -127,7 +129,7 @@ def test_psutil(make, calls, expect):
 
 
 @behaviour("socket.fresh.psutil-bound", f"{SOURCE}; psutil net_connections; the table when it is bound")
-def test_psutil_bound(make, calls, expect):
+def test_psutil_bound(make, expect):
     """The witness sees what it should not have seen before: once they are bound, TCP that listens and UDP are in their
     tables, and psutil tells another process their names.
     """
@@ -145,15 +147,13 @@ def test_psutil_bound(make, calls, expect):
 
 
 @behaviour("socket.fresh.tables-of-another-namespace", f"{SOURCE}; network_namespaces(7) /proc/net")
-def test_tables_of_another_namespace(make, new_socket, expect):
+def test_tables_of_another_namespace(make, expect):
     """Another network namespace shows and counts no socket of this one."""
     made = make(RAW_KIND)
     inode = made.inode
 
     def look():
-        from probes import namespaces
-
-        namespaces.unshare(0x40000000)
+        namespaces.unshare(CLONE_NEWNET)
         return {"tables": witness.listed(inode), "sockets": witness.counted()["sockets"]}
 
     expect({"tables": [], "sockets": 0}).of(witness.elsewhere(look), made.result)

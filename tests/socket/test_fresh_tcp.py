@@ -28,7 +28,7 @@ tcp = pytest.mark.parametrize("kind", [TCP, TCP6], ids=str)
 @behaviour("socket.fresh.tcp-state", f"{SOURCE}; tcp(7) TCP_INFO; include/net/tcp_states.h TCP_CLOSE")
 @tcp
 def test_tcp_state(kind, make, expect):
-    """A fresh TCP socket is in state TCP_CLOSE, with nothing sent, and with the initial timeout, window and threshold."""
+    """A fresh TCP socket is in state TCP_CLOSE, has sent nothing, and has the initial timeout, window and threshold."""
     result, info = make(kind).socket.getsockopt(6, TCP_INFO, 104)
     expect(104, field="length").of(len(info), result)
     expect(TCP_CLOSE, field="state").of(info[0] if info else None, result)
@@ -40,7 +40,7 @@ def test_tcp_state(kind, make, expect):
 @behaviour("socket.fresh.tcp-options", f"{SOURCE}; tcp(7) Socket options")
 @tcp
 def test_tcp_options(kind, make, option, expect):
-    """The options of TCP in a fresh socket are off; the segment size is 536, and what has a sysctl is what that says."""
+    """The options of TCP in a fresh socket are off; the segment size is 536; what has a sysctl is what that says."""
     socket = make(kind).socket
     for name in TCP_ZERO:
         option(expect, socket, name, 0)
@@ -53,8 +53,8 @@ def test_tcp_options(kind, make, option, expect):
 @behaviour("socket.fresh.tcp-sysctls", f"{SOURCE}; tcp(7) /proc interfaces")
 @tcp
 def test_tcp_sysctls(kind, make, option, expect):
-    """The sysctls of TCP that stand behind options count for a socket as long as it has no value of its own, for one that
-    was there before they were written as well.
+    """The sysctls of TCP that stand behind options count for a socket as long as it has no value of its own, also for
+    one that was there before they were written.
     """
     before = make(kind).socket
     for offset, name in enumerate(TCP_SYSCTLS.values()):
@@ -67,7 +67,7 @@ def test_tcp_sysctls(kind, make, option, expect):
 @behaviour("socket.fresh.tcp-congestion", f"{SOURCE} tcp_assign_congestion_control; tcp(7) tcp_congestion_control")
 @tcp
 def test_tcp_congestion(kind, make, expect):
-    """The congestion control of a fresh TCP socket is the one that net.ipv4.tcp_congestion_control names, then as now."""
+    """The congestion control of a TCP socket is the one that net.ipv4.tcp_congestion_control named when it was made."""
     path = Path("/proc/sys/net/ipv4/tcp_congestion_control")
     default = path.read_text().strip()
     before = make(kind).socket

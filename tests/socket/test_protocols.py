@@ -158,6 +158,14 @@ def test_unix(type, calls, expect):
         )
 
 
+@behaviour("socket.protocol.unix-not-told", "unix_create1, which keeps no protocol; socket(7) SO_PROTOCOL")
+def test_unix_not_told(new_socket, expect):
+    """Both protocols of AF_UNIX are the same: SO_PROTOCOL is 0 for either."""
+    for protocol in (0, 1):
+        result, told = number(new_socket(AF_UNIX, STREAM, protocol), "SO_PROTOCOL")
+        expect(0, asked=protocol).of(told, result)
+
+
 @behaviour("socket.protocol.unix-raw", "unix_create SOCK_RAW; socket(7) SO_TYPE")
 def test_unix_raw(new_socket, expect):
     """A SOCK_RAW of AF_UNIX is a datagram socket: SO_TYPE is SOCK_DGRAM."""
