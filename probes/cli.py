@@ -39,6 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     capturing = command("capture", "the socket calls of any program, as they cross into the kernel")
     capture.add_arguments(capturing)
     capturing.set_defaults(run=capture.main)
+    diff = command("diff", "what changed between two runs: exit status 1 if something did")
+    diff.add_argument("old", metavar="OLD")
+    diff.add_argument("new", metavar="NEW")
+    diff.add_argument("--json", action="store_true", help="as one JSON object")
+    diff.set_defaults(run=run.diff)
+    views = command("views", "write ktap.txt, junit.xml and report.html of a report folder again")
+    views.add_argument("folder", metavar="DIR")
+    views.set_defaults(run=run.views)
     target = command("target", "other machines to judge on")
     _target_arguments(target)
     return parser
@@ -63,6 +71,12 @@ def _check_arguments(check: argparse.ArgumentParser) -> None:
     check.add_argument("--case", metavar="GLOB", help="only checks whose case matches")
     check.add_argument("--seed", type=int, metavar="N", help="repeat the random values of a run")
     check.add_argument("--report", metavar="DIR", default="report", help="files of the run go here (default: report)")
+    check.add_argument("--expect", metavar="FILE", help="known deviations: lines of ID-GLOB | CASE-GLOB | reason")
+    check.add_argument("--write-expect", metavar="FILE", help="write the deviations of this run as such a list")
+    check.add_argument(
+        "--require", metavar="FILE", nargs="?", const="", help="nothing may be not applicable but the ids of FILE"
+    )
+    check.add_argument("--shard", metavar="I/N", help="only the I-th of N parts")
     check.add_argument("--reference", metavar="ABI-VERSION", help="judge against i386-6.1, ia32-compat-6.1, …")
     check.add_argument("--isolation", choices=("full", "net", "none"), help="what the sandbox makes itself")
     check.add_argument("--deadline", type=float, metavar="S", help="seconds a test may take")

@@ -19,9 +19,13 @@ from probes.checkout import checkout
 from probes.sandbox import CannotSandbox, Wish
 from probes.targets import i386, store
 from probes.trouble import Trouble
+from probes.view.diff import as_json, compare, text
+from probes.view.results import read
 
 #: Options of check that go to the plugin under the same name.
-_PASSED_ON = ("route", "gate", "case", "seed", "report", "reference", "isolation", "deadline")
+_PASSED_ON = (
+    "route", "gate", "case", "seed", "report", "reference", "isolation", "deadline", "expect", "write_expect", "shard",
+)  # fmt: skip
 
 
 def check(args: argparse.Namespace) -> int:
@@ -29,7 +33,10 @@ def check(args: argparse.Namespace) -> int:
     if args.list:
         return _list(args)
     can_start(args.isolation or "full")
-    options = [f"--{name}={value}" for name in _PASSED_ON if (value := getattr(args, name)) is not None]
+    given = {name.replace("_", "-"): getattr(args, name) for name in _PASSED_ON}
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    if args.require is not None:
+        options.append(f"--require={args.require}" if args.require else "--require")
     if args.fail_fast:
         options.append("-x")
     if not sys.stdout.isatty():
@@ -42,7 +49,7 @@ def check(args: argparse.Namespace) -> int:
         return 130
     if listener.run is None or code == pytest.ExitCode.INTERNAL_ERROR or listener.failed_collection:
         return 3
-    status: int = listener.run.counts.status()
+    status: int = listener.run.status
     if status == 3 and not listener.run.counts.all["conforms"]:
         print("socketcall: nothing could be judged; see the reasons in results.jsonl", file=sys.stderr)
     return status
@@ -96,6 +103,21 @@ def collected(args: argparse.Namespace) -> list[pytest.Item]:
     if code == pytest.ExitCode.USAGE_ERROR:
         sys.exit(2)
     return collector.items
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Prints what changed between two runs; 1 if something did. Raises Trouble for files that are not whole."""
+    found = compare(read(Path(args.old)), read(Path(args.new)))
+    print(json.dumps(as_json(found), indent=1) if args.json else text(found), end="\n" if args.json else "")
+    return 1 if found else 0
+
+
+def views(args: argparse.Namespace) -> int:
+    """Writes the other formats of a run again. Raises Trouble for files that are not whole."""
+    from probes.suite.results import write_views
+
+    write_views(Path(args.folder))
+    return 0
 
 
 def _list(args: argparse.Namespace) -> int:

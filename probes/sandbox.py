@@ -14,7 +14,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,6 +83,8 @@ def run(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, dead
     """
     channel.clear()
     outcome = Outcome([])
+    if wish.trace == "gate" and filtered():
+        wish = replace(wish, trace="calls")
     user = not wish.initial_user_ns
     before = namespaces.links()
     ready, go = os.pipe(), os.pipe()
@@ -105,6 +108,13 @@ def run(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, dead
         os.close(go[1])
     outcome.messages = channel.heard()
     return outcome
+
+
+@cache
+def filtered() -> bool:
+    """Whether we run under seccomp filters ourselves: what they answer never reaches the filter of a sandbox, so there
+    every call has to be stopped before all of them."""
+    return "\nSeccomp:\t2\n" in Path("/proc/self/status").read_text()
 
 
 def _attend(born: Born, wish: Wish, outcome: Outcome, ready: int, go: int, deadline: float | None) -> None:

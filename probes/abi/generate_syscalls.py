@@ -45,7 +45,7 @@ def main(*arguments: str) -> None:
         if len(names) != 1:
             raise ValueError(f"{number} was given to {sorted(names)}")
         rows = [table.get(number, ("", False, False)) for table in tables]
-        native, compat = ("".join("-y"[row[which]] for row in rows) for which in (1, 2))
+        native, compat = ("".join("y" if row[which] else "-" for row in rows) for which in (1, 2))
         print(f'    {number}: ("{names.pop()}", "{native}", "{compat}"),')
     print("}")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -95,3 +96,22 @@ def _pipe() -> tuple[int, int]:
     for end in ends:
         os.close(end)
     return read, write
+
+
+def fill(end: socket.socket) -> None:
+    """Sends on a stream until nothing more fits: the next call that sends blocks."""
+    end.setblocking(False)
+    for size in (1 << 16, 1 << 10, 1):
+        with suppress(BlockingIOError):
+            while True:
+                end.send(bytes(size))
+    end.setblocking(True)
+
+
+def drain(end: socket.socket) -> None:
+    """Receives all there is on a stream: a call that blocks at the other end goes on."""
+    end.setblocking(False)
+    with suppress(BlockingIOError):
+        while end.recv(1 << 20):
+            pass
+    end.setblocking(True)

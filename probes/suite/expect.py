@@ -70,8 +70,8 @@ def case_text(pairs: Mapping[str, object]) -> str:
     texts = []
     for name, value in pairs.items():
         text = str(getattr(value, "name", value))
-        if not text or any(c in text for c in " =[]"):
-            raise Broke(f"a case needs values without spaces, = and brackets: {name}={text!r}")
+        if not text or any(c in text for c in " =[]|*?"):
+            raise Broke(f"a case needs values without spaces and any of =[]|*?: {name}={text!r}")
         texts.append(f"{name}={text}")
     return " ".join(texts)
 

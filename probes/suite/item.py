@@ -17,6 +17,7 @@ from probes.channel import Channel
 from probes.gate import gate, gate_names
 from probes.sandbox import Outcome, Wish
 from probes.suite.expect import Broke, NotApplicable
+from probes.suite.known import Policy
 from probes.suite.verdicts import Check, Subject, judge
 from probes.view import failure
 
@@ -86,7 +87,7 @@ def reports_of(item: pytest.Item, outcome: Outcome) -> list[pytest.TestReport]:
 
 
 def concluded(
-    item: pytest.Item, outcome: Outcome, subject: Subject | None, context: Mapping[str, Any]
+    item: pytest.Item, outcome: Outcome, subject: Subject | None, context: Mapping[str, Any], policy: Policy
 ) -> list[pytest.TestReport]:
     """The reports of a test with its verdicts put into them: a test fails if anything deviates or broke.
 
@@ -101,23 +102,26 @@ def concluded(
         return reports
     records = outcome.records()
     checks = judge(subject, outcome, records, {gate(name).page for name in gate_names()})
-    bad = [check for check in checks if check["verdict"] in ("deviates", "broke")]
+    policy.mark(checks)
+    bad = [check for check in checks if check["verdict"] in ("deviates", "broke") and "known" not in check]
     by_seq = {record.seq: record for record in records}
     text = "\n\n".join(failure.text(check, [by_seq[seq] for seq in check["seq"]], context) for check in bad)
     if bad:
         _blame(item, reports, text)
     if not reports:
         reports.append(_report(item, "the test left no report"))
-    reports[-1].socketcall = carried(checks, records, outcome)  # type: ignore[attr-defined]
+    reports[-1].socketcall = carried(checks, records, outcome, context)  # type: ignore[attr-defined]
     return reports
 
 
-def carried(checks: list[Check], records: list[Record], outcome: Outcome) -> dict[str, Any]:
+def carried(checks: list[Check], records: list[Record], outcome: Outcome, context: Mapping[str, Any]) -> dict[str, Any]:
     """What goes to the files: checks, and evidence in the order of time."""
     signals = [
-        {"type": "signal", "t_ns": s.t_ns, "tid": s.tid, "signal": s.number, "ip": hex(s.ip)} for s in outcome.signals
+        {"type": "signal", "t_ns": s.t_ns, "pid": s.pid, "tid": s.tid, "signal": s.number, "ip": hex(s.ip)}
+        for s in outcome.signals
     ]
-    return {"checks": checks, "evidence": [record.as_json() for record in records] + signals}
+    about = {name: context[name] for name in ("id", "statement", "source")}
+    return {"behaviour": about, "checks": checks, "evidence": [record.as_json() for record in records] + signals}
 
 
 def _blame(item: pytest.Item, reports: list[pytest.TestReport], text: str) -> None:

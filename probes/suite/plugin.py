@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
 import gc
 import os
 import platform
+import re
 import secrets
 import shutil
 import tempfile
@@ -23,9 +25,11 @@ from probes.suite import item as items
 from probes.suite.behaviours import behaviour_of, catalogue
 from probes.suite.expect import case_text
 from probes.suite.fixtures import parameters_of, reference
+from probes.suite.known import Policy
 from probes.suite.reference import local
 from probes.suite.results import Counts, Writer
 from probes.suite.verdicts import Subject
+from probes.trouble import Trouble
 
 #: Files of a run go to this folder if it is given.
 _GROUP = "socketcall"
@@ -38,12 +42,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--route", choices=("socketcall", "direct"), help="only this route")
     group.addoption("--gate", choices=("int80", "vdso"), help="only this gate")
     group.addoption("--case", metavar="GLOB", help="judge only checks whose case matches")
+    group.addoption("--expect", metavar="FILE", help="known deviations: lines of ID-GLOB | CASE-GLOB | reason")
+    group.addoption("--write-expect", metavar="FILE", help="write the deviations of this run as such a list")
+    group.addoption(
+        "--require", metavar="FILE", nargs="?", const="", help="nothing may be not applicable but ids of FILE"
+    )
+    group.addoption("--shard", metavar="I/N", type=shard_of, help="only the I-th of N parts")
     group.addoption("--seed", type=int, help="seed of random values (default: a new one, printed)")
     group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
     group.addoption("--deadline", type=float, metavar="S", help="seconds a test may take (default: by measure)")
     group.addoption("--reference", metavar="ABI-VERSION", help="judge against this kernel (default: the local one)")
     group.addoption("--no-progress", action="store_true", help="print failures and counts only")
     group.addoption("--isolation", choices=("full", "net", "none"), default="full", help="what a sandbox makes itself")
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """I/N, with I from 1 to N. Raises ArgumentTypeError."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no I/N with I from 1 to N")
+    return int(match[1]), int(match[2])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -82,7 +100,11 @@ class Run:
         self._waiting: dict[str, pytest.Item] = {}
         self._work = Path()
         self._deadline: float | None = None
+        self._policy = Policy(None, None, None)
+        self._problems: list[str] = []
         self.counts = Counts()
+        #: The exit status that `check` ends with.
+        self.status = 3
 
     @property
     def _is_worker(self) -> bool:
@@ -92,6 +114,11 @@ class Run:
         """Takes its CPU, measures it, and opens the files."""
         if self._config.getoption("collectonly"):
             return
+        try:
+            options = (self._config.getoption(name) for name in ("expect", "require", "write_expect"))
+            self._policy = Policy.of(*options)
+        except Trouble as trouble:
+            raise pytest.UsageError(str(trouble)) from trouble
         self._work = Path(tempfile.mkdtemp(prefix="socketcall-"))
         if self._is_worker or getattr(self._config.option, "dist", "no") == "no":
             sandbox.pin()
@@ -136,6 +163,17 @@ class Run:
             kept = [item for item in items if (this := behaviour_of(item)) and this.id in chosen]
             self._config.hook.pytest_deselected(items=[item for item in items if item not in kept])
             items[:] = kept
+        shard = self._config.getoption("shard")
+        if shard:
+            number, count = shard
+            gone = [item for index, item in enumerate(items) if index % count != number - 1]
+            self._config.hook.pytest_deselected(items=gone)
+            items[:] = [item for index, item in enumerate(items) if index % count == number - 1]
+        if self._policy.known is not None:
+            try:
+                self._policy.known.hold_against(known)
+            except Trouble as trouble:
+                raise pytest.UsageError(str(trouble)) from trouble
         self._waiting = {item.nodeid: item for item in items if behaviour_of(item)}
 
     @pytest.hookimpl(wrapper=True)
@@ -169,10 +207,11 @@ class Run:
             outcome = Outcome([{"sandbox": str(error)}])
         this = behaviour_of(item)
         if this is None:
-            return items.concluded(item, outcome, None, {})
+            return items.concluded(item, outcome, None, {}, self._policy)
         seed = self._config.getoption("seed")
-        context = {"statement": this.statement, "source": this.source, "seed": seed}
-        return items.concluded(item, outcome, subject_of(item, observed=wish.trace != "none"), context)
+        context = {"id": this.id, "statement": this.statement, "source": this.source, "seed": seed}
+        subject = subject_of(item, observed=wish.trace != "none")
+        return items.concluded(item, outcome, subject, context, self._policy)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Counts and writes what a test brought, wherever it ran."""
@@ -185,6 +224,7 @@ class Run:
     def _take(self, carried: dict[str, Any]) -> None:
         for check in carried["checks"]:
             self.counts.add(check)
+            self._policy.count(check)
         if self._writer is not None:
             self._writer.add(carried)
 
@@ -199,6 +239,9 @@ class Run:
         self._take({"checks": left, "evidence": []})
         if self._writer is not None:
             self._writer.finish(self.counts)
+        status, self._problems = self._policy.finish()
+        # Usage before a deviation before what could not be known.
+        self.status = 2 if status == 2 else 1 if 1 in (status, self.counts.status()) else status or self.counts.status()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -209,6 +252,8 @@ class Run:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The counts, in verdicts."""
+        for problem in self._problems:
+            terminalreporter.write_line(problem)
         if self.counts.by_behaviour:
             terminalreporter.write_line(self.counts.line())
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from probes.suite.verdicts import VERDICTS, Check
-
-#: Version of the files; see docs/schema.json.
-SCHEMA = 1
+from probes.view import html, junit, ktap
+from probes.view.results import SCHEMA, read
 
 
 class Counts:
@@ -22,10 +21,13 @@ class Counts:
     def __init__(self) -> None:
         self.all: Counter[str] = Counter()
         self.by_behaviour: dict[str, Counter[str]] = {}
+        #: Deviations among them that were expected.
+        self.known = 0
 
     def add(self, check: Check) -> None:
         """Counts a check."""
         self.all[check["verdict"]] += 1
+        self.known += "known" in check
         self.by_behaviour.setdefault(check["id"], Counter())[check["verdict"]] += 1
 
     def as_json(self) -> dict[str, int]:
@@ -34,14 +36,16 @@ class Counts:
 
     def status(self) -> int:
         """The exit status: 0 all as expected, 1 a deviation, 3 something else that keeps us from knowing."""
-        if self.all["deviates"]:
+        if self.all["deviates"] > self.known:
             return 1
         unknown = self.all["broke"] + self.all["lost"] + self.all["not_run"]
-        return 3 if unknown or not self.all["conforms"] else 0
+        return 3 if unknown or not self.all["conforms"] + self.known else 0
 
     def line(self) -> str:
         """The counts as people read them."""
         parts = [f"{self.all[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if self.all[verdict]]
+        if self.known:
+            parts.append(f"of the deviations {self.known} known")
         return f"{len(self.by_behaviour)} behaviours, {self.all.total()} checks: {', '.join(parts) or 'nothing judged'}"
 
 
@@ -57,6 +61,7 @@ class Writer:
         self._run = dict(run)
         self._began = datetime.now(UTC)
         self._seq = 0
+        self._told: set[str] = set()
         head = {"type": "run", "schema": SCHEMA, "started": self._began.isoformat(timespec="seconds"), **run}
         _line(self._results, head)
 
@@ -66,6 +71,10 @@ class Writer:
     def add(self, carried: Mapping[str, Any]) -> None:
         """Writes the checks and the evidence of a test; evidence is numbered through the whole run."""
         start = self._seq
+        about = carried.get("behaviour")
+        if about is not None and about["id"] not in self._told:
+            self._told.add(about["id"])
+            _line(self._results, {"type": "behaviour", **about})
         for piece in carried["evidence"]:
             self._seq += 1
             _line(self._evidence, {**piece, "seq": start + piece["seq"] if "seq" in piece else self._seq})
@@ -87,6 +96,7 @@ class Writer:
             "wall_seconds": round(seconds, 3),
         }
         (self._part / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        write_views(self._part)
         old = self._folder.with_name(self._folder.name + ".old")
         if self._folder.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -98,6 +108,17 @@ class Writer:
         """Closes the files; what was written stays in FOLDER.part, without an end line."""
         self._results.close()
         self._evidence.close()
+
+
+def write_views(folder: Path) -> None:
+    """Writes ktap.txt, junit.xml and report.html from the results in a folder. Raises Trouble: they are not whole."""
+    results = read(folder)
+    for name, text in (
+        ("ktap.txt", ktap.text(results)),
+        ("junit.xml", junit.text(results)),
+        ("report.html", html.page(results, folder)),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _line(file: IO[str], value: Mapping[str, Any]) -> None:

@@ -41,7 +41,8 @@ class Call:
     """
 
     __slots__ = (
-        "after", "args", "args_after", "args_ptr", "before", "gate", "i386", "nr", "number", "op", "pid", "regs_in", "regs_out", "ret",
+        "after", "args", "args_after", "args_ptr", "before", "gate", "i386", "nr", "number", "op", "pid", "regs_in",
+        "regs_out", "ret",
         "t_in", "t_out", "tid",
     )  # fmt: skip
 

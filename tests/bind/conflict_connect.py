@@ -24,8 +24,8 @@ SLOTS = 6
 class Connections(Rules):
     """The sockets by slot, their ports, and the rules of connect and close."""
 
-    def __init__(self, flipped=None):
-        super().__init__(flipped)
+    def __init__(self, version, flipped=None):
+        super().__init__(version, flipped)
         self.slots = {}
         self.buckets = {}
         #: After a successful connect of TCP: the slots of the listener and of the new socket at its end.
@@ -54,7 +54,8 @@ class Connections(Rules):
     def own(self, s, port):
         """inet_bind_hash, sk_add_node_rcu: the socket is on the port now."""
         s.port = port
-        self.bucket(s.protocol, port).owners.append(s)
+        owners = self.bucket(s.protocol, port).owners
+        owners.insert(0 if self.goes_first(s) else len(owners), s)
 
     def disown(self, s):
         """inet_put_port, udp_lib_unhash: the last owner takes with it what was remembered of its port."""

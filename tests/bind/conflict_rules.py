@@ -16,6 +16,8 @@ NATIVE = "127.0.0.6"
 CLOSED, LISTENING, CONNECTED, TIME_WAIT = "closed", "listening", "connected", "time-wait"
 #: The links there are, and the one that loopback addresses belong to.
 LOOPBACK_LINK = "lo"
+#: The version since which the sockets of a port hang on its addresses only (struct inet_bind2_bucket).
+BHASH2_ONLY = (6, 8)
 #: tb->fastreuseport
 NO, ANY_ADDRESS, STRICT = 0, 1, 2
 
@@ -62,7 +64,8 @@ class Sock:
 
 @dataclass(eq=False)
 class Bucket:
-    """The sockets that have a port, oldest first, and what the kernel remembers of them (struct inet_bind_bucket)."""
+    """The sockets that have a port, in the order in which they are asked, and what the kernel remembers of them (struct
+    inet_bind_bucket)."""
 
     owners: list[Sock] = field(default_factory=list)
     fastreuse: bool = False
@@ -100,12 +103,12 @@ def rule(source):
 
 
 class Rules:
-    """The rules about two sockets and a port."""
+    """The rules about two sockets and a port, as a kernel of some version has them."""
 
-    def __init__(self, flipped=None):
+    def __init__(self, version, flipped=None):
         if flipped is not None and flipped not in RULES:
             raise ValueError(f"no rule is called {flipped}")
-        self.flipped = flipped
+        self.version, self.flipped = version, flipped
 
     # Addresses.
 
@@ -197,31 +200,37 @@ class Rules:
 
     @rule("inet_csk_get_port `tb->fastreuse > 0 && reuse`")
     def fast_reuse(self, bucket, s):
-        """A port that only had binders with SO_REUSEADDR is given to another without looking at them again, even if
-        they have lost the option since."""
+        """A port that only had binders with SO_REUSEADDR is given to another without asking them, even if they have
+        lost the option since."""
         return bucket.fastreuse and s.reuse and not self.listens(s)
 
-    @rule("sk_reuseport_match; FASTREUSEPORT_ANY, FASTREUSEPORT_STRICT")
+    @rule("sk_reuseport_match")
     def fast_reuseport(self, bucket, s):
-        """A port whose last binder had SO_REUSEPORT is given to another of that user without looking at its owners
-        again, even if they have lost the option since."""
+        """A port whose last binder had SO_REUSEPORT is given to another of that user without asking anybody, even if
+        they have lost the option since."""
         if bucket.fastreuseport == NO or not s.reuseport or not self.same_user(bucket.fast, s):
             return False
         return not self.is_strict(bucket) or self.addresses_meet(bucket.fast, s, b_any=False)
 
-    @rule("sk_reuseport_match `fastreuseport == FASTREUSEPORT_ANY`")
+    @rule("sk_reuseport_match FASTREUSEPORT_ANY, FASTREUSEPORT_STRICT")
     def is_strict(self, bucket):
-        """If there were owners without it when SO_REUSEPORT came to a port, that holds for the same address only."""
+        """That is for the address of that binder only, unless it was the first on the port."""
         return bucket.fastreuseport == STRICT
+
+    @rule("inet_csk_update_fastreuse hlist_empty; since 6.8 (822fb91fc724) inet_bind2_bucket_create precedes it")
+    def is_first(self, bucket):
+        """Until 6.8 the first binder of a port is known as that; since then there is none, by mistake: the port has
+        the address of the binder already when it is asked whether it has any. SO_REUSEADDR is never remembered then."""
+        return not bucket.owners and self.version < BHASH2_ONLY
 
     @rule("inet_csk_update_fastreuse `if (!reuse) tb->fastreuse = 0`")
     def ends_fast_reuse(self, s):
-        """A binder without SO_REUSEADDR, or a new listener, ends the port's way to give itself without looking."""
+        """A binder without SO_REUSEADDR, or a new listener, makes a port ask its owners again."""
         return not s.reuse or self.listens(s)
 
     @rule("inet_csk_update_fastreuse `tb->fastreuseport = 0`")
     def ends_fast_reuseport(self, s):
-        """So does one without SO_REUSEPORT for that option."""
+        """So does one without SO_REUSEPORT, for that option."""
         return not s.reuseport
 
     def take_tcp(self, s, bucket):
@@ -230,8 +239,7 @@ class Rules:
             fast = self.fast_reuse(bucket, s) or self.fast_reuseport(bucket, s)
             if not fast and any(self.conflict(s, owner) for owner in bucket.owners if owner is not s):
                 return False
-        # inet_csk_update_fastreuse
-        if not bucket.owners:
+        if self.is_first(bucket):
             bucket.fastreuse = s.reuse
             bucket.fastreuseport, bucket.fast = (ANY_ADDRESS, s.copy()) if s.reuseport else (NO, None)
             return True
@@ -245,19 +253,24 @@ class Rules:
 
     # A port of UDP and UDP-Lite.
 
-    @rule("udp_lib_lport_inuse sk_for_each, sk_add_node_rcu")
+    @rule("udp_lib_get_port, sk_add_node_rcu hlist_add_head_rcu")
     def newest_first(self):
         """UDP asks the sockets that have the port one by one, the newest first."""
         return True
 
+    @rule("sk_add_node_rcu hlist_add_tail_rcu")
+    def asked_last(self, s):
+        """IPv6 sockets that were bound with SO_REUSEPORT are asked last."""
+        return s.family == 6 and s.reuseport
+
     @rule("udp_lib_lport_inuse `if (!bitmap) return 0`")
     def mate_decides(self):
-        """The first that shares by SO_REUSEPORT ends the search: older ones are not asked."""
+        """The first that shares by SO_REUSEPORT ends the search: the others are not asked."""
         return True
 
     def take_udp(self, s, bucket):
         """udp_lib_get_port for a given port: whether the socket gets it."""
-        for owner in reversed(bucket.owners) if self.newest_first() else bucket.owners:
+        for owner in bucket.owners:
             if self.both_reuse(s, owner) or not self.devices_meet(s, owner) or not self.addresses_meet(s, owner):
                 continue
             if not (self.both_reuseport(s, owner) and self.same_user(s, owner)):
@@ -265,3 +278,7 @@ class Rules:
             if self.mate_decides():
                 return True
         return True
+
+    def goes_first(self, s):
+        """Where a new socket of UDP comes in the order in which they are asked."""
+        return self.newest_first() and not self.asked_last(s)

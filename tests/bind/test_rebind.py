@@ -1,13 +1,29 @@
 """Binding a socket that has been bound, listens, or is connected."""
 
-from errno import ECONNREFUSED, EINVAL
+from errno import EADDRINUSE, ECONNREFUSED, EINVAL
+from pathlib import Path
 
 import pytest
+from bind_forms import ETH_P_ALL, packet, unix
 
-from probes.suite import behaviour, need
-from probes.suite.kinds import CONNECTING, RAW, RAW6, UDP, UDP6, WITH_PORTS
+from probes.abi.names import value
+from probes.suite import Changed, behaviour, need
+from probes.suite.kinds import (
+    CONNECTING,
+    PACKET,
+    PACKET_DGRAM,
+    RAW,
+    RAW6,
+    UDP,
+    UDP6,
+    UNIX,
+    UNIX_SEQPACKET,
+    UNIX_STREAM,
+    WITH_PORTS,
+)
 
 SOURCE = "bind(2) EINVAL; __inet_bind, __inet6_bind `sk->sk_state != TCP_CLOSE || inet->inet_num`; S4 3.2 step 7"
+SOURCE_UNIX = "bind(2) EINVAL; unix(7) EINVAL; unix_bind_bsd, unix_bind_abstract `u->addr`"
 SOURCE_RAW = "raw(7); raw_bind, rawv6_bind `sk->sk_state != TCP_CLOSE`; S4 3.2 step 2"
 
 
@@ -115,3 +131,96 @@ def test_datagram_disconnected(kind, new_socket, expect):
     need(socket.connect(kind.address(5000)))
     need(socket.connect(bytes(16)))
     expect(0).of(socket.bind(kind.address(5001)))
+
+
+@behaviour("bind.rebind.unix", f"{SOURCE_UNIX}; unix_autobind")
+@pytest.mark.parametrize("kind", UNIX, ids=str)
+@pytest.mark.parametrize("first", ["path", "abstract", "autobind"])
+def test_unix(kind, first, new_socket, expect):
+    """An AF_UNIX socket that has a name cannot be bound again: EINVAL, whether the names are paths or abstract. To ask
+    for any name, with a length of 2, is answered with 0. Its name stays.
+    """
+    socket = new_socket(*kind.triple)
+    need(socket.bind(unix({"path": b"first", "abstract": b"\0first", "autobind": b""}[first])))
+    name = socket.sockname()[1]
+    expect(-EINVAL, second="path").of(socket.bind(unix(b"second")))
+    expect(-EINVAL, second="abstract").of(socket.bind(unix(b"\0second")))
+    expect(0, second="autobind").of(socket.bind(unix(b"")))
+    if first != "autobind":
+        again = {"path": (b"first", -EADDRINUSE), "abstract": (b"\0first", -EINVAL)}[first]
+        expect(again[1], second="same").of(socket.bind(unix(again[0])))
+    result, told = socket.sockname()
+    expect(name, afterwards="name").of(told, result)
+
+
+@behaviour("bind.rebind.unix-leaves-no-file", f"{SOURCE_UNIX} `failed after successful mknod?`")
+@pytest.mark.parametrize("kind", UNIX, ids=str)
+def test_unix_leaves_no_file(kind, new_socket, expect):
+    """A refused second bind leaves no file."""
+    socket = new_socket(*kind.triple)
+    need(socket.bind(unix(b"\0first")))
+    made = Changed("5.14", True, False, "c0c3b8d380a8: unix_bind_bsd(): unlink if we fail after successful mknod")
+    announced = expect(made, afterwards="file")
+    result = socket.bind(unix(b"second"))
+    announced.of(Path("second").exists(), result)
+
+
+@behaviour("bind.rebind.unix-connected", f"{SOURCE_UNIX}; unix_stream_connect; socketpair(2); unix(7) unnamed")
+def test_unix_connected(new_socket, calls, expect):
+    """A connected AF_UNIX socket without a name can be bound, and so can each of a pair; a listening one, and one that
+    was accepted, have the listener's name: EINVAL.
+    """
+    for kind in (UNIX_STREAM, UNIX_SEQPACKET):
+        text = kind.name.encode()
+        listener, client = new_socket(*kind.triple), new_socket(*kind.triple)
+        need(listener.bind(unix(b"\0listener" + text)))
+        need(listener.listen())
+        need(client.connect(unix(b"\0listener" + text)))
+        accepted = type(client)(calls, need(listener.accept()))
+        expect(0, kind=kind, socket="connecting").of(client.bind(unix(b"\0client" + text)))
+        expect(-EINVAL, kind=kind, socket="listening").of(listener.bind(unix(b"\0other" + text)))
+        expect(-EINVAL, kind=kind, socket="accepted").of(accepted.bind(unix(b"\0other" + text)))
+        result, name = accepted.peername()
+        expect(unix(b"\0client" + text), kind=kind, socket="accepted", then="peer").of(name, result)
+    for kind in UNIX:
+        sv = calls.memory.words(0, 0)
+        need(calls.make("socketpair", *kind.triple, sv))
+        for end, fd in zip(("first", "second"), sv.words(), strict=True):
+            expect(0, kind=kind, socket=f"{end}-of-pair").of(calls.bind(fd, unix(b"\0pair" + end.encode())))
+            need(calls.close(fd))
+
+
+@behaviour("bind.rebind.packet", "packet(7) bind; packet_do_bind `need_rehook`; BEHAVIOURS bind")
+@pytest.mark.parametrize("kind", [PACKET, PACKET_DGRAM], ids=str)
+def test_packet(kind, new_socket, expect):
+    """A packet socket can be bound any number of times: to another protocol, to another link, to any link, to the same.
+    It has the last. A bind without a protocol keeps the one before.
+    """
+    socket = new_socket(*kind.triple)
+    loopback, arp, every = 1, 0x0806, ETH_P_ALL
+    # (protocol, link) as bound, and as told afterwards.
+    steps = {
+        "first": ((arp, 0), (arp, 0)), "same": ((arp, 0), (arp, 0)), "protocol": ((every, 0), (every, 0)),
+        "link": ((every, loopback), (every, loopback)), "both": ((arp, loopback), (arp, loopback)),
+        "no-protocol": ((0, loopback), (arp, loopback)), "any-link": ((0, 0), (arp, 0)),
+    }  # fmt: skip
+    for step, (asked, told) in steps.items():
+        expect(0, bind=step).of(socket.bind(packet(*asked)))
+        result, name = socket.sockname()
+        expect(packet(*told)[:8], bind=step, then="name").of(name[:8], result)
+
+
+@behaviour("bind.rebind.packet-fanout", "packet(7) PACKET_FANOUT; packet_do_bind `po->fanout`")
+def test_packet_fanout(new_socket, expect):
+    """A packet socket that has joined a fanout group cannot be bound: EINVAL, to the same address or another."""
+    socket = new_socket(*PACKET.triple)
+    need(socket.bind(packet(ETH_P_ALL, 0)))
+    need(socket.setsockopt(value("SOL_PACKET"), value("PACKET_FANOUT"), 1))
+    for second, address in {
+        "same": packet(ETH_P_ALL, 0),
+        "link": packet(ETH_P_ALL, 1),
+        "arp": packet(0x0806, 0),
+    }.items():
+        expect(-EINVAL, second=second).of(socket.bind(address))
+    result, name = socket.sockname()
+    expect(packet(ETH_P_ALL, 0)[:8], afterwards="name").of(name[:8], result)

@@ -6,6 +6,8 @@ import struct
 from functools import partial
 from typing import NamedTuple
 
+from probes.suite.blocking import drain, fill
+
 POLLIN = 1
 #: Seconds that never pass.
 LONG = 10_000
@@ -113,25 +115,3 @@ class Blocking:
             "_newselect": (beyond, bits, 0, 0, moment), "pselect6": (beyond, bits, 0, 0, moment, 0),
         }[name]  # fmt: skip
         return Blocked(name, words, 1, partial(left.send, b"abc"))
-
-
-def fill(end):
-    """Sends until nothing more fits."""
-    end.setblocking(False)
-    for size in (1 << 16, 1 << 10, 1):
-        try:
-            while True:
-                end.send(bytes(size))
-        except BlockingIOError:
-            continue
-    end.setblocking(True)
-
-
-def drain(end):
-    """Receives all there is."""
-    end.setblocking(False)
-    try:
-        while end.recv(1 << 20):
-            pass
-    except BlockingIOError:
-        return

@@ -9,6 +9,7 @@ from probes.abi import sockaddr
 from probes.abi.numbers import OPERATIONS
 from probes.abi.syscalls import SYSCALLS
 from probes.gate import REGISTERS, WORD
+from probes.suite.witness import lowest
 
 RESULT, *OTHERS = REGISTERS[WORD]
 #: Nothing that a register holds by chance: no pointer, no small number, another in each.
@@ -18,13 +19,6 @@ NUMBER = {name: number for number, (name, _, _) in SYSCALLS.items()}
 _FIONREAD, _F_GETFD, _F_GETFL, _POLLIN = 0x541B, 1, 3, 1
 #: Descriptors that nothing else here reaches.
 _HIGH = (100, 101)
-
-
-def lowest():
-    """The descriptor that the next call takes."""
-    found = os.dup(0)
-    os.close(found)
-    return found
 
 
 def converse(do, memory):
@@ -45,13 +39,13 @@ def _connection(do, memory):
     room, length = memory.alloc(16), memory.words(16)
     vector = memory.words(text, 3), memory.words(room, 3)
     out, into = (memory.words(0, 0, iov, 1, 0, 0, 0, 0) for iov in vector)
-    server = do("socket", lowest(), socket.AF_INET, socket.SOCK_STREAM, 0)
+    server = do("socket", lowest()[0], socket.AF_INET, socket.SOCK_STREAM, 0)
     do("setsockopt", 0, server, socket.SOL_SOCKET, socket.SO_KEEPALIVE, one, 4)
     do("bind", 0, server, address, 16)
     do("listen", 0, server, 1)
     client = socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach()
     do("connect", 0, client, address, 16)
-    peer = do("accept4", lowest(), server, room, length, 0)
+    peer = do("accept4", lowest()[0], server, room, length, 0)
     do("getsockname", 0, peer, room, length)
     do("getpeername", 0, client, room, length)
     do("getsockopt", 0, client, socket.SOL_SOCKET, socket.SO_TYPE, room, length)
@@ -80,7 +74,7 @@ def _pair(do, memory):
     do("fcntl", 0, left, _F_GETFD, 0)
     do("fcntl64", os.O_RDWR, left, _F_GETFL, 0)
     do("fstat64", 0, left, room)
-    do("dup", lowest(), left)
+    do("dup", lowest()[0], left)
     do("dup2", _HIGH[0], left, _HIGH[0])
     do("dup3", _HIGH[1], left, _HIGH[1], os.O_CLOEXEC)
     do("close", 0, left)

@@ -9,11 +9,12 @@ from errno import EFAULT, errorcode
 from typing import NamedTuple
 
 import pytest
-from entry_calls import by_route, own
+from entry_calls import own
 
 from probes.abi import sockaddr
 from probes.memory import PROT_NONE, PROT_READ, pack_words
 from probes.suite import behaviour
+from probes.suite.witness import descriptors
 
 SOURCE_IN = "S2 4.4 copy_from_user; intro(2) EFAULT, the ERRORS of each call; lib/usercopy.c _copy_from_user"
 SOURCE_OUT = "S2 4.4 copy_to_user; intro(2) EFAULT, the ERRORS of each call; lib/usercopy.c _copy_to_user"
@@ -110,12 +111,6 @@ class World:
             Case("recv", "buf", MESSAGE, lambda p: (right, p, 3, socket.MSG_PEEK), 3),
             Case("readv", "buf", MESSAGE, lambda p: (right, put(pack_words(p, 3)), 1), 3),
         ]  # fmt: skip
-
-
-@pytest.fixture
-def enter(the_gate, entry, memory):
-    """enter(name, *words): the call over this test's route."""
-    return lambda name, *words: the_gate.enter(*by_route(entry.route, name, words, memory))
 
 
 @pytest.fixture
@@ -248,11 +243,6 @@ def test_no_descriptor(nothing_done, memory):
     kinds = {"unmapped": memory.unmapped(), "first-only": memory.guarded(4), "read-only": memory.guarded(8, PROT_READ)}
     for kind, pointer in kinds.items():
         nothing_done("socketpair", (socket.AF_UNIX, socket.SOCK_STREAM, 0, pointer), descriptors, pointer=kind)
-
-
-def descriptors():
-    """Those that are open."""
-    return [fd for fd in range(256) if os.path.lexists(f"/proc/self/fd/{fd}")]
 
 
 def udp_pair():

@@ -5,11 +5,12 @@ import socket
 from errno import EBADF, EFAULT, ENOSYS
 
 import pytest
-from entry_calls import NUMBER, converse, lowest
+from entry_calls import NUMBER, converse
 
 from probes.abi.syscalls import SYSCALLS, VERSIONS
 from probes.gate import WORD
 from probes.suite import behaviour, need, not_applicable
+from probes.suite.witness import lowest
 from probes.sweep import Sweep
 
 pytestmark = pytest.mark.routes("direct")
@@ -51,7 +52,7 @@ def test_documented(the_gate, memory, expect):
 
     converse(do, memory)
     words = memory.words(socket.AF_INET, socket.SOCK_DGRAM, 0)
-    expect(lowest(), call="socketcall").of(the_gate.enter(NUMBER["socketcall"], 1, int(words)))
+    expect(lowest()[0], call="socketcall").of(the_gate.enter(NUMBER["socketcall"], 1, int(words)))
 
 
 @behaviour("entry.number.first", f"{SOURCE}; fork(2), _exit(2), open(2), waitpid(2)")
@@ -64,7 +65,7 @@ def test_first(the_gate, memory, expect):
     need(forked, "a child")
     expect(int(forked), number=7).of(the_gate.enter(7, forked, int(status), 0))
     expect(7 << 8, number=1).of(status.words()[0], forked)
-    fd = lowest()
+    fd = lowest()[0]
     expect(fd, number=5).of(the_gate.enter(5, int(path), os.O_CREAT | os.O_RDWR, 0o600))
     expect(5, number=4).of(the_gate.enter(4, fd, int(text), 5))
     os.lseek(fd, 0, os.SEEK_SET)

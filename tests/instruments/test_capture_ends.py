@@ -188,9 +188,7 @@ def test_control_c_reaches_the_program_and_leaves_nothing():
     parent, child = pid_of("pid1"), pid_of("pid0")
     wait_for(lambda: asleep(parent) and asleep(child), "both in accept")
     running.interrupt()
-    # Python's own way to die of SIGINT: a traceback, then the signal.
     assert running.wait().status == 128 + signal.SIGINT
-    assert running.err.count("KeyboardInterrupt\n") == 2
     all_gone(parent, child)
     exits = [line for line in running.lines() if line["type"] == "exit"]
     assert {(line["pid"], line["signal"]) for line in exits} == {(parent, signal.SIGINT), (child, signal.SIGINT)}

@@ -17,6 +17,8 @@ from probes.suite import Changed, witness
 
 OK = "a descriptor"
 DCCP, PACKET, AF_XDP = 6, 10, 44
+#: How often a refusal is repeated in search of what it leaves: few times where each may start modprobe.
+TIMES = 10 if witness.modprobe() else 1000
 CLOEXEC, NONBLOCK = 0o2000000, 0o4000
 #: include/linux/net.h: SOCK_TYPE_MASK, and SOCK_MAX, which is SOCK_PACKET + 1.
 TYPE_MASK, TYPE_MAX = 0xF, 11
@@ -46,9 +48,14 @@ class Family:
     types: dict
     other: object = -ESOCKTNOSUPPORT
 
+    @property
+    def registered(self):
+        """Whether the kernel has it now."""
+        return bool(witness.protocols() & set(self.protocols))
+
     def present(self, number):
         """Whether the kernel has it, or would load it."""
-        return bool(witness.protocols() & set(self.protocols)) or witness.loadable(f"net-pf-{number}")
+        return self.registered or witness.loadable(f"net-pf-{number}")
 
     def answer(self, type):
         """What a type answers where the family is there."""
@@ -163,7 +170,7 @@ INETSW = {AF_INET: _inet(False), AF_INET6: _inet(True)}
 def inet_has(family, type, protocol):
     """Whether the kernel has a protocol of a type, or would load it."""
     aliases = (f"net-pf-{family}-proto-{protocol.number}-type-{type}", f"net-pf-{family}-proto-{protocol.number}")
-    return protocol.witness in witness.protocols() or any(map(witness.loadable, aliases))
+    return protocol.witness in witness.protocols() or any(witness.loadable(alias) for alias in aliases)
 
 
 def inet_answers(family, type):

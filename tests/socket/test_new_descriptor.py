@@ -6,7 +6,7 @@ from errno import EBADF, EINVAL, EMFILE, ENODEV, ENXIO, ESPIPE
 from stat import S_IFMT, S_IFSOCK
 
 import pytest
-from socket_model import DGRAM, FAMILY_MAX, RAW, STREAM, TYPE_MAX
+from socket_model import DGRAM, FAMILY_MAX, RAW, STREAM, TIMES, TYPE_MAX
 
 from probes.suite import behaviour, need, witness
 from probes.suite.kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
@@ -179,7 +179,7 @@ def test_limit_nothing_leaks(kind, make, descriptors, calls, expect):
 
 @behaviour("socket.descriptor.failure-nothing-leaks", SOURCE_FAILURE)
 def test_failure_nothing_leaks(calls, expect):
-    """A thousand sockets that are refused, for each reason, leave no descriptor and no socket."""
+    """Sockets that are refused, many times for each reason, leave no descriptor and no socket."""
     before, opened = witness.counted(), witness.descriptors()
     refused = {
         "flag": (1, 0x100 | STREAM, 0, -EINVAL), "family": (FAMILY_MAX, STREAM, 0, -97), "absent": (0, STREAM, 0, -97),
@@ -189,7 +189,7 @@ def test_failure_nothing_leaks(calls, expect):
     for why, (family, type, protocol, error) in refused.items():
         sweep = Sweep(calls)
         sweep.call("socket", family, type, protocol, judged=True)
-        swept = sweep.run(range(1000))
+        swept = sweep.run(range(TIMES))
         expect(error, refused=why).of(swept)
         last = swept.again(0)
         expect(before, refused=why, told="counts").of(witness.in_time(witness.counted, before), last)

@@ -5,7 +5,7 @@ from errno import EAFNOSUPPORT, EFAULT, EINVAL, EMFILE, EOPNOTSUPP, EPERM, EPROT
 from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK
 
 import pytest
-from socket_model import AF_XDP, CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, STREAM, TYPE_MAX
+from socket_model import AF_XDP, CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, STREAM, TIMES, TYPE_MAX
 
 from probes.memory import POISON, PROT_READ
 from probes.suite import behaviour, need, witness
@@ -33,7 +33,7 @@ REFUSED = {
 @pytest.fixture
 def there():
     """The families that the kernel has."""
-    return {number for number, family in FAMILIES.items() if family.present(number)}
+    return {number for number, family in FAMILIES.items() if family.registered}
 
 
 @behaviour("socket.pair.not-supported", f"{SOURCE} EOPNOTSUPP, NOTES the only supported domains; sock_no_socketpair")
@@ -69,7 +69,6 @@ def test_bad_sv(calls, memory, expect):
         "seven-bytes": memory.guarded(7), "one-byte": memory.guarded(1), "top": 0xFFFFFFFC,
     }  # fmt: skip
     for name, sv in places.items():
-        result = None
         for kind in UNIX:
             announced = expect(-EFAULT, sv=name, kind=kind)
             result = calls.make("socketpair", *kind.triple, sv)
@@ -78,10 +77,23 @@ def test_bad_sv(calls, memory, expect):
         expect(before, sv=name, told="counts").of(witness.in_time(witness.counted, before), result)
     sweep = Sweep(calls)
     sweep.call("socketpair", AF_UNIX, STREAM, 0, 0, judged=True)
-    swept = sweep.run(range(1000))
-    expect(-EFAULT, times=1000).of(swept)
-    expect(True, times=1000, told="descriptors").of(opened == witness.descriptors(), swept.again(0))
-    expect(before, times=1000, told="counts").of(witness.in_time(witness.counted, before), swept.again(0))
+    swept = sweep.run(range(TIMES))
+    expect(-EFAULT, times=TIMES).of(swept)
+    expect(True, times=TIMES, told="descriptors").of(opened == witness.descriptors(), swept.again(0))
+    expect(before, times=TIMES, told="counts").of(witness.in_time(witness.counted, before), swept.again(0))
+
+
+@behaviour("socket.pair.half-of-sv", f"{SOURCE} put_user(fd1, &usockvec[0]), put_user(fd2, &usockvec[1])")
+def test_half_of_sv(calls, memory, expect):
+    """Where the second word of sv cannot be written, the first one has been: it holds the number of a descriptor that
+    is not open.
+    """
+    free, half = witness.lowest(), memory.guarded(4)
+    announced = expect(-EFAULT, told="result")
+    result = calls.make("socketpair", *UNIX_STREAM.triple, half)
+    announced.of(result)
+    expect(free, told="first-word").of(list(half.words()), result)
+    expect(free, told="free").of(witness.lowest(), result)
 
 
 @behaviour("socket.pair.sv-before-sockets", f"{SOURCE} put_user before sock_create; RETURN VALUE sv is left unchanged")
@@ -147,12 +159,12 @@ def test_limit(left, calls, pair, descriptors, expect):
 
 @behaviour("socket.pair.nothing-leaks", SOURCE_FAILURE)
 def test_nothing_leaks(calls, memory, expect):
-    """A thousand refusals of each kind leave no descriptor and no socket, both of the two that were made included."""
+    """Refusals of each kind, many times over, leave no descriptor and no socket, not even the two that were made."""
     before, opened = witness.counted(), witness.descriptors()
     for why, (family, type, protocol, error) in REFUSED.items():
         sweep = Sweep(calls)
         sweep.call("socketpair", family, type, protocol, memory.guarded(8), judged=True)
-        swept = sweep.run(range(1000))
+        swept = sweep.run(range(TIMES))
         expect(-error, refused=why).of(swept)
         last = swept.again(0)
         expect(True, refused=why, told="descriptors").of(opened == witness.descriptors(), last)

@@ -4,7 +4,7 @@ from errno import EPERM
 from socket import AF_INET, AF_INET6, AF_PACKET
 
 import pytest
-from socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW
+from socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW, TIMES
 
 from probes import namespaces
 from probes.suite import behaviour, need, not_applicable, witness
@@ -31,7 +31,7 @@ def needing():
     found = {}
     for name, words in CALLS.items():
         family = AF_PACKET if words[1] == PACKET else words[0]
-        if FAMILIES[family].present(int(family)):
+        if FAMILIES[family].registered:
             found[name] = words
     return found or not_applicable("raw and packet sockets")
 
@@ -75,7 +75,7 @@ def test_refused(needing, nobody, calls, expect):
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=lambda family: family.name)
 def test_every_protocol(family, unprivileged, calls, expect):
     """There is no protocol for which a raw socket needs no CAP_NET_RAW: EPERM for each."""
-    if not FAMILIES[family].present(int(family)):
+    if not FAMILIES[family].registered:
         not_applicable(f"the family {FAMILIES[family].name}")
     expect(-EPERM, protocols=f"1..{PROTOCOL_MAX - 1}").of(protocols(calls, family).run(range(1, PROTOCOL_MAX)))
 
@@ -143,13 +143,13 @@ def test_made_before(calls, new_socket, expect):
 
 @behaviour("socket.privilege.nothing-leaks", f"{SOURCE}; sock_release on every error path of __sock_create")
 def test_nothing_leaks(needing, unprivileged, calls, expect):
-    """A thousand refusals leave no descriptor, no socket and no row in a table."""
+    """Refusals, many times over, leave no descriptor, no socket and no row in a table."""
     before, opened = witness.counted(), witness.descriptors()
     tables = [len(witness.rows(table)) for table in witness.TABLES]
     for name, triple in needing.items():
         sweep = Sweep(calls)
         sweep.call("socket", *triple, judged=True)
-        swept = sweep.run(range(1000))
+        swept = sweep.run(range(TIMES))
         expect(-EPERM, socket=name).of(swept)
         last = swept.again(0)
         expect(before, socket=name, told="counts").of(witness.in_time(witness.counted, before), last)

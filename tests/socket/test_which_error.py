@@ -55,7 +55,7 @@ GOOD_RAW = {"raw": ((AF_INET, RAW, 253),), "raw6": ((AF_INET6, RAW, 253),), "pac
 
 def present(cases):
     """The cases of families that the kernel has, and of families that nobody has."""
-    known = {number: family.present(number) for number, family in FAMILIES.items()}
+    known = {number: family.registered for number, family in FAMILIES.items()}
     return {name: case for name, case in cases.items() if known.get(int(case[0][0]), True)}
 
 

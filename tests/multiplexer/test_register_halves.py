@@ -17,6 +17,7 @@ ALL = (1 << 32) - 1
 
 
 @behaviour("multiplexer.registers.two", SOURCE)
+@pytest.mark.sandbox(trace="calls")
 @pytest.mark.parametrize("others", [0, 1, 0x7FFFFFFF, 0x80000000, ALL], ids=hex)
 def test_two(the_gate, memory, telling, others, expect):
     """socketcall takes two arguments: what edx, esi, edi and ebp hold does not count."""

@@ -1,0 +1,135 @@
+"""The formats of a run, held against those who read them."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+
+from conftest import run_check, run_command, write_tests
+from probes.checkout import checkout
+from test_verdicts import ENDINGS, GOOD
+
+MISSING = '''
+@law
+def test_it(calls, expect):
+    """Not here."""
+    not_applicable("protocol SCTP # and | more <&>")
+'''
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with a check of each verdict that one machine can give."""
+    folder = tmp_path_factory.mktemp("formats")
+    write_tests(folder, GOOD, ENDINGS["a check that fails"][0], ENDINGS["set-up that needs what failed"][0], MISSING)
+    return run_check(folder)
+
+
+def test_every_line_fits_the_schema(run):
+    """docs/schema.json describes every line that is written, and nothing more."""
+    schema = json.loads((checkout() / "docs" / "schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    lines = run.lines("results.jsonl") + run.lines("evidence.jsonl")
+    assert {line["type"] for line in lines} >= {"run", "behaviour", "check", "end", "call"}
+    for line in lines:
+        validator.validate(line)
+    summary = json.loads((run.report / "summary.json").read_text())
+    jsonschema.Draft202012Validator({**schema, "oneOf": [{"$ref": "#/$defs/summary"}]}).validate(summary)
+
+
+@pytest.mark.parametrize("spoil", ["drop", "add", "retype"])
+@pytest.mark.parametrize("kind", ["run", "check", "call", "end"])
+def test_the_schema_can_fail(run, kind, spoil):
+    """A line with a field less, one more, or another type does not fit."""
+    schema = json.loads((checkout() / "docs" / "schema.json").read_text())
+    line = next(x for x in run.lines("results.jsonl") + run.lines("evidence.jsonl") if x["type"] == kind)
+    name = {"run": "seed", "check": "verdict", "call": "nr", "end": "counts"}[kind]
+    if spoil == "drop":
+        del line[name]
+    elif spoil == "add":
+        line["another"] = 1
+    else:
+        line[name] = []
+    assert not jsonschema.Draft202012Validator(schema).is_valid(line)
+
+
+#: Documentation/dev-tools/ktap.rst: <result> <number> [<description>][ # [<directive>] [<diagnostic data>]]
+POINT = re.compile(r"(ok|not ok) (\d+)( [^#]*?)?(?: # ?(?:(SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b ?)?(.*))?")
+
+
+def test_ktap_by_the_kernels_rules(run):
+    """A version line, a plan, and that many points in order; diagnostics begin with #."""
+    version, plan, *rest = (run.report / "ktap.txt").read_text().splitlines()
+    assert (version, plan) == ("KTAP version 1", f"1..{len(run.checks)}")
+    points = [POINT.fullmatch(line) for line in rest if not line.startswith("#")]
+    assert [int(point[2]) for point in points] == list(range(1, len(run.checks) + 1))
+    found = [(point[1], point[4]) for point in points]
+    wanted = {"conforms": ("ok", None), "not_applicable": ("ok", "SKIP"), "deviates": ("not ok", None)}
+    assert found == [wanted.get(verdict, ("not ok", None)) for verdict in run.verdicts]
+
+
+def test_ktap_by_a_public_parser(run):
+    """tap.py reads the same points."""
+    from tap.parser import Parser
+
+    lines = list(Parser().parse_file(str(run.report / "ktap.txt")))
+    tests = [line for line in lines if line.category == "test"]
+    assert [test.ok for test in tests] == [verdict in ("conforms", "not_applicable") for verdict in run.verdicts]
+    assert [test.skip for test in tests] == [verdict == "not_applicable" for verdict in run.verdicts]
+
+
+def test_junit(run):
+    """A deviation is a failure, what broke an error, what is not applicable skipped; the sums agree."""
+    root = ElementTree.parse(run.report / "junit.xml").getroot()
+    cases = list(root.iter("testcase"))
+    kinds = {"conforms": [], "deviates": ["failure"], "broke": ["error"], "not_applicable": ["skipped"]}
+    assert [[child.tag for child in case] for case in cases] == [kinds[verdict] for verdict in run.verdicts]
+    suite = root.find("testsuite")
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
+
+
+def test_html_shows_the_deviation(run):
+    """The page needs nothing from elsewhere, and shows expected, actual, registers, words and source."""
+    page = (run.report / "report.html").read_text()
+    assert not re.search(r"(src|href)=", page)
+    for said in ("expected  0", "actual    -9 EBADF", "eax=0x66", "words     0xffffffff", "source    this test"):
+        assert said in page
+    assert "protocol SCTP # and | more &lt;&amp;&gt;" in page
+
+
+def test_views_again_from_a_folder(run, tmp_path):
+    """The formats can be made again from the results, and are the same."""
+    before = {name: (run.report / name).read_text() for name in ("ktap.txt", "junit.xml", "report.html")}
+    for name in before:
+        (run.report / name).unlink()
+    assert run_command(tmp_path, "views", str(run.report)).status == 0
+    assert {name: (run.report / name).read_text() for name in before} == before
+
+
+SPOILT = {
+    "cut off": (lambda text: text[: len(text) // 2], "cut off"),
+    "without its end": (lambda text: "\n".join(text.splitlines()[:-1]), "no end line"),
+    "of another schema": (lambda text: text.replace('"schema":1', '"schema":99', 1), "schema 99"),
+    "duplicated": (lambda text: "\n".join([*text.splitlines()[:-1], text.splitlines()[2], text.splitlines()[-1]]), "duplicate"),
+    "empty": (lambda text: "", "is empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_spoilt_results(name, run, tmp_path):
+    """Results that are not whole: one line that says so, status 2."""
+    change, said = SPOILT[name]
+    spoilt = tmp_path / "spoilt.jsonl"
+    spoilt.write_text(change((run.report / "results.jsonl").read_text()))
+    done = run_command(tmp_path, "diff", str(spoilt), str(run.report))
+    assert done.status == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_missing_results(tmp_path):
+    """No results at all: one line, status 2."""
+    done = run_command(tmp_path, "diff", "nowhere", "nowhere")
+    assert (done.status, len(done.err.splitlines())) == (2, 1)

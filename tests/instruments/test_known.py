@@ -1,0 +1,160 @@
+"""Known deviations, requirements, shards and diffs, on a kernel that a seccomp filter makes deviate."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from conftest import run_command
+
+IDS = ("bind.rebind.bound", "bind.rebind.raw")
+#: Answers the direct getsockname with ENOTCONN, for the process that it becomes.
+DEVIATE = """
+import errno, os, sys
+from probes.trace import ptrace, seccomp
+ptrace.set_filter(seccomp.answering(367, errno.ENOTCONN))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+PREFIX = (sys.executable, "-c", DEVIATE)
+
+
+@pytest.fixture(scope="module")
+def deviating(tmp_path_factory):
+    """A run on the deviating kernel, and the list that it wrote."""
+    folder = tmp_path_factory.mktemp("deviating")
+    run = run_command(folder, "check", *IDS, "--write-expect", "known", prefix=PREFIX)
+    assert run.status == 1, run.out + run.err
+    return run, (folder / "known").read_text()
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Runs a check of the same behaviours with a list, on the deviating kernel."""
+
+    def run(text, *args, prefix=PREFIX):
+        (tmp_path / "known").write_text(text)
+        return run_command(tmp_path, "check", *IDS, "--expect", "known", *args, prefix=prefix)
+
+    return run
+
+
+def test_written_list_names_what_deviates(deviating):
+    """The list has a line for each key that deviates, and every deviation carries its evidence."""
+    run, text = deviating
+    bad = [check for check in run.checks if check["verdict"] == "deviates"]
+    assert {check["route"] for check in bad} == {"direct"}
+    assert len(bad) == 6
+    assert len(text.splitlines()) == 1 + 6
+    calls = {line["seq"]: line for line in run.lines("evidence.jsonl")}
+    assert {calls[seq]["errno"] for check in bad for seq in check["seq"]} == {"ENOTCONN"}
+
+
+def test_the_list_makes_it_green(deviating, check):
+    """With the whole list the run ends 0, and the deviations are XFAIL."""
+    run = check(deviating[1])
+    assert run.status == 0, run.out + run.err
+    assert (run.report / "ktap.txt").read_text().count("# XFAIL") == 6
+
+
+def test_a_line_less(deviating, check):
+    """With one line removed the run ends 1."""
+    assert check("\n".join(deviating[1].splitlines()[:-1])).status == 1
+
+
+def test_a_line_too_many(deviating, check):
+    """A line about checks that conform makes the run end 1, and is named."""
+    run = check(deviating[1] + "bind.rebind.bound | kind=tcp second=same | it was so\n")
+    assert run.status == 1
+    assert "known line 8: nothing deviates there any more" in run.out
+
+
+BAD_LISTS = {
+    "an unknown id": ("bind.no.such | * | why\n", "line 1: no behaviour matches 'bind.no.such'"),
+    "a case that nothing has": ("bind.rebind.bound | kind=nosuch* | why\n", "line 1: no check has a case like"),
+    "no fields": ("# fine\nbind.rebind.bound\n", "line 2: 'bind.rebind.bound' is not `ID-GLOB | CASE-GLOB | reason`"),
+    "no reason": ("bind.rebind.bound | * |\n", "line 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LISTS)
+def test_bad_lists(name, check):
+    """A list that cannot be meant: status 2, the line named."""
+    text, said = BAD_LISTS[name]
+    run = check(text, prefix=())
+    assert run.status == 2
+    assert said in run.out + run.err
+
+
+def test_diff_names_exactly_that(deviating, tmp_path):
+    """The diff with a run on the true kernel names the deviations, and nothing else."""
+    true = run_command(tmp_path, "check", *IDS)
+    assert true.status == 0
+    done = run_command(tmp_path, "diff", str(true.report), str(deviating[0].report), "--json")
+    found = json.loads(done.out)
+    assert done.status == 1
+    assert {name: len(checks) for name, checks in found.items()} == {
+        "newly_deviating": 6, "newly_conforming": 0, "appeared": 0, "vanished": 0, "other": 0,
+    }  # fmt: skip
+    again = run_command(tmp_path, "diff", str(deviating[0].report), str(true.report))
+    assert [line.split(":")[0] for line in again.out.splitlines()] == ["newly conforming"] * 6
+    assert run_command(tmp_path, "diff", str(true.report), str(true.report)).status == 0
+
+
+def test_shards_are_a_partition(tmp_path):
+    """The shards of a run have all its keys, each once."""
+    whole = run_command(tmp_path, "check", IDS[0]).checks
+    parts = [run_command(tmp_path, "check", IDS[0], "--shard", f"{number}/3").checks for number in (1, 2, 3)]
+    key = [(check["case"], check["route"], check["gate"]) for check in whole]
+    assert sorted(key) == sorted((c["case"], c["route"], c["gate"]) for part in parts for c in part)
+    assert all(parts)
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "x", "1"])
+def test_shard_out_of_range(shard, tmp_path):
+    """A shard that does not exist: one line, status 2."""
+    run = run_command(tmp_path, "check", IDS[0], "--shard", shard)
+    assert run.status == 2
+    assert f"'{shard}' is no I/N" in run.err
+
+
+def test_again_runs_one_key(deviating, tmp_path):
+    """The command that a failure prints judges that key alone, and it deviates again."""
+    run, _ = deviating
+    bad = next(check for check in run.checks if check["verdict"] == "deviates")
+    command = ["check", bad["id"], "--case", bad["case"], "--route", bad["route"], "--gate", bad["gate"]]
+    line = f"--case '{bad['case']}' --route {bad['route']} --gate {bad['gate']}"
+    assert line in run.out
+    once = run_command(tmp_path, *command, prefix=PREFIX)
+    assert once.status == 1
+    assert [(check["case"], check["verdict"]) for check in once.checks] == [(bad["case"], "deviates")]
+
+
+def test_list_prints_keys(tmp_path):
+    """--list prints what would run, and judges nothing."""
+    run = run_command(tmp_path, "check", "bind.rebind.raw", "--list")
+    assert run.status == 0
+    assert len(run.out.splitlines()) == 4
+    assert not os.path.exists(run.report)
+
+
+def test_require(tmp_path, judge):
+    """--require fails a run in which something is not applicable, unless its file lists it."""
+    source = '''
+@law
+def test_it(calls, expect):
+    """Not here."""
+    not_applicable("protocol SCTP")
+'''
+    good = '''
+@law
+def test_it(calls, expect):
+    """Binding descriptor -1 fails."""
+    expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
+'''
+    run = judge(source, good, args=["--require"])
+    assert run.status == 3
+    assert "made.m0.law is not applicable: protocol SCTP" in run.out
+    (tmp_path / "allowed").write_text("# no SCTP\nmade.m0.*\n")
+    assert judge(source, good, args=["--require", "allowed"]).status == 0
+    assert judge(source, good, args=["--require", "nowhere"]).status == 2

@@ -1,0 +1,79 @@
+"""The kernel's audit of system calls, by NETLINK_AUDIT (include/uapi/linux/audit.h, auditctl(8))."""
+
+import os
+import socket
+import struct
+from contextlib import contextmanager
+
+from probes.suite import Broke, not_applicable
+
+_PROTOCOL, _READ_LOG = 9, 1
+_ERROR, _GET, _ADD_RULE, _DEL_RULE = 2, 1000, 1011, 1012
+SYSCALL, SOCKETCALL = 1300, 1304
+_END_OF_EVENT = 1320
+_REQUEST_AND_ACK = 5
+_HEAD = struct.Struct("<IHHII")
+#: struct audit_rule_data: a list, an action, how many fields, a mask of 2048 numbers, 64 fields, values and operators.
+_RULE = struct.Struct("<3I64I64I64I64II")
+_ON_EXIT, _ALWAYS, _PID, _EQUAL = 4, 2, 0, 0x40000000
+
+
+class AuditLog:
+    """What audit writes about one number of this process's system calls."""
+
+    def __init__(self, number):
+        mask, padding = [0] * 64, [0] * 63
+        mask[number // 32] = 1 << number % 32
+        pid = os.getpid(), *padding
+        self._rule = _RULE.pack(_ON_EXIT, _ALWAYS, 1, *mask, _PID, *padding, *pid, _EQUAL, *padding, 0)
+        try:
+            self._control = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _PROTOCOL)
+            self._log = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _PROTOCOL)
+        except OSError as error:
+            not_applicable(f"audit in the kernel (CONFIG_AUDIT): {error.strerror}")
+
+    @contextmanager
+    def following(self):
+        """Has the calls in the body audited. Not applicable unless audit is on already: turning it on is for the whole
+        machine, and for as long as it runs."""
+        try:
+            self._log.bind((0, _READ_LOG))
+            self._ask(_GET)
+            enabled = struct.unpack_from("<4xI", self._control.recv(4096), _HEAD.size)[0]
+        except (PermissionError, ConnectionRefusedError) as error:
+            not_applicable(f"CAP_AUDIT_CONTROL and CAP_AUDIT_READ in the first namespaces: {error.strerror}")
+        if enabled != 1:
+            not_applicable("audit that is on and takes rules: audit=1 on the kernel's command line, or auditctl -e 1")
+        self._ask(_ADD_RULE, self._rule)
+        try:
+            yield
+        finally:
+            self._ask(_DEL_RULE, self._rule)
+
+    def event(self, second):
+        """The event of the call that has this second argument: {type of the record: {name: text}}. There are others: C
+        libraries make socketcalls too. Raises Broke if none comes."""
+        events, wanted = {}, (str(os.getpid()), f"{second:x}")
+        self._log.settimeout(10)
+        while True:
+            try:
+                data = self._log.recv(16384)
+            except TimeoutError:
+                raise Broke("audit wrote nothing about a call that a rule was for") from None
+            kind = _HEAD.unpack_from(data)[1]
+            stamp, _, text = data[_HEAD.size :].rstrip(b"\0").decode(errors="replace").partition(": ")
+            fields = dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
+            event = events.setdefault(stamp, {})
+            event[kind] = fields
+            call = event.get(SYSCALL, {})
+            if kind == _END_OF_EVENT and (call.get("pid"), call.get("a1")) == wanted:
+                return event
+
+    def _ask(self, kind, data=b""):
+        self._control.send(_HEAD.pack(_HEAD.size + len(data), kind, _REQUEST_AND_ACK, 1, 0) + data)
+        answer = self._control.recv(4096)
+        error = -struct.unpack_from("<i", answer, _HEAD.size)[0]
+        if _HEAD.unpack_from(answer)[1] != _ERROR:
+            raise Broke("audit did not acknowledge a request")
+        if error:
+            raise OSError(error, os.strerror(error))
