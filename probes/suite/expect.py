@@ -13,6 +13,7 @@ from probes.abi.record import shown
 from probes.gate import WORD, Result, call_number
 from probes.suite.reference import Reference, resolved
 from probes.sweep import Swept
+from probes.wire import Frame
 
 #: Surprises of a range that are made again, traced, for the report.
 _SHOWN_SURPRISES = 8
@@ -101,14 +102,18 @@ class Expectation:
     wanted: bool
     difference: dict[str, Any] | None
 
-    def of(self, actual: object, *rests_on: Result) -> None:
-        """Judges a result, a range, or any value together with the results it rests on. The test goes on either way."""
+    def of(self, actual: object, *rests_on: Result | Frame) -> None:
+        """Judges a result, a range, or any value together with the results, and frames, that it rests on. The test goes
+        on either way."""
+        results = [one for one in rests_on if isinstance(one, Result)]
+        frames = [one for one in rests_on if isinstance(one, Frame)]
         if isinstance(actual, Swept):
             self._judge_range(actual)
         elif isinstance(actual, Result):
-            self._judge(plain(actual), [actual, *rests_on])
-        elif rests_on:
-            self._judge(plain(actual), list(rests_on))
+            self._judge(plain(actual), [actual, *results])
+        elif results:
+            more = {"frames": self.expect.shown(frames)} if frames else {}
+            self._judge(plain(actual), results, **more)
         else:
             raise Broke(f"{self.key}: a value that is no result needs the results it rests on")
 
@@ -176,6 +181,7 @@ class Expect:
     reference: Reference
     only: str | None = None
     _seen: set[Key] = field(default_factory=set)
+    _shown: set[int] = field(default_factory=set)
     _open: Expectation | None = None
 
     def __call__(self, value: object, **case: object) -> Expectation:
@@ -192,6 +198,15 @@ class Expect:
             # Calls with a higher number come after this.
             self.speaker.say({"expect": {**key.__dict__, "expected": plain(expected), "number": call_number()}})
         return self._open
+
+    def shown(self, frames: Sequence[Frame]) -> list[int]:
+        """Brings frames to the evidence, each once, and returns their numbers. For Expectation only."""
+        for frame in frames:
+            if frame.number not in self._shown:
+                self._shown.add(frame.number)
+                line = {"number": frame.number, "t_ns": frame.t_ns, "link": frame.link, "raw": frame.raw.hex()}
+                self.speaker.say({"frame": line})
+        return [frame.number for frame in frames]
 
     def finished(self, expectation: Expectation, check: dict[str, Any]) -> None:
         """Takes a judged check. For Expectation only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import zlib
@@ -20,6 +21,7 @@ from probes.suite.blocking import Meanwhile
 from probes.suite.expect import Expect, need, not_applicable
 from probes.suite.item import CHANNEL
 from probes.suite.reference import Reference, local, parse
+from probes.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,14 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
 def meanwhile() -> Meanwhile:
     """What happens to this process while it is blocked in a call: see Meanwhile."""
     return Meanwhile()
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """The frames on the links of this sandbox, from here on. Not applicable without scapy."""
+    if importlib.util.find_spec("scapy") is None:
+        not_applicable("Python module scapy")
+    return Wire()
 
 
 @pytest.fixture

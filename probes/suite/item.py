@@ -18,7 +18,7 @@ from probes.gate import gate, gate_names
 from probes.sandbox import Outcome, Wish
 from probes.suite.expect import Broke, NotApplicable
 from probes.suite.known import Policy
-from probes.suite.verdicts import Check, Subject, judge
+from probes.suite.verdicts import Check, Subject, frame_lines, judge
 from probes.view import failure
 
 #: Where a test finds the channel to its parent: inside a sandbox only.
@@ -105,7 +105,9 @@ def concluded(
     policy.mark(checks)
     bad = [check for check in checks if check["verdict"] in ("deviates", "broke") and "known" not in check]
     by_seq = {record.seq: record for record in records}
-    text = "\n\n".join(failure.text(check, [by_seq[seq] for seq in check["seq"]], context) for check in bad)
+    text = "\n\n".join(
+        failure.text(check, [by_seq[seq] for seq in check["seq"] if seq in by_seq], context) for check in bad
+    )
     if bad:
         _blame(item, reports, text)
     if not reports:
@@ -121,7 +123,8 @@ def carried(checks: list[Check], records: list[Record], outcome: Outcome, contex
         for s in outcome.signals
     ]
     about = {name: context[name] for name in ("id", "statement", "source")}
-    return {"behaviour": about, "checks": checks, "evidence": [record.as_json() for record in records] + signals}
+    calls = [record.as_json() for record in records]
+    return {"behaviour": about, "checks": checks, "evidence": calls + frame_lines(outcome, len(records)) + signals}
 
 
 def _blame(item: pytest.Item, reports: list[pytest.TestReport], text: str) -> None:

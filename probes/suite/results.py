@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from probes.suite.verdicts import VERDICTS, Check
-from probes.view import html, junit, ktap
+from probes.view import html, junit, ktap, pcapng
 from probes.view.results import SCHEMA, read
 
 
@@ -111,7 +111,7 @@ class Writer:
 
 
 def write_views(folder: Path) -> None:
-    """Writes ktap.txt, junit.xml and report.html from the results in a folder. Raises Trouble: they are not whole."""
+    """Writes ktap.txt, junit.xml, report.html and wire/*.pcapng of a run. Raises Trouble: its files are not whole."""
     results = read(folder)
     for name, text in (
         ("ktap.txt", ktap.text(results)),
@@ -119,6 +119,7 @@ def write_views(folder: Path) -> None:
         ("report.html", html.page(results, folder)),
     ):
         (folder / name).write_text(text, encoding="utf-8")
+    pcapng.write(results, folder)
 
 
 def _line(file: IO[str], value: Mapping[str, Any]) -> None:

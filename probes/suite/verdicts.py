@@ -47,11 +47,13 @@ def judge(subject: Subject, outcome: Outcome, records: list[Record], pages: set[
     for record in records:
         if record.call is not None:
             by_call.setdefault(record.call, []).append(record)
+    frames = {line["number"]: line["seq"] for line in frame_lines(outcome, len(records))}
     for check in checks:
         found = sorted(
             (r for call in dict.fromkeys(check["calls"]) for r in by_call.get(call, ())), key=lambda r: r.seq
         )
         check["seq"] = [record.seq for record in found]
+        check["seq"] += [frames[number] for number in check.pop("frames", ())]
         if "field" in check:
             _judge_seen(check, check.pop("field"), found, subject.observed)
         unseen = [call for call in check["calls"] if call not in by_call]
@@ -64,6 +66,12 @@ def judge(subject: Subject, outcome: Outcome, records: list[Record], pages: set[
         check.setdefault("seq", [])
         check.setdefault("detail", "")
     return checks
+
+
+def frame_lines(outcome: Outcome, after: int) -> list[dict[str, Any]]:
+    """The frames that checks of a test rest on, as lines of evidence numbered from `after` + 1 on."""
+    frames = [message["frame"] for message in outcome.messages if "frame" in message]
+    return [{"type": "frame", "seq": seq, **frame} for seq, frame in enumerate(frames, after + 1)]
 
 
 def _judge_seen(check: Check, field: str, records: list[Record], observed: bool) -> None:

@@ -67,11 +67,11 @@ def read(where: Path) -> Results:
     return found
 
 
-def evidence(folder: Path, wanted: set[int]) -> dict[int, dict[str, Any]]:
-    """The lines of evidence.jsonl with these numbers."""
-    if not wanted:
+def evidence(folder: Path, wanted: set[int] | None = None) -> dict[int, dict[str, Any]]:
+    """The lines of evidence.jsonl by their numbers: all, or those that are wanted."""
+    if wanted is not None and not wanted:
         return {}
-    return {line["seq"]: line for line in _lines(folder / EVIDENCE) if line["seq"] in wanted}
+    return {line["seq"]: line for line in _lines(folder / EVIDENCE) if wanted is None or line["seq"] in wanted}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ class Kernel:
     def __init__(self, calls, users=False):
         self.calls, self.users = calls, users
         self.fds = {}
+        self._owners = {}
         self._patient = set()
 
     def make(self, step):
@@ -64,12 +65,14 @@ class Kernel:
 
     def _socket(self, call):
         protocol, family, *user = call.first
-        result = self._as(user[0] if user else 0, self.calls.socket, AF[family], *TYPE_AND_PROTOCOL[protocol])
+        self._owners[call.slot] = user[0] if user else 0
+        result = self._as_owner(call.slot, self.calls.socket, AF[family], *TYPE_AND_PROTOCOL[protocol])
         if result >= 0:
             self.fds[call.slot] = int(result)
         return result
 
-    def _as(self, user, make, *words):
+    def _as_owner(self, slot, make, *words):
+        user = self._owners.get(slot, 0)
         if not self.users or not user:
             return make(*words)
         os.seteuid(user)
@@ -95,8 +98,9 @@ class Kernel:
 
     def _accept(self, call):
         self._limit(call.slot, SO_RCVTIMEO)
-        result = self.calls.accept(self.fds[call.slot])
+        result = self._as_owner(call.slot, self.calls.accept, self.fds[call.slot])
         if result >= 0:
+            self._owners[call.first] = self._owners.get(call.slot, 0)
             self.fds[call.first] = int(result)
         return result
 

@@ -1,33 +1,25 @@
-"""Sequences of calls for conflict_model.py out of plain numbers, whoever draws them: any list of numbers is a sequence,
-one with a number less or a smaller one is a simpler sequence."""
+"""Sequences of calls for conflict_model.py out of plain numbers, whoever draws them: any numbers are a sequence, smaller
+ones a simpler sequence, and a zero is nothing."""
 
 from conflict_model import SLOTS, Call, Model
 from conflict_rules import ANY4, ANY6, LISTENING, LOOPBACK_LINK, MAPPED
 
 HOSTS = {
     4: (ANY4, "127.0.0.1", "127.0.0.2"),
-    6: (ANY6, "::1", "::ffff:0.0.0.0", "::ffff:127.0.0.1", "::ffff:127.0.0.2"),
+    6: (ANY6, "::1", f"{MAPPED}{ANY4}", f"{MAPPED}127.0.0.1", f"{MAPPED}127.0.0.2"),
 }
 #: Below ip_local_port_range: a port that the kernel chooses is never one of these.
 PORTS = (5000, 5001)
-OPTIONS = ("reuse", "reuseport", "v6only", "device")
-#: What a sequence is about, by its first number: the protocols of its sockets, and whether any of them connects. Those
-#: that do start in a network namespace of their own, where the loopback device is the only one.
-THEMES = (
-    (("tcp",), False), (("tcp",), True), (("udp",), False), (("tcp",), True), (("udp",), True), (("tcp",), True),
-    (("tcp", "udp", "udp-lite"), False), (("tcp",), True), (("udp-lite",), True), (("tcp",), True),
-    (("udp",), False), (("tcp",), True),
+#: What sockets are, by the first number of a sequence.
+PROTOCOLS = (("tcp",), ("udp",), ("tcp",), ("udp-lite",), ("tcp",), ("tcp", "udp", "udp-lite"))
+#: What may be done next, as often as it stands here: without connections, and with them.
+PLAIN = ("rest", "open", "listen", "set", "open", "close", "listen", "open", "bind", "listen", "set", "open")
+CONNECTING = (
+    "rest", "open", "close", "listen", "serve", "call", "again", "connect", "set", "serve", "again", "call", "bind",
+    "open", "call", "again",
 )  # fmt: skip
-#: What may be done next, as often as it stands here.
-MOVES = {
-    False: ("open", "close", "set", "open", "bind", "listen", "open", "set", "listen", "open"),
-    True: (
-        "open", "close", "listen", "serve", "call", "again", "connect", "set", "serve", "bind", "again", "call", "open",
-        "call", "set",
-    ),
-}  # fmt: skip
-#: Every move is drawn below this.
-LARGEST = 1 << 24
+#: A sequence is as many numbers, each below that: hypothesis draws evenly up to here.
+LENGTH, LARGEST = 14, 1 << 24
 
 
 class Digits:
@@ -43,22 +35,24 @@ class Digits:
 
 
 class Player:
-    """Makes steps out of numbers: what the model does not know is left out."""
+    """Makes steps out of numbers: what the model does not know is left out. `moves` are PLAIN or CONNECTING, `users` and
+    `devices` those that sockets may belong to."""
 
-    def __init__(self, version, users=(0,), link=None):
+    def __init__(self, version, moves, users=(0,), devices=("", LOOPBACK_LINK)):
         self.model = Model(version)
-        self.users, self.devices = users, ("", LOOPBACK_LINK, *([link] if link else []))
-        self.protocols, self.connects = THEMES[0]
+        self.moves, self.users, self.devices = moves, users, devices
         self.steps = []
         self._history = {}
 
     def steps_of(self, numbers):
         """The steps that a list of numbers comes to."""
-        for index, number in enumerate(numbers):
+        about = Digits(numbers[0])
+        self.protocols, self.families = about.choose(PROTOCOLS), about.choose(((4,), (6,), (4, 6)))
+        self.usual = about.choose(((False, True), (True, False), (True, True), (False, True), (False, False)))
+        self.usual_host = {family: about.choose(HOSTS[family]) for family in HOSTS}
+        for number in numbers[1:]:
             digits = Digits(number)
-            if index == 0:
-                self.protocols, self.connects = digits.choose(THEMES)
-            getattr(self, f"_{digits.choose(MOVES[self.connects])}")(digits)
+            getattr(self, f"_{digits.choose(self.moves)}")(digits)
         return self.steps
 
     def _make(self, op, slot, *words):
@@ -71,34 +65,42 @@ class Player:
             else:
                 self._history.setdefault(made.slot, []).append(made)
 
-    def _devices(self):
-        return self.devices[:2] if self.connects else self.devices
-
     def _slot(self, digits):
         """One of the sockets there are, None without any."""
         slots = sorted(self.model.slots)
         return digits.choose(slots) if slots else None
 
     def _new(self, digits):
-        """A new socket with some options, None if there are too many."""
+        """A new socket with some options, mostly those that are usual in this sequence. None if there are too many."""
         free = sorted(set(range(SLOTS)) - set(self.model.slots))
         if not free:
             return None
-        slot, family = free[0], digits.choose((4, 6))
+        slot, family = free[0], digits.choose(self.families)
         self._make("socket", slot, (digits.choose(self.protocols), family, digits.choose(self.users)))
-        for name in OPTIONS:
-            odds = (False, True) if name.startswith("reuse") else (False, False, False, True)
-            if digits.choose(odds) and (name != "v6only" or family == 6):
-                self._make("set", slot, name, digits.choose(self._devices()[1:]) if name == "device" else True)
+        reuse = self.usual
+        if digits.choose((False, False, True)):
+            reuse = digits.choose((False, True)), digits.choose((False, True))
+        for name, value in zip(("reuse", "reuseport"), reuse, strict=True):
+            if value:
+                self._make("set", slot, name, True)
+        if digits.choose((False, False, False, True)):
+            self._make("set", slot, "device", digits.choose(self.devices[1:]))
+        if family == 6 and digits.choose((False, False, False, True)):
+            self._make("set", slot, "v6only", True)
         return slot
 
     def _bind_to(self, slot, digits, ports):
-        self._make("bind", slot, digits.choose(HOSTS[self.model.slots[slot].family]), digits.choose(ports))
+        family = self.model.slots[slot].family
+        host = self.usual_host[family] if digits.choose((True, False)) else digits.choose(HOSTS[family])
+        self._make("bind", slot, host, digits.choose(ports))
+
+    def _rest(self, _):
+        pass
 
     def _open(self, digits):
         slot = self._new(digits)
         if slot is not None:
-            self._bind_to(slot, digits, PORTS)
+            self._bind_to(slot, digits, (*PORTS[:1] * 3, *PORTS))
 
     def _serve(self, digits):
         slot = self._new(digits)
@@ -117,8 +119,8 @@ class Player:
     def _set(self, digits):
         slot = self._slot(digits)
         if slot is not None:
-            name = digits.choose(OPTIONS)
-            self._make("set", slot, name, digits.choose(self._devices() if name == "device" else (False, True)))
+            name = digits.choose(("reuse", "reuseport", "device", "v6only"))
+            self._make("set", slot, name, digits.choose(self.devices if name == "device" else (False, True)))
 
     def _bind(self, digits):
         slot = self._slot(digits)
@@ -141,11 +143,13 @@ class Player:
             self._connect_to(slot, digits)
 
     def _connect_to(self, slot, digits):
-        """Somebody who listens, mostly; or somewhere."""
+        """Mostly to somebody who listens."""
         family = self.model.slots[slot].family
-        anywhere = [(host, port) for host in HOSTS[family] if host not in (ANY4, ANY6, f"{MAPPED}{ANY4}") for port in PORTS]
         ends = self._listeners(family)
-        self._make("connect", slot, *digits.choose(ends if ends and digits.choose((True, True, False)) else anywhere))
+        if not ends or digits.choose((False, False, True)):
+            hosts = [host for host in HOSTS[family] if host.removeprefix(MAPPED) not in (ANY4, ANY6)]
+            ends = [(host, port) for host in hosts for port in PORTS]
+        self._make("connect", slot, *digits.choose(ends))
 
     def _listeners(self, family):
         """The addresses at which a socket of some family may reach those who listen."""
@@ -153,20 +157,20 @@ class Player:
         for s in self.model.slots.values():
             if s.state != LISTENING or s.port not in PORTS:
                 continue
-            native = s.host6 is not None and not s.host6.startswith(MAPPED)
             ipv4 = "127.0.0.1" if s.host4 == ANY4 else s.host4
-            if family == 4 or not native:
-                ends.append((ipv4 if family == 4 else MAPPED + ipv4, s.port))
-            else:
-                ends.append(("::1", s.port))
+            native = s.host6 is not None and not s.host6.startswith(MAPPED)
+            ends.append(("::1" if native and family == 6 else ipv4 if family == 4 else MAPPED + ipv4, s.port))
         return ends
 
     def _again(self, digits):
-        """What restarts: closed, and all its calls once more. Those that are connected before others."""
+        """What restarts: closed, by itself or by its other end, and all its calls once more."""
         made = {slot: calls for slot, calls in sorted(self._history.items()) if calls[0].op == "socket"}
-        connected = [slot for slot in made if self.model.slots[slot].other]
-        if made:
-            slot = digits.choose(connected or list(made))
-            self._make("close", slot)
-            for call in made[slot]:
-                self._make(call.op, slot, *call[2:])
+        if not made:
+            return
+        slots = self.model.slots
+        connected = [slot for slot in made if slots[slot].other]
+        slot = digits.choose(connected if connected and digits.choose((True, False)) else list(made))
+        other = next((at for at in slots if slots[at] is slots[slot].other), slot)
+        self._make("close", digits.choose((slot, other)))
+        for call in made[slot]:
+            self._make(call.op, slot, *call[2:])

@@ -65,8 +65,8 @@ def test_name(kind, new_socket, expect):
 @behaviour("bind.afterwards.tables", SOURCE_TABLES)
 @pytest.mark.parametrize("kind", [UDP, UDP6, UDPLITE, UDPLITE6], ids=str)
 def test_tables(kind, new_socket, expect):
-    """A datagram socket is in its table of /proc/net from bind on, under its address and port and without a peer, and in
-    no other; before it is in none.
+    """A datagram socket is in its table of /proc/net from bind on, under its address and port and without a peer, and
+    in no other; before it is in none.
     """
     protocol = {"udplite": "UDP-Lite", "udplite6": "UDPLITEv6"}.get(kind.name)
     if protocol and protocol not in witness.protocols():
@@ -123,15 +123,11 @@ def test_tables_others(new_socket, expect):
     /proc/net/packet the protocol and the link.
     """
     for kind in UNIX:
-        for name, shown in {"path": (b"a/path", "a/path"), "abstract": (b"\0a\0b", "@a@b")}.items():
-            os.makedirs("a", exist_ok=True)
+        for name, shown in {f"{kind}.path": f"{kind}.path", f"\0{kind}\0abstract": f"@{kind}@abstract"}.items():
             socket = new_socket(*kind.triple)
-            result = socket.bind(unix(name_bytes := name_of(name)))
+            result = socket.bind(unix(name.encode()))
             row = witness.rows("unix").get(witness.inode(int(socket)), [])
-            expect([shown[1]], kind=kind, name=name).of(row[7:], result)
-            need(socket.close())
-            if name == "path":
-                os.unlink(name_bytes)
+            expect([shown], kind=kind, name="abstract" if name[0] == "\0" else "path").of(row[7:], result)
     socket = new_socket(*NETLINK.triple)
     result = socket.bind(netlink(12345, 5))
     row = witness.rows("netlink").get(witness.inode(int(socket)), [])
@@ -143,14 +139,10 @@ def test_tables_others(new_socket, expect):
         expect(["0003", str(link), "1"], kind=PACKET, link=link).of(row[3:6], result)
 
 
-def name_of(name):
-    return b"a/path" if name == "path" else b"\0a\0b"
-
-
 @behaviour("bind.afterwards.seen-from-outside", "bind(2); psutil net_connections in another process; BEHAVIOURS bind")
 def test_seen_from_outside(new_socket, expect):
-    """Another process sees, by psutil, the addresses of bound datagram sockets, listening sockets and AF_UNIX sockets, and
-    nothing of a TCP socket that is only bound.
+    """Another process sees, by psutil, the addresses of bound datagram sockets, listening sockets and AF_UNIX sockets,
+    and nothing of a TCP socket that is only bound.
     """
     bound = {
         UDP: (inet(5000, 0x7F000001), "127.0.0.1:5000"), UDP6: (inet6(5001), ":::5001"),
@@ -219,8 +211,8 @@ def disconnected(new_socket, kind, first):
 @behaviour("bind.afterwards.locks", SOURCE_LOCKS)
 @pytest.mark.parametrize("kind", WITH_PORTS, ids=str)
 def test_locks(kind, new_socket, expect):
-    """What bind was told survives a disconnect: the address if it was not any, the port if it was not 0. The socket with
-    such a port stays bound, EINVAL; and its port stays its own, EADDRINUSE.
+    """What bind was told survives a disconnect: the address if it was not any, the port if it was not 0. The socket
+    with such a port stays bound, EINVAL; and its port stays its own, EADDRINUSE.
     """
     for case, (first, (host, locked)) in LOCKS.items():
         socket, _, result = disconnected(new_socket, kind, first)
@@ -270,8 +262,8 @@ def test_lost_port_told(new_socket, expect):
     "ip(7) INADDR_ANY `bound to all local interfaces`; raw(7) `bound to a specific local address`",
 )
 def test_receives(calls, memory, new_socket, expect):
-    """A datagram or raw socket receives what is sent to the address it was bound to and nothing else; at the any-address
-    it receives what is sent to every address of this machine.
+    """A datagram or raw socket receives what is sent to the address it was bound to and nothing else; at the
+    any-address it receives what is sent to every address of this machine.
     """
     for kind in (UDP, RAW):
         port = 5000 if kind is UDP else 0

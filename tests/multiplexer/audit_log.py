@@ -15,45 +15,47 @@ _REQUEST_AND_ACK = 5
 _HEAD = struct.Struct("<IHHII")
 #: struct audit_rule_data: a list, an action, how many fields, a mask of 2048 numbers, 64 fields, values and operators.
 _RULE = struct.Struct("<3I64I64I64I64II")
-_ON_EXIT, _ALWAYS, _PID, _EQUAL = 4, 2, 0, 0x40000000
+_ON_EXIT, _ALWAYS, _PID, _SECOND_ARGUMENT, _EQUAL = 4, 2, 0, 201, 0x40000000
 
 
 class AuditLog:
-    """What audit writes about one number of this process's system calls."""
+    """What audit writes about this process's system calls of one number, with one second argument: a C library makes
+    socketcalls too, when it reads the log."""
 
-    def __init__(self, number):
-        mask, padding = [0] * 64, [0] * 63
+    def __init__(self, number, second):
+        mask, padding = [0] * 64, [0] * 62
         mask[number // 32] = 1 << number % 32
-        pid = os.getpid(), *padding
-        self._rule = _RULE.pack(_ON_EXIT, _ALWAYS, 1, *mask, _PID, *padding, *pid, _EQUAL, *padding, 0)
-        try:
-            self._control = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _PROTOCOL)
-            self._log = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _PROTOCOL)
-        except OSError as error:
-            not_applicable(f"audit in the kernel (CONFIG_AUDIT): {error.strerror}")
+        fields, values, operators = (_PID, _SECOND_ARGUMENT), (os.getpid(), second), (_EQUAL, _EQUAL)
+        self._rule = _RULE.pack(
+            _ON_EXIT, _ALWAYS, 2, *mask, *fields, *padding, *values, *padding, *operators, *padding, 0
+        )
+        self._wanted = {"pid": str(os.getpid()), "syscall": str(number), "a1": f"{second:x}"}
+        self._control, self._log = _open(), _open()
 
     @contextmanager
     def following(self):
         """Has the calls in the body audited. Not applicable unless audit is on already: turning it on is for the whole
         machine, and for as long as it runs."""
-        try:
-            self._log.bind((0, _READ_LOG))
-            self._ask(_GET)
-            enabled = struct.unpack_from("<4xI", self._control.recv(4096), _HEAD.size)[0]
-        except (PermissionError, ConnectionRefusedError) as error:
-            not_applicable(f"CAP_AUDIT_CONTROL and CAP_AUDIT_READ in the first namespaces: {error.strerror}")
-        if enabled != 1:
-            not_applicable("audit that is on and takes rules: audit=1 on the kernel's command line, or auditctl -e 1")
-        self._ask(_ADD_RULE, self._rule)
-        try:
-            yield
-        finally:
-            self._ask(_DEL_RULE, self._rule)
+        with self._control, self._log:
+            try:
+                self._log.bind((0, _READ_LOG))
+                self._ask(_GET)
+                enabled = struct.unpack_from("<4xI", self._control.recv(4096), _HEAD.size)[0]
+            except (PermissionError, ConnectionRefusedError) as error:
+                not_applicable(f"CAP_AUDIT_CONTROL and CAP_AUDIT_READ in the first namespaces: {error.strerror}")
+            if enabled != 1:
+                not_applicable(
+                    "audit that is on and takes rules: audit=1 on the kernel's command line, or auditctl -e 1"
+                )
+            self._ask(_ADD_RULE, self._rule)
+            try:
+                yield
+            finally:
+                self._ask(_DEL_RULE, self._rule)
 
-    def event(self, second):
-        """The event of the call that has this second argument: {type of the record: {name: text}}. There are others: C
-        libraries make socketcalls too. Raises Broke if none comes."""
-        events, wanted = {}, (str(os.getpid()), f"{second:x}")
+    def event(self):
+        """The next event of such a call: {type of the record: {name: text}}. Raises Broke if none comes."""
+        events = {}
         self._log.settimeout(10)
         while True:
             try:
@@ -65,8 +67,7 @@ class AuditLog:
             fields = dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
             event = events.setdefault(stamp, {})
             event[kind] = fields
-            call = event.get(SYSCALL, {})
-            if kind == _END_OF_EVENT and (call.get("pid"), call.get("a1")) == wanted:
+            if kind == _END_OF_EVENT and self._wanted.items() <= event.get(SYSCALL, {}).items():
                 return event
 
     def _ask(self, kind, data=b""):
@@ -77,3 +78,10 @@ class AuditLog:
             raise Broke("audit did not acknowledge a request")
         if error:
             raise OSError(error, os.strerror(error))
+
+
+def _open():
+    try:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _PROTOCOL)
+    except OSError as error:
+        not_applicable(f"audit in the kernel (CONFIG_AUDIT): {error.strerror}")

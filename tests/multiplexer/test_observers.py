@@ -182,13 +182,14 @@ def test_audit(the_gate, memory, telling, needs_root, expect):
     """Audit writes of every operation architecture i386, system call 102, and the two registers; and in a record of its
     own the words, as many as the operation has.
     """
-    log = AuditLog(SOCKETCALL)
+    array = memory.alloc(24)
+    log = AuditLog(SOCKETCALL, array.address)
     with log.following():
         for call, (words, answer) in telling.items():
-            array = memory.put(words)
+            array.write(words)
             check = expect([f"{ARCH:x}", str(SOCKETCALL), f"{call:x}", f"{array.address:x}", str(answer)], call=call)
             result = the_gate.enter(SOCKETCALL, call, array.address)
-            event = log.event(array.address)
+            event = log.event()
             check.of([event[SYSCALL][name] for name in ("arch", "syscall", "a0", "a1", "exit")], result)
             values = struct.unpack(f"<{len(words) // 4}I", words)
             told = {"nargs": str(len(values))} | {f"a{index}": f"{value:x}" for index, value in enumerate(values)}
