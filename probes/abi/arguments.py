@@ -7,14 +7,13 @@ pointer or the number that was passed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from probes.abi import names, values
 from probes.abi.record import signed
-from probes.abi.sight import MMSGHDR, SOCKET_PAIR
-from probes.abi.sockaddr import describe
+from probes.abi.sight import ADDRESS, MMSGHDR, SOCKET_PAIR
 
 
 @dataclass(frozen=True)
@@ -85,18 +84,14 @@ def option(call: Call, index: int) -> Any:
 
 
 def address_in(call: Call, index: int) -> Any:
-    raw = call.before.get("addr")
-    return call.pointer(index) if raw is None else describe(raw)
+    return values.address(call.before.get("addr"), ADDRESS, call.at(index))
 
 
 def address_out(call: Call, index: int) -> Any:
     """The address that was written: as much as the room and the length that came back both cover (accept(2))."""
-    raw = call.after.get("addr")
-    room = values.integer(call.before.get("addrlen", b""))
-    length = values.integer(call.after.get("addrlen", b""))
-    if raw is None or room is None or length is None:
-        return call.pointer(index)
-    return describe(raw[: max(min(room, length), 0)])
+    room = values.integer(call.before.get("addrlen", b"")) or 0
+    length = values.integer(call.after.get("addrlen", b"")) or 0
+    return values.address(call.after.get("addr"), min(room, length), call.at(index))
 
 
 def value_result(name: str) -> Teller:
@@ -143,36 +138,40 @@ def pair(call: Call, index: int) -> Any:
 
 
 def message_in(call: Call, index: int) -> Any:
-    return values.message("msg", call.before, None, call.word) or call.pointer(index)
+    return values.sent("msg", call.before, call.word) or call.pointer(index)
 
 
 def message_out(call: Call, index: int) -> Any:
-    return values.message("msg", call.before, call.after, call.word) or call.pointer(index)
+    return values.received("msg", call.before, call.after, call.ret or 0, call.word) or call.pointer(index)
 
 
 def messages_in(call: Call, index: int) -> Any:
-    return _entries(call, False) or call.pointer(index)
+    """An array of mmsghdr; `len` in as many entries as the call returned (sendmmsg(2))."""
+    lengths, blobs = _lengths(call), {**call.before, **_split(call, call.before)}
+    told = [values.sent(name, blobs, call.word) for name in _split(call, call.before)]
+    return [entry | length for entry, length in zip(told, lengths, strict=False)] or call.pointer(index)
 
 
 def messages_out(call: Call, index: int) -> Any:
-    return _entries(call, True) or call.pointer(index)
-
-
-def _entries(call: Call, received: bool) -> list[Any]:
-    """An array of mmsghdr; `len` in as many entries as the call returned (sendmmsg(2), recvmmsg(2))."""
-    layout, raw, written = MMSGHDR[call.word], call.before.get("msgvec", b""), call.after.get("msgvec", b"")
-    before, after = {**call.before, **_split(raw, layout.size)}, {**call.after, **_split(written, layout.size)}
+    """The same, received (recvmmsg(2))."""
+    before, after = {**call.before, **_split(call, call.before)}, {**call.after, **_split(call, call.after)}
     told = []
-    for i in range(len(raw) // layout.size):
-        entry = values.message(f"msgvec.{i}", before, after if received else None, call.word)
-        if len(written) >= (i + 1) * layout.size:
-            entry["len"] = layout.unpack_from(written, i * layout.size)[0]
-        told.append(entry)
-    return told
+    for name, length in zip(_split(call, call.before), _lengths(call), strict=False):
+        told.append(values.received(name, before, after, length.get("len", 0), call.word) | length)
+    return told or call.pointer(index)
 
 
-def _split(raw: bytes, stride: int) -> dict[str, bytes]:
-    """Each entry of a vector under the name of its message: an mmsghdr begins with its msghdr."""
+def _lengths(call: Call) -> Iterator[dict[str, int]]:
+    """What each entry got: its msg_len if the call wrote it, else nothing."""
+    for raw in _split(call, call.after).values():
+        yield {"len": MMSGHDR[call.word].unpack(raw)[0]}
+    while True:
+        yield {}
+
+
+def _split(call: Call, blobs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Each whole entry of a vector under the name of its message: an mmsghdr begins with its msghdr."""
+    raw, stride = blobs.get("msgvec", b""), MMSGHDR[call.word].size
     return {f"msgvec.{i}": raw[i * stride : (i + 1) * stride] for i in range(len(raw) // stride)}
 
 

@@ -63,11 +63,11 @@ def request_argument(call: Call, index: int) -> Any:
 
 
 def vector_in(call: Call, index: int) -> Any:
-    return values.vector("", call.before, call.before, call.word) or call.pointer(index)
+    return values.vector("", call.before, call.before, None, call.word) or call.pointer(index)
 
 
 def vector_out(call: Call, index: int) -> Any:
-    return values.vector("", call.before, call.after, call.word) or call.pointer(index)
+    return values.vector("", call.before, call.after, call.ret or 0, call.word) or call.pointer(index)
 
 
 def pollfds(call: Call, index: int) -> Any:

@@ -29,6 +29,11 @@ def buffer(raw: bytes, size: int | None = None) -> dict[str, Any]:
     return told | {"more": size - len(raw)} if size is not None and size > len(raw) else told
 
 
+def address(raw: bytes | None, length: int, where: int) -> Any:
+    """A socket address of `length` bytes; the pointer to it if there is nothing to tell."""
+    return describe(raw[:length]) if raw and length > 0 else pointer(where)
+
+
 def integer(raw: bytes) -> int | None:
     """A C int, if there are the bytes of one."""
     return int.from_bytes(raw[:4], "little", signed=True) if len(raw) >= 4 else None
@@ -171,7 +176,7 @@ def control(raw: bytes, size: int, word: int) -> list[dict[str, Any]]:
     """The control messages of a buffer of `size` bytes, of which `raw` were read (cmsg(3), CMSG_NXTHDR)."""
     told: list[dict[str, Any]] = []
     header, at = CMSGHDR[word], 0
-    raw = raw[: max(size, 0)]
+    raw = raw[:size]
     while len(raw) - at >= header.size:
         length, level, kind = header.unpack_from(raw, at)
         name = names.control(level, kind)
@@ -187,44 +192,63 @@ def control(raw: bytes, size: int, word: int) -> list[dict[str, Any]]:
     return told
 
 
-def vector(prefix: str, blobs: Mapping[str, bytes], read: Mapping[str, bytes], word: int) -> list[dict[str, Any]]:
-    """An array of iovec; `read` holds the beginnings of the buffers."""
+def vector(
+    prefix: str, blobs: Mapping[str, bytes], read: Mapping[str, bytes], left: int | None, word: int
+) -> list[dict[str, Any]]:
+    """An array of iovec; `read` holds the beginnings of the buffers, all full (`left` None) or of what was received."""
     layout, told = IOVEC[word], []
     raw = blobs.get(f"{prefix}iov", b"")
     for i in range(len(raw) // layout.size):
         base, size = layout.unpack_from(raw, i * layout.size)
+        filled = size if left is None else min(size, left)
+        left = None if left is None else left - filled
         data = read.get(f"{prefix}data.{i}")
-        told.append({"base": pointer(base), "len": size} | ({} if data is None else {"data": buffer(data)}))
+        told.append({"base": pointer(base), "len": size} | ({} if data is None else {"data": buffer(data, filled)}))
     return told
 
 
-def message(name: str, before: Mapping[str, bytes], after: Mapping[str, bytes] | None, word: int) -> Any:
-    """A msghdr. `after` None: it was sent; else received, and what the call wrote there stands beside what was asked.
-
-    recvmsg(2): msg_namelen, msg_controllen and msg_flags are written; the name may be longer than its room.
-    """
-    layout = HEADER[word]
-    asked = before.get(name, b"")
-    if len(asked) < layout.size:
+def sent(name: str, blobs: Mapping[str, bytes], word: int) -> Any:
+    """The msghdr of a message to send, None if it could not be read (sendmsg(2))."""
+    if len(raw := blobs.get(name, b"")) < HEADER[word].size:
         return None
-    who, namelen, iov, count, where, room, flags = layout.unpack(asked[: layout.size])
-    blobs = before if after is None else after
-    written = b"" if after is None else after.get(name, b"")
-    told: dict[str, Any] = {}
-    lengths: tuple[Any, Any] = namelen, room
-    known, used = namelen, room
-    if len(written) >= layout.size:
-        _, known, _, _, _, used, flags = layout.unpack(written[: layout.size])
-        lengths = {"in": namelen, "out": known}, {"in": room, "out": used}
-    address = blobs.get(f"{name}.name")
-    told["name"] = pointer(who) if address is None else describe(address[: max(min(namelen, known), 0)])
-    told["namelen"] = lengths[0]
-    told["iov"] = vector(f"{name}.", before, blobs, word) or pointer(iov)
-    told["iovlen"] = count
+    who, namelen, iov, count, where, room, flags = HEADER[word].unpack(raw[: HEADER[word].size])
     ancillary = blobs.get(f"{name}.control")
-    told["control"] = pointer(where) if ancillary is None else control(ancillary, min(used, room), word)
-    told["controllen"] = lengths[1]
-    return told | {"flags": names.message_flags(flags)}
+    return {
+        "name": address(blobs.get(f"{name}.name"), namelen, who),
+        "namelen": namelen,
+        "iov": vector(f"{name}.", blobs, blobs, None, word) or pointer(iov),
+        "iovlen": count,
+        "control": pointer(where) if ancillary is None else control(ancillary, room, word),
+        "controllen": room,
+        "flags": names.message_flags(flags),
+    }
+
+
+def received(name: str, before: Mapping[str, bytes], after: Mapping[str, bytes], length: int, word: int) -> Any:
+    """The msghdr of a message of `length` bytes; as it was asked for if nothing came.
+
+    recvmsg(2): msg_namelen, msg_controllen and msg_flags are written. The name may be longer than its room.
+    """
+    size = HEADER[word].size
+    asked, came = before.get(name, b""), after.get(name, b"")
+    if len(asked) < size:
+        return None
+    who, namelen, iov, count, where, room, flags = HEADER[word].unpack(asked[:size])
+    vectors = vector(f"{name}.", before, after, length, word) or pointer(iov)
+    if len(came) < size:
+        told = {"name": pointer(who), "namelen": namelen, "iov": vectors, "iovlen": count}
+        return told | {"control": pointer(where), "controllen": room, "flags": names.message_flags(flags)}
+    _, known, _, _, _, used, flags = HEADER[word].unpack(came[:size])
+    ancillary = after.get(f"{name}.control")
+    return {
+        "name": address(after.get(f"{name}.name"), min(namelen, known), who),
+        "namelen": {"in": namelen, "out": known},
+        "iov": vectors,
+        "iovlen": count,
+        "control": pointer(where) if ancillary is None else control(ancillary, min(used, room), word),
+        "controllen": {"in": room, "out": used},
+        "flags": names.message_flags(flags),
+    }
 
 
 def pollfds(before: bytes, after: bytes) -> list[dict[str, Any]]:

@@ -111,7 +111,9 @@ def concluded(
     if bad:
         _blame(item, reports, text)
     if not reports:
-        reports.append(_report(item, "the test left no report"))
+        # It never began.
+        why = (str(item.path), item.reportinfo()[1] or 0, checks[-1]["detail"])
+        reports.append(pytest.TestReport(item.nodeid, item.location, {}, "skipped", why, "setup"))
     reports[-1].socketcall = carried(checks, records, outcome, context)  # type: ignore[attr-defined]
     return reports
 

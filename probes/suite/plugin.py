@@ -24,7 +24,7 @@ from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
 from probes.suite import item as items
 from probes.suite.behaviours import behaviour_of, catalogue
 from probes.suite.expect import case_text
-from probes.suite.fixtures import parameters_of, reference
+from probes.suite.fixtures import parameters_of, reference, started_as_root
 from probes.suite.known import Policy
 from probes.suite.reference import local
 from probes.suite.results import Counts, Writer
@@ -33,6 +33,7 @@ from probes.trouble import Trouble
 
 #: Files of a run go to this folder if it is given.
 _GROUP = "socketcall"
+ROOT_ONLY = "root: nobody else can map a second user id, or have capabilities outside a user namespace"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -201,10 +202,13 @@ class Run:
     def _sandboxed(self, item: pytest.Item, wish: Wish) -> list[pytest.TestReport]:
         if self._channel is None:
             self._channel = Channel()
-        try:
-            outcome = items.run(item, self._reporter, wish, self._work, self._deadline, self._channel)
-        except CannotSandbox as error:
-            outcome = Outcome([{"sandbox": str(error)}])
+        if (wish.ids > 1 or wish.initial_user_ns) and not started_as_root():
+            outcome = Outcome([{"not_applicable": ROOT_ONLY}, {"finished": True}])
+        else:
+            try:
+                outcome = items.run(item, self._reporter, wish, self._work, self._deadline, self._channel)
+            except CannotSandbox as error:
+                outcome = Outcome([{"sandbox": str(error)}])
         this = behaviour_of(item)
         if this is None:
             return items.concluded(item, outcome, None, {}, self._policy)

@@ -23,8 +23,8 @@ _INODE = {
     "icmp": 9, "icmp6": 9, "unix": 6, "netlink": 9, "packet": 8,
 }  # fmt: skip
 TABLES = tuple(_INODE)
-#: Seconds that the kernel may take to free what was closed.
-_PATIENCE = 5.0
+#: Seconds that the kernel may take to free what was closed; a test that waits a dozen times in vain still ends in time.
+_PATIENCE = 2.0
 
 
 def protocols() -> frozenset[str]:

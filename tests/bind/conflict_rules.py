@@ -16,8 +16,8 @@ NATIVE = "127.0.0.6"
 CLOSED, LISTENING, CONNECTED, TIME_WAIT = "closed", "listening", "connected", "time-wait"
 #: The links there are, and the one that loopback addresses belong to.
 LOOPBACK_LINK = "lo"
-#: The version since which the sockets of a port hang on its addresses only (struct inet_bind2_bucket).
-BHASH2_ONLY = (6, 8)
+#: Since when a port of TCP has its sockets by address as well (struct inet_bind2_bucket), and since when only so.
+BHASH2, BHASH2_ONLY = (6, 1), (6, 8)
 #: tb->fastreuseport
 NO, ANY_ADDRESS, STRICT = 0, 1, 2
 
@@ -194,7 +194,14 @@ class Rules:
             return False
         if self.both_reuseport(a, b) and (self.has_no_user(b) or self.same_user(a, b)):
             return False
-        return self.addresses_meet(a, b)
+        return self.addresses_meet(a, b) and not self.overlooks(a, b)
+
+    @rule("inet_bind2_bucket_match_addr_any; 6.1 (28044fc1d495) to 6.8 (56f3e3f01f81)")
+    def overlooks(self, a, b):
+        """From 6.1 to 6.7 TCP does not see the v4-mapped wildcard when it binds another v4-mapped address, by mistake."""
+        if a.host6 is None or not a.host6.startswith(MAPPED) or a.host4 == ANY4:
+            return False
+        return BHASH2 <= self.version < BHASH2_ONLY and b.host6 == MAPPED + ANY4
 
     # A port of TCP.
 

@@ -118,7 +118,7 @@ def test_path_refused(kind, new_socket, expect):
 
 @behaviour("bind.unix.path-in-use", "unix(7) EADDRINUSE; bind(2) EADDRINUSE; unix_bind_bsd `-EEXIST ? -EADDRINUSE`")
 def test_path_in_use(new_socket, expect):
-    """A path is in use as long as its file is there, whether the socket is open or closed, for sockets of every type."""
+    """A path is in use as long as its file is there, whether the socket is open or closed, for every type."""
     for state in ("open", "closed"):
         for first in UNIX:
             socket = new_socket(*first.triple)
@@ -227,7 +227,7 @@ def test_unlinked(kind, new_socket, calls, expect):
 
 @behaviour("bind.unix.renamed", "unix(7) `socket file`; unix_find_bsd finds the inode, unix_getname the name")
 def test_renamed(new_socket, expect):
-    """A socket is found where its file is, under another name or a hard link too; its own name stays as it was bound."""
+    """A socket is found where its file is, under another name or a hard link too; its own name stays as bound."""
     server = new_socket(*UNIX_STREAM.triple)
     need(server.bind(unix(b"first")))
     need(server.listen(4))

@@ -91,7 +91,7 @@ def test_autobind(kind, new_socket, expect):
 
 @behaviour("bind.unix.autobind-by-connect", f"{SOURCE_AUTOBIND} SO_PASSCRED; unix_stream_connect, unix_dgram_connect")
 def test_autobind_by_connect(new_socket, expect):
-    """connect binds a socket with SO_PASSCRED that has no name in the same way; one without SO_PASSCRED stays unnamed."""
+    """connect binds a socket with SO_PASSCRED without a name in the same way; one without SO_PASSCRED stays unnamed."""
     for kind in UNIX:
         server = new_socket(*kind.triple)
         need(server.bind(unix(b"\0server")))

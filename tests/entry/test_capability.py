@@ -57,7 +57,6 @@ def privileged(memory, keep):
     flags = put(struct.pack("16sh14x", b"lo", UP_PROMISCUOUS))
     return [
         Privileged("socket", "raw", (socket.AF_INET, socket.SOCK_RAW, 253), (RAW,)),
-        Privileged("socket", "packet", (socket.AF_PACKET, socket.SOCK_DGRAM, 0), (RAW,)),
         Privileged("setsockopt", "SO_BINDTODEVICE", (bound.fileno(), 1, 25, put(b"lo"), 2), (RAW,)),
         Privileged("setsockopt", "IP_TRANSPARENT", (fd, 0, IP_TRANSPARENT, one, 4), (RAW, ADMIN)),
         Privileged("setsockopt", "SO_MARK", (fd, 1, SO_MARK, one, 4), (ADMIN,)),

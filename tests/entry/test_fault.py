@@ -47,8 +47,9 @@ class World:
         self.files = udp.detach(), left.detach(), right.detach()
 
     def sets(self):
-        """A set with the readable end, and its size."""
-        return self.files[2] + 1, self.memory.put(struct.pack("<Q", 1 << self.files[2]))
+        """A set with the readable end in whole words, as the kernel copies it, and its size."""
+        readable = self.files[2]
+        return readable + 1, self.memory.put((1 << readable).to_bytes(readable // 32 * 4 + 4, "little"))
 
     def read(self):
         """Everything that a call reads by a pointer."""
@@ -80,9 +81,9 @@ class World:
             Case("ppoll", "fds", readable, lambda p: (p, 1, put(bytes(8)), 0, 0), 1),
             Case("ppoll", "timeout", bytes(8), lambda p: (put(readable), 1, p, 0, 0), 1),
             Case("ppoll", "sigmask", bytes(8), lambda p: (put(readable), 1, put(bytes(8)), p, 8), 1),
-            Case("_newselect", "readfds", bits.read()[:4], lambda p: (beyond, p, 0, 0, put(bytes(8))), 1),
+            Case("_newselect", "readfds", bits.read(), lambda p: (beyond, p, 0, 0, put(bytes(8))), 1),
             Case("_newselect", "timeout", bytes(8), lambda p: (beyond, bits, 0, 0, p), 1),
-            Case("pselect6", "writefds", bits.read()[:4], lambda p: (beyond, 0, p, 0, put(bytes(8)), 0), 1),
+            Case("pselect6", "writefds", bits.read(), lambda p: (beyond, 0, p, 0, put(bytes(8)), 0), 1),
             Case("pselect6", "timeout", bytes(8), lambda p: (beyond, self.sets()[1], 0, 0, p, 0), 1),
             Case("ioctl", "FIONBIO", pack_words(0), lambda p: (udp, FIONBIO, p), 0),
             Case("fcntl64", "F_SETOWN_EX", owner, lambda p: (udp, F_SETOWN_EX, p), 0),
@@ -102,7 +103,7 @@ class World:
             Case("socketpair", "sv", bytes(8), lambda p: (socket.AF_UNIX, socket.SOCK_STREAM, 0, p), 0),
             Case("poll", "fds", readable, lambda p: (p, 1, 0), 1),
             Case("ppoll", "fds", readable, lambda p: (p, 1, put(bytes(8)), 0, 0), 1),
-            Case("_newselect", "readfds", bits.read()[:4], lambda p: (beyond, p, 0, 0, put(bytes(8))), 1),
+            Case("_newselect", "readfds", bits.read(), lambda p: (beyond, p, 0, 0, put(bytes(8))), 1),
             Case("fstat64", "statbuf", bytes(96), lambda p: (udp, p), 0),
             Case("ioctl", "FIONREAD", bytes(4), lambda p: (right, FIONREAD, p), 0),
             Case("fcntl64", "F_GETOWN_EX", bytes(8), lambda p: (udp, F_GETOWN_EX, p), 0),

@@ -67,8 +67,14 @@ IOV = [{"base": "0x4000", "len": 3, "data": buffer(b"abc", "abc")},
 RIGHTS = [{"len": 16, "level": "SOL_SOCKET", "type": "SCM_RIGHTS", "data": [7]}]
 SENT = {"name": TOLD, "namelen": 16, "iov": IOV, "iovlen": 2, "control": RIGHTS, "controllen": 16, "flags": 0}
 #: Received: 5 of 7 bytes, a longer name than there was room for, flags written.
-ROOM = {A: bytes(16), B: u32(D, 3, E, 4), C: bytes(64), D: bytes(3), E: bytes(4), F: u32(A, 16, B, 2, C, 64, 0)}
-CAME = {A: PEER, C: i32(24, 1, 2, 10, 20, 30), D: b"abc", E: b"de\0\0", F: u32(A, 28, B, 2, C, 24, 0x20)}
+ROOM = {A: bytes(32), B: u32(D, 3, E, 4), C: bytes(64), D: bytes(3), E: bytes(4), F: u32(A, 16, B, 2, C, 64, 0)}
+CAME = {  # with more behind the address than there was room for
+    A: PEER + b"beyond room",
+    C: i32(24, 1, 2, 10, 20, 30),
+    D: b"abc",
+    E: b"de\0\0",
+    F: u32(A, 28, B, 2, C, 24, 0x20),
+}
 IOV_CAME = [{"base": "0x4000", "len": 3, "data": buffer(b"abc", "abc")},
             {"base": "0x5000", "len": 4, "data": buffer(b"de", "de")}]  # fmt: skip
 RECEIVED = {
@@ -135,6 +141,9 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
      {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 9, "flags": "MSG_PEEK", "addr": TOLD_PEER,
       "addrlen": {"in": 16, "out": 16}},
      'recvfrom(3, "abc", 9, MSG_PEEK, {AF_INET 10.0.0.2:4660}, [16 => 16]) = 3'),
+    ("recvfrom", [3, A, 9, 0, B, C], {C: i32(0)}, 3, {A: b"abc", B: PEER, C: i32(16)},
+     {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 9, "flags": 0, "addr": "0x2000", "addrlen": {"in": 0, "out": 16}},
+     'recvfrom(3, "abc", 9, 0, 0x2000, [0 => 16]) = 3'),
     ("shutdown", [3, 1], {}, 0, {}, {"fd": 3, "how": "SHUT_WR"}, "shutdown(3, SHUT_WR) = 0"),
     ("setsockopt", [3, 1, 2, A, 4], {A: i32(1)}, 0, {},
      {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_REUSEADDR", "optval": 1, "optlen": 4},
@@ -189,6 +198,15 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
                        "iovlen": 2, "control": "0x3000", "controllen": 64, "flags": 0}, "flags": 0},
      "recvmsg(3, {name=0x1000 namelen=16 iov=[{base=0x4000 len=3}, {base=0x5000 len=4}] iovlen=2 "
      "control=0x3000 controllen=64 flags=0}, 0) = -11 EAGAIN"),
+    ("recvmsg", [3, F, 0], {F: u32(A, 0, B, 2, 0, 0, 0), B: u32(C, 70, D, 70)}, 139,
+     {F: u32(A, 16, B, 2, 0, 0, 0), A: PEER, C: b"x" * 70, D: b"y" * 70},
+     {"fd": 3, "msg": {"name": "0x1000", "namelen": {"in": 0, "out": 16}, "iov": [
+         {"base": "0x3000", "len": 70, "data": buffer(b"x" * 64, "x" * 64, more=6)},
+         {"base": "0x4000", "len": 70, "data": buffer(b"y" * 64, "y" * 64, more=5)}], "iovlen": 2,
+         "control": "NULL", "controllen": {"in": 0, "out": 0}, "flags": 0}, "flags": 0},
+     "recvmsg(3, {name=0x1000 namelen=[0 => 16] "
+     f'iov=[{{base=0x3000 len=70 data="{"x" * 64}"...}}, {{base=0x4000 len=70 data="{"y" * 64}"...}}] iovlen=2 '
+     "control=NULL controllen=[0 => 0] flags=0}, 0) = 139"),
     ("accept4", [3, 0, 0, 0x80800], {}, 4, {},
      {"fd": 3, "addr": "NULL", "addrlen": "NULL", "flags": "SOCK_CLOEXEC|SOCK_NONBLOCK"},
      "accept4(3, NULL, NULL, SOCK_CLOEXEC|SOCK_NONBLOCK) = 4"),
@@ -380,7 +398,8 @@ def test_blobs_of_another_call_are_no_reason_to_raise() -> None:
             {name: chance.randbytes(chance.randrange(80)) for name in chance.sample(BLOBS, 6)} for _ in range(2)
         )
         op, ret = chance.choice([*OPERATIONS, *PLAIN]), chance.choice([None, -1, 0, 5])
-        decoded = decode(op, [chance.getrandbits(32) for _ in range(6)], before, after, ret, chance.choice([32, 64]))
+        words = [chance.getrandbits(32) for _ in range(chance.randrange(7))]
+        decoded = decode(op, words, before, after, ret, chance.choice([32, 64]))
         json.dumps(decoded)
         text(op, decoded, ret)
 

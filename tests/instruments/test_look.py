@@ -98,6 +98,24 @@ def test_how_much_is_read_at_entry(op: str, words: list[int], reads: list[tuple[
 
 
 @pytest.mark.parametrize(
+    ("op", "words", "reads"),
+    [
+        ("recvmsg", [3, A, 0], [(A, 28), (B, 8)]),
+        ("recvmmsg", [3, E, 1, 0, 0], [(E, 32), (B, 8)]),
+        ("readv", [3, B, 1], [(B, 8)]),
+        ("sendto", [3, C, 3, 0], [(C, 3)]),
+    ],
+)
+def test_buffers_to_be_filled_and_words_that_lack_are_not_read(
+    op: str, words: list[int], reads: list[tuple[int, int]]
+) -> None:
+    header = u32(D, 16, B, 1, D, 16, 0)
+    memory = Memory({A: header, B: u32(C, 10), C: bytes(10), D: bytes(16), E: header + bytes(4)})
+    look(op, words, memory, None, 32)
+    assert memory.reads == reads
+
+
+@pytest.mark.parametrize(
     ("op", "words", "ret", "regions", "reads"),
     [
         ("recv", [3, A, 1000, 0], 500, {}, [(A, 64)]),

@@ -16,7 +16,6 @@ from probes.suite.blocking import fill
 from probes.suite.kinds import (
     CONNECTING,
     NETLINK,
-    PACKET,
     RAW,
     RAW6,
     TCP,
@@ -27,7 +26,7 @@ from probes.suite.kinds import (
 
 SOURCE = "close(2); S3 sys_close; close_fd, filp_close"
 SOURCE_SOCKET = "close(2) `the last file descriptor`; S3; __fput, sock_close, __sock_release"
-ALL = (*WITH_PORTS, RAW, RAW6, NETLINK, PACKET, *UNIX)
+ALL = (*WITH_PORTS, RAW, RAW6, NETLINK, *UNIX)
 MESSAGE, F_SETFD = b"abc", 2
 
 
