@@ -125,13 +125,15 @@ class Gate:
 
     `ip` is the instruction pointer that a tracer and seccomp see for the calls made here: for the vDSO its landing pad,
     whoever called. `returns` is where such a call comes back to, which is ours alone.
+
+    A `quiet` gate is seen by nobody: for calls by the thousand, of which a sample is made again through one that is.
     """
 
     #: Called before and after each call where no tracer can run: see probes/suite/unobserved.py.
     witness: Callable[[Gate, int, bytes | None], None] | None = None
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, quiet: bool = False) -> None:
+        self.name, self.quiet = name, quiet
         code, slot = STUB[WORD]
         self.page = enterable(code, slot, name)
         self.returns = self.page + slot + _LENGTH[name]
@@ -158,7 +160,7 @@ class Gate:
         set in the flags register at the entry. A call through the vDSO that gives ebp is seen only where every call is
         (sandbox mark, trace="calls")."""
         if ebp is None:
-            ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS else 0
+            ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS and not self.quiet else 0
         try:
             frame: Frame = self._frames.frame
         except AttributeError:
@@ -170,7 +172,7 @@ class Gate:
         m = _MASK
         _IN.pack_into(frame.buffer, 0, eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m, *upper, number)
         _FLAGS_IN.pack_into(frame.buffer, _FLAGS_AT, flags)
-        if Gate.witness is None:
+        if Gate.witness is None or self.quiet:
             self._enter(frame.address)
             note = frame.buffer.raw
         else:

@@ -4,13 +4,14 @@ A member is one pair: the calls of its first socket, those of the second up to i
 if it was bound. A check has many members; its value tells the outcome of each, in rows of four.
 """
 
-from dataclasses import dataclass
-from errno import errorcode
+from dataclasses import dataclass, field
 from itertools import product
 
 from conflict_kernel import answer
 from conflict_model import Call, Model
 from conflict_rules import MAPPED
+
+from probes.abi.record import errno_name
 
 #: Addresses by the name they have in cases: family, host, IPV6_V6ONLY.
 ADDRESSES = {
@@ -30,9 +31,6 @@ FIRST, CLIENT, SECOND, PEER = 0, 1, 3, 5
 #: The slots that hold the first socket once it was accepted.
 ACCEPTED = 2
 PEER_PORT = 4000
-#: The port of the first member; every member has one of its own.
-FIRST_PORT = 5000
-
 #: What connected sockets talk to, in every check that has any.
 PEERS = (Call("socket", PEER, ("tcp", 6)), Call("bind", PEER, "::", PEER_PORT), Call("listen", PEER))
 
@@ -117,7 +115,7 @@ def _accepted_time_wait(first, port):
     return [*_accepted(first, port), Call("close", ACCEPTED)]
 
 
-#: What the first socket is, and what the second does once it is bound.
+#: What the first socket is, and what the second does once it is bound if it is one of TCP.
 STATES = {
     "bound": (_bound, "listen"),
     "listening": (_listening, "listen"),
@@ -127,7 +125,7 @@ STATES = {
     "accepted": (_accepted, "listen"),
     "accepted-time-wait": (_accepted_time_wait, "listen"),
 }
-#: The states that leave something on a port when all is closed, or talk to a peer.
+#: The states in which something stays on a port when all is closed.
 TALKING = ("connected", "time-wait", "accepted", "accepted-time-wait")
 
 
@@ -144,45 +142,49 @@ class Pair:
         """The steps that its calls come to, by a model that knows the peers."""
         make, then = STATES[self.state]
         steps = list(model.plan([*make(self.first, port), *self.second.bind(SECOND, port + self.apart)]))
-        if steps[-1].predicted == 0:
+        if steps[-1].predicted == 0 and self.second.protocol == "tcp":
             follow = self.second.connect(SECOND) if then == "connect" else Call("listen", SECOND)
             steps += model.plan([follow])
         return steps
 
 
-def knowing_peers(version, state, flipped=None):
-    """A model before the calls of a member."""
-    model = Model(version, flipped)
-    if state in TALKING:
-        list(model.plan(PEERS))
-    return model
+@dataclass(frozen=True)
+class Three:
+    """A member: three sockets that bind one after the other."""
+
+    ends: tuple[End, End, End]
+
+    def steps(self, model, port):
+        """The steps that its calls come to."""
+        calls = [call for slot, end in enumerate(self.ends) for call in end.bind(slot, port)]
+        return list(model.plan(calls))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Members in rows, each row under a name; `case` tells the check from others. `before` are calls that all members
+    rest on; `fresh` says that they leave something on their ports."""
+
+    case: dict[str, str]
+    rows: list
+    before: tuple[Call, ...] = ()
+    fresh: bool = False
+    slots: tuple[int, ...] = field(default=tuple(range(6)))
+
+    def model(self, version, flipped=None):
+        """A model that knows what was before."""
+        model = Model(version, flipped)
+        list(model.plan(self.before))
+        return model
 
 
 def outcome(made):
-    """What came of a member's calls: "ok", or which of them failed and how."""
-    failed = [f"{call.op}:{errorcode[-answer(result)]}" for call, _, result in made if answer(result) < 0]
-    return "+".join(failed) or "ok"
+    """What came of the calls of a member: "ok", or which of them failed and how. `made` are (call, answer)."""
+    return "+".join(f"{call.op}:{errno_name(got)}" for call, got in made if got < 0) or "ok"
 
 
-def rows_of_flags(state, protocol, first, others=ADDRESSES):
-    """The rows of a check about options: for each second address, and each combination of the options of the first at its
-    bind and now."""
-    for second, bound, now in product(others, FLAGS, FLAGS):
-        row = f"{second} {bound}>{now}"
-        yield row, [Pair(state, End(protocol, first, bound, now), End(protocol, second, flags)) for flags in FLAGS]
-
-
-def rows_of_devices(state, protocol, first, devices, others):
-    """The rows of a check about devices: for each second address, both devices, and the options of the first. The
-    first is bound to its device before its bind; one that talks, after."""
-    for second, one, two, bound in product(others, devices, devices, FLAGS):
-        a = End(protocol, first, bound, device=one)
-        row = f"{second} {one or 'any'}/{two or 'any'} {bound}"
-        yield row, [Pair(state, a, End(protocol, second, flags, device=two)) for flags in FLAGS]
-
-
-def rows_of_users(state, protocol, first, user):
-    """The rows of a check about two users: for each second address, and the options of the first."""
-    for second, bound in product(ADDRESSES, FLAGS):
-        a = End(protocol, first, bound)
-        yield f"{second} {bound}", [Pair(state, a, End(protocol, second, flags, user=user)) for flags in FLAGS]
+def _pairs(state, case, rows):
+    if state not in TALKING:
+        return Check({"state": state, **case}, list(rows))
+    tcp = case.get("protocol", "tcp") == "tcp" or True
+    return Check({"state": state, **case}, list(rows), PEERS if tcp else (), True, tuple(range(5)))
