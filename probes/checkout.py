@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,10 @@ class Package:
     name: str
     shows: str
     purpose: str
+
+    def is_there(self) -> bool:
+        """Whether it is installed, as far as its command or file tells."""
+        return Path(self.shows).exists() if "/" in self.shows else shutil.which(self.shows) is not None
 
 
 def packages() -> list[Package]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,8 +53,8 @@ def findings(can_start: Callable[[str], None]) -> Iterator[Finding]:
     yield from _modules()
     yield from _protocols()
     for package in packages():
-        there = bool(shutil.which(package.shows)) if "/" not in package.shows else Path(package.shows).exists()
-        yield Finding(there, f"{package.name} ({package.purpose})", f"apt-get install {package.name} ({PACKAGES})")
+        remedy = f"apt-get install {package.name} ({PACKAGES})"
+        yield Finding(package.is_there(), f"{package.name} ({package.purpose})", remedy)
 
 
 def _modules() -> Iterator[Finding]:

@@ -95,6 +95,12 @@ def furnish(isolation: str, work: Path) -> None:
     os.environ["TMPDIR"] = str(work)
 
 
+def new_network() -> None:
+    """Leaves the network namespace for a new one that has nothing but the loopback link, which is up. Raises OSError."""
+    unshare(_NEWNET)
+    _raise_loopback()
+
+
 def _raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))

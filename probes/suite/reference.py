@@ -78,11 +78,17 @@ def resolved(value: object, reference: Reference) -> tuple[object, dict[str, Any
     """(the value expected of this reference, the difference as the files carry it or None)."""
     if not isinstance(value, Difference | Changed):
         return value, None
-    note: dict[str, Any] = {"cite": value.cite}
+    note = _note(value)
+    while isinstance(value, Difference | Changed):
+        value = value.value(reference)
+    return value, note
+
+
+def _note(value: object) -> Any:
+    # One difference may be the value of another: a version that changed what one of two kinds of kernels answers.
     if isinstance(value, Difference):
-        note |= {"i386": value.i386, "ia32-compat": value.ia32_compat}
-    else:
-        note |= {f"before {value.version}": value.before, f"since {value.version}": value.after}
-    chosen = value.value(reference)
-    inner, deeper = resolved(chosen, reference)
-    return inner, note if deeper is None else {**note, "then": deeper}
+        return {"cite": value.cite, "i386": _note(value.i386), "ia32-compat": _note(value.ia32_compat)}
+    if isinstance(value, Changed):
+        before, after = f"before {value.version}", f"since {value.version}"
+        return {"cite": value.cite, before: _note(value.before), after: _note(value.after)}
+    return value

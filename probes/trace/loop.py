@@ -143,13 +143,15 @@ class Tracer:
         # Records pile up while we trace, and none of them is garbage.
         collecting = gc.isenabled()
         gc.disable()
-        # No child at all: the kernel knows better than we do.
-        with suppress(ChildProcessError):
-            while self.tracees:
-                tid, status = os.waitpid(-1, _WALL)
-                self._stop(tid, status)
-        if collecting:
-            gc.enable()
+        try:
+            # No child at all: the kernel knows better than we do.
+            with suppress(ChildProcessError):
+                while self.tracees:
+                    tid, status = os.waitpid(-1, _WALL)
+                    self._stop(tid, status)
+        finally:
+            if collecting:
+                gc.enable()
 
     def _adopt(self, tid: int) -> Tracee:
         tracee = self.tracees[tid] = Tracee(tid, group(tid))

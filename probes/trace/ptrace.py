@@ -104,7 +104,9 @@ def syscall_info(pid: int) -> SyscallInfo:
     return info
 
 
+#: Descriptors of the memory of tracees, and how many may be open: a program may have more threads than we descriptors.
 _memories: dict[int, int] = {}
+_ROOM = 256
 
 
 def read(tid: int, address: int, size: int) -> bytes:
@@ -112,6 +114,8 @@ def read(tid: int, address: int, size: int) -> bytes:
     try:
         memory = _memories.get(tid)
         if memory is None:
+            if len(_memories) >= _ROOM:
+                forget(next(iter(_memories)))
             memory = _memories[tid] = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         return os.pread(memory, size, address)
     except (OSError, OverflowError):

@@ -24,7 +24,9 @@ def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[s
         f"  source    {context['source']}",
     ]
     if check["verdict"] == "deviates":
-        lines += [f"  expected  {value(check['expected'])}", f"  actual    {value(check['actual'])}"]
+        expected, actual, alike = apart(check["expected"], check["actual"])
+        lines += [f"  expected  {value(expected)}", f"  actual    {value(actual)}"]
+        lines += [f"  besides   {alike} entries are as expected"] * (alike > 0)
     if "difference" in check:
         lines.append(f"  differs   {value(check['difference'])}")
     if check["detail"]:
@@ -37,6 +39,19 @@ def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[s
         lines.append(f"  …         {len(records) - _SHOWN_RECORDS} more calls in evidence.jsonl")
     lines.append(f"  again     {again(check, context.get('seed'))}")
     return "\n".join(lines)
+
+
+#: Tables with more entries are shown only where they differ.
+_SHOWN_ENTRIES = 8
+
+
+def apart(expected: Any, actual: Any) -> tuple[Any, Any, int]:
+    """Both values without what large ones have in common, and how many entries that is."""
+    if not isinstance(expected, dict) or not isinstance(actual, dict) or len(expected) <= _SHOWN_ENTRIES:
+        return expected, actual, 0
+    alike = {key for key in expected if key in actual and expected[key] == actual[key]}
+    differ = ({key: item for key, item in side.items() if key not in alike} for side in (expected, actual))
+    return *differ, len(alike)
 
 
 def value(plain: Any) -> str:

@@ -11,11 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from probes.checkout import checkout
+from probes.checkout import checkout, packages
 from probes.targets import store
 
 #: Seconds that a command may take before its test fails.
 COMMAND_DEADLINE = 120
+
+
+def installed(name):
+    """Skips a test for want of a Debian package of packages.txt, naming it; fails instead under SOCKETCALL_REQUIRE."""
+    package = next(package for package in packages() if package.name == name)
+    if package.is_there():
+        return
+    say = pytest.fail if os.environ.get("SOCKETCALL_REQUIRE") else pytest.skip
+    say(f"{name} is not installed: apt-get install {name}")
+
 
 PRELUDE = """
 import ctypes, errno, os, signal, socket, struct, sys

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import signal
 import struct
 import subprocess
@@ -192,6 +193,29 @@ sys.exit(subprocess.call([sys.argv[1], "nc", "-w", "1", "127.0.0.1", "1"], stder
     assert len({main, connect["pid"], *(call["pid"] for call in unix)}) == 3
     assert {call["tid"] for call in done.calls()} <= set(exits)
     assert exits[connect["pid"]]["status"] == 1
+
+
+def test_more_threads_than_descriptors():
+    """What threads point to is read however many they are, and however few files the capture may open."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    done = capture(*python("""
+import resource, socket, threading
+count = 300
+barrier = threading.Barrier(count)
+def work():
+    barrier.wait()
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind("\\0" + str(threading.get_native_id()))
+    barrier.wait()
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+threads = [threading.Thread(target=work) for _ in range(count)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (290, hard)))  # fmt: skip
+    assert done.status == 0, done.err
+    binds = {call["tid"]: call["decoded"]["addr"] for call in done.calls("bind")}
+    assert len(binds) == 300
+    assert all(address == {"family": "AF_UNIX", "abstract": str(tid)} for tid, address in binds.items())
 
 
 def test_a_thread_that_executes_takes_the_place_of_its_process(busybox):

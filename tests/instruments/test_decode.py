@@ -114,6 +114,9 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
     ("getsockname", [3, A, B], {B: i32(4)}, 0, {A: PEER, B: i32(16)},
      {"fd": 3, "addr": {"family": "AF_INET", "raw": "02001234", "missing": 12}, "addrlen": {"in": 4, "out": 16}},
      "getsockname(3, {AF_INET raw=02001234 missing=12}, [4 => 16]) = 0"),
+    ("getsockname", [3, A, B], {B: i32(1)}, 0, {A: PEER, B: i32(16)},
+     {"fd": 3, "addr": {"raw": "02", "missing": 1}, "addrlen": {"in": 1, "out": 16}},
+     "getsockname(3, {raw=02 missing=1}, [1 => 16]) = 0"),
     ("getsockname", [3, 0, B], {B: i32(0)}, 0, {B: i32(16)}, {"fd": 3, "addr": "NULL", "addrlen": {"in": 0, "out": 16}},
      "getsockname(3, NULL, [0 => 16]) = 0"),
     ("getpeername", [3, A, B], {}, -14, {}, {"fd": 3, "addr": "0x1000", "addrlen": "0x2000"},
@@ -275,10 +278,10 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
      {"fds": [{"fd": 3, "events": "POLLOUT", "revents": 0}], "nfds": 1, "timeout": {"sec": 2, "nsec": 0},
       "sigmask": "NULL", "sigsetsize": 8},
      "ppoll([{fd=3 events=POLLOUT revents=0}], 1, {sec=2 nsec=0}, NULL, 8) = 0"),
-    ("_newselect", [6, A, 0, 0, B], {A: u32(0b101000), B: i32(1, 0)}, 1, {A: u32(0b1000), B: i32(0, 900)},
-     {"nfds": 6, "readfds": {"in": [3, 5], "out": [3]}, "writefds": "NULL", "exceptfds": "NULL",
+    ("_newselect", [40, A, 0, 0, B], {A: u32(0b1000001000, 0x80), B: i32(1, 0)}, 1, {A: u32(8, 0), B: i32(0, 900)},
+     {"nfds": 40, "readfds": {"in": [3, 9, 39], "out": [3]}, "writefds": "NULL", "exceptfds": "NULL",
       "timeout": {"in": {"sec": 1, "usec": 0}, "out": {"sec": 0, "usec": 900}}},
-     "_newselect(6, [[3, 5] => [3]], NULL, NULL, [{sec=1 usec=0} => {sec=0 usec=900}]) = 1"),
+     "_newselect(40, [[3, 9, 39] => [3]], NULL, NULL, [{sec=1 usec=0} => {sec=0 usec=900}]) = 1"),
     ("pselect6", [1, 0, A, 0, 0, B], {A: u32(1), B: bytes(8)}, 0, {A: u32(0)},
      {"nfds": 1, "readfds": "NULL", "writefds": {"in": [0], "out": []}, "exceptfds": "NULL", "timeout": "NULL",
       "sigmask": "0x2000"},
@@ -376,6 +379,8 @@ def test_native_calls_have_the_layouts_of_64_bits() -> None:
 def test_an_i386_call_of_a_64_bit_process_uses_low_halves() -> None:
     got, _ = told("bind", [0xBBBB_0000_0003, 0xBBBB_0000_1000, 16], {A: LOCAL}, 0, {})
     assert got == {"fd": 3, "addr": TOLD, "addrlen": 16}
+    got, _ = told("bind", [0xBBBB_0000_0003, 0xBBBB_0000_1000, 16], {}, -14, {})
+    assert got["addr"] == "0x1000"
 
 
 def test_words_that_could_not_be_read_are_left_out() -> None:

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+from test_verdicts import ENDINGS, GOOD
 
 from conftest import run_check, run_command, write_tests
 from probes.checkout import checkout
-from test_verdicts import ENDINGS, GOOD
 
 MISSING = '''
 @law
@@ -108,11 +108,17 @@ def test_views_again_from_a_folder(run, tmp_path):
     assert {name: (run.report / name).read_text() for name in before} == before
 
 
+def twice(text):
+    """The results with their first check given twice."""
+    *lines, end = text.splitlines()
+    return "\n".join([*lines, lines[2], end])
+
+
 SPOILT = {
     "cut off": (lambda text: text[: len(text) // 2], "cut off"),
     "without its end": (lambda text: "\n".join(text.splitlines()[:-1]), "no end line"),
     "of another schema": (lambda text: text.replace('"schema":1', '"schema":99', 1), "schema 99"),
-    "duplicated": (lambda text: "\n".join([*text.splitlines()[:-1], text.splitlines()[2], text.splitlines()[-1]]), "duplicate"),
+    "duplicated": (twice, "duplicate"),
     "empty": (lambda text: "", "is empty"),
 }  # fmt: skip
 

@@ -1,7 +1,6 @@
 """Known deviations, requirements, shards and diffs, on a kernel that a seccomp filter makes deviate."""
 
 import json
-import os
 import sys
 
 import pytest
@@ -135,7 +134,7 @@ def test_list_prints_keys(tmp_path):
     run = run_command(tmp_path, "check", "bind.rebind.raw", "--list")
     assert run.status == 0
     assert len(run.out.splitlines()) == 4
-    assert not os.path.exists(run.report)
+    assert not run.report.exists()
 
 
 def test_require(tmp_path, judge):

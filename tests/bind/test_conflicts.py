@@ -1,0 +1,165 @@
+"""Two sockets on one port: whether the second gets it, for every pair of addresses, options, devices, users and states.
+
+What is expected is what the model of conflict_rules.py, conflict_connect.py and conflict_model.py says, which never asks
+the kernel. A check has hundreds of members: its value is a mapping of rows (see conflict_table.py), each with what came
+of the second socket without options, with SO_REUSEADDR, with SO_REUSEPORT and with both: "ok", or the calls that failed.
+All members are played over the first entry, every eighth row over the others and for UDP-Lite, which has the code of UDP;
+the first and the last member of each check and those that surprise are traced.
+"""
+
+from errno import EADDRINUSE
+
+import pytest
+from bind_links import pair
+from conflict_meetings import meeting_checks
+from conflict_play import Player
+from conflict_table import (
+    STATES,
+    UDP_STATES,
+    apart_checks,
+    device_checks,
+    option_checks,
+    three_checks,
+    user_checks,
+)
+
+from probes import namespaces
+from probes.calls import Calls
+from probes.gate import Gate
+from probes.suite import Changed, behaviour, need, not_applicable
+from probes.suite.fixtures import reference
+from probes.suite.kinds import TCP, TCP6
+from probes.suite.witness import protocols
+
+SOURCE = "socket(7) SO_REUSEADDR, SO_REUSEPORT; ip(7); bind(2) EADDRINUSE"
+SOURCE_TCP = f"{SOURCE}; tcp(7); inet_csk_get_port, inet_csk_bind_conflict, inet_bind_conflict, inet_rcv_saddr_equal"
+SOURCE_UDP = f"{SOURCE}; udp(7); udp_lib_get_port, udp_lib_lport_inuse, inet_rcv_saddr_equal"
+SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT = 1, 2, 15
+#: UDP-Lite went with 7.1; where it is, it shares its rules with UDP and its ports with nobody.
+NAMES = {"tcp": "TCP", "udp": "UDP", "udp-lite": "UDP-Lite"}
+
+
+@pytest.fixture
+def play(request, entry, calls, memory):
+    """Plays the checks of a table: all their members over the first entry, a sample over the others."""
+    if "TCPv6" not in protocols():
+        not_applicable("IPv6")
+    quiet = Calls(Gate(entry.gate, quiet=True), entry.route, memory)
+    whole = (entry.route, entry.gate) == ("socketcall", "int80")
+    return Player(quiet, calls, reference(request.config).version, whole)
+
+
+def present(protocol):
+    """Not applicable without the protocol."""
+    if NAMES[protocol] not in protocols():
+        not_applicable(NAMES[protocol])
+
+
+@behaviour("bind.conflict.tcp", SOURCE_TCP)
+@pytest.mark.parametrize("state", STATES)
+def test_tcp(state, play, expect):
+    """A TCP socket is refused the port of another one with EADDRINUSE if their addresses meet, unless both have
+    SO_REUSEADDR and the other does not listen, or both have SO_REUSEPORT; a listener asks once more.
+    """
+    for check in option_checks(state, "tcp"):
+        play.check(expect, check)
+
+
+@behaviour("bind.conflict.udp", SOURCE_UDP)
+@pytest.mark.parametrize("state", UDP_STATES)
+@pytest.mark.parametrize("protocol", ["udp", "udp-lite"])
+def test_udp(protocol, state, play, expect):
+    """A UDP or UDP-Lite socket is refused the port of another one with EADDRINUSE if their addresses meet, unless both
+    have SO_REUSEADDR, or both have SO_REUSEPORT.
+    """
+    present(protocol)
+    play.whole = play.whole and protocol == "udp"
+    for check in option_checks(state, protocol):
+        play.check(expect, check)
+
+
+@behaviour("bind.conflict.device", f"{SOURCE_TCP}; udp_lib_lport_inuse; socket(7) SO_BINDTODEVICE")
+@pytest.mark.parametrize(
+    ("protocol", "state"),
+    [("tcp", "bound"), ("tcp", "listening"), ("tcp", "connected"), ("tcp", "time-wait"), ("udp", "bound")],
+)
+def test_device(protocol, state, play, links, expect):
+    """Sockets that are bound to two different devices do not conflict; one that is bound to none conflicts with any."""
+    play.prepare = pair
+    for check in device_checks(state, protocol, "near0"):
+        play.check(expect, check)
+
+
+@behaviour("bind.conflict.users", f"{SOURCE_TCP}; udp_lib_lport_inuse uid_eq")
+@pytest.mark.sandbox(ids=2)
+@pytest.mark.parametrize(
+    ("protocol", "state"),
+    [("tcp", "bound"), ("tcp", "listening"), ("tcp", "connected"), ("tcp", "time-wait"), ("udp", "bound")],
+)
+def test_users(protocol, state, play, expect):
+    """SO_REUSEPORT lets sockets of one user share a port, SO_REUSEADDR those of any; a connection in TIME_WAIT belongs
+    to nobody.
+    """
+    play.users = True
+    for check in user_checks(state, protocol, namespaces.OTHER_IDS[0]):
+        play.check(expect, check)
+
+
+@behaviour("bind.conflict.three", f"{SOURCE_TCP}; inet_csk_update_fastreuse; udp_lib_lport_inuse, sk_add_node_rcu")
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_three(protocol, play, expect):
+    """A third socket meets both that are there; UDP asks them one by one, and the first with SO_REUSEPORT decides."""
+    for check in three_checks(protocol):
+        play.check(expect, check)
+
+
+@behaviour("bind.conflict.apart", f"{SOURCE_TCP}; {SOURCE_UDP}; tcp_prot, udp_prot, udplite_prot")
+def test_apart(play, expect):
+    """Each protocol has ports of its own, which IPv4 and IPv6 share; sockets on different ports never conflict."""
+    there = [protocol for protocol, name in NAMES.items() if name in protocols()]
+    for check in apart_checks(there):
+        play.check(expect, check)
+
+
+@behaviour("bind.conflict.connect", "connect(2); tcp_v4_connect, tcp_v6_connect, __inet_stream_connect; ip6_datagram_connect")
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_connect(protocol, play, expect):
+    """connect gives an unbound socket a port and one on the wildcard an address; what it was not bound to it loses again
+    if nobody listens.
+    """
+    for check in meeting_checks(protocol):
+        play.check(expect, check)
+
+
+def second(new_socket, option, later, first=TCP, second=TCP, hosts=("127.0.0.1", "127.0.0.1")):
+    """What the bind of a second socket with an option answers, when the first lost the option after its bind."""
+    a, b = new_socket(*first.triple), new_socket(*second.triple)
+    need(a.setsockopt(SOL_SOCKET, option, 1))
+    need(a.bind(first.address(5000, hosts[0])))
+    need(a.setsockopt(SOL_SOCKET, option, later))
+    need(b.setsockopt(SOL_SOCKET, option, 1))
+    return b.bind(second.address(5000, hosts[1]))
+
+
+@behaviour("bind.conflict.remembered", f"{SOURCE_TCP}; inet_csk_update_fastreuse, sk_reuseport_match")
+def test_remembered(new_socket, expect):
+    """A port remembers the option that its first socket had at its bind, when that has lost it: since Linux 6.8 only
+    SO_REUSEPORT, and for the same address only.
+    """
+    expect(0, option="SO_REUSEPORT", second="same").of(second(new_socket, SO_REUSEPORT, 0))
+    cite = "822fb91fc724 tcp: Check hlist_empty(&tb->bhash2) instead of hlist_empty(&tb->owners)"
+    wider = expect(Changed("6.8", before=0, after=-EADDRINUSE, cite=cite), option="SO_REUSEPORT", second="wildcard")
+    wider.of(second(new_socket, SO_REUSEPORT, 0, hosts=("127.0.0.3", "0.0.0.0")))
+    gone = expect(Changed("6.8", before=0, after=-EADDRINUSE, cite=cite), option="SO_REUSEADDR", second="same")
+    gone.of(second(new_socket, SO_REUSEADDR, 0, hosts=("127.0.0.5", "127.0.0.5")))
+
+
+@behaviour("bind.conflict.mapped-wildcard", f"{SOURCE_TCP}; inet_bind2_bucket_match_addr_any")
+def test_mapped_wildcard(new_socket, expect):
+    """A v4-mapped address conflicts with the v4-mapped wildcard; from Linux 6.1 to 6.7 TCP did not see that."""
+    new = Changed("6.8", before=0, after=-EADDRINUSE, cite="56f3e3f01f81 tcp: Save address type in inet_bind2_bucket")
+    old = Changed("6.1", before=-EADDRINUSE, after=new, cite="28044fc1d495 net: Add a bhash2 table")
+    first = new_socket(*TCP6.triple)
+    need(first.bind(TCP6.address(5000, "::ffff:0.0.0.0")))
+    expect(old, second="mapped").of(new_socket(*TCP6.triple).bind(TCP6.address(5000, "::ffff:127.0.0.1")))
+    expect(-EADDRINUSE, second="ipv4").of(new_socket(*TCP.triple).bind(TCP.address(5000, "127.0.0.1")))
