@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +50,8 @@ class Swept:
     values: range
     results: Sequence[int]
     sweep: Sweep
+    #: What the machine code took.
+    seconds: float
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self.values, self.results, strict=True)
@@ -147,14 +150,16 @@ class Sweep:
         buffer = memory.alloc(4 * min(_CHUNK, len(values)))
         plan = memory.alloc(_PLAN.size)
         loop = _loop(self.calls.gate)
-        results = array("i")
+        results, seconds = array("i"), 0.0
         for first in range(values.start, values.stop, _CHUNK):
             count = min(_CHUNK, values.stop - first)
             varied = int(self.value.block), int(self._big_endian), unsigned(first), count
             plan.write(_PLAN.pack(int(table), len(self._steps), *varied, int(buffer), int(self._judged.block)))
+            start = time.perf_counter()
             loop(plan.address)
+            seconds += time.perf_counter() - start
             results.frombytes(buffer.part(0, 4 * count).read())
-        return Swept(values, results, self)
+        return Swept(values, results, self, seconds)
 
     def _step(self, cells: tuple[Cell, ...], result: Cell) -> bytes:
         places = [result.block, *result.copies]

@@ -160,6 +160,7 @@ class Expectation:
                 "first": swept.values.start, "last": swept.values[-1], "count": len(swept.values),
                 "histogram": {str(result): count for result, count in swept.histogram.items()},
                 "surprises": [list(pair) for pair in odd[:1000]], "surprising": len(odd),
+                "seconds": round(swept.seconds, 6),
             },
         )  # fmt: skip
 

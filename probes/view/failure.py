@@ -11,6 +11,8 @@ from probes.abi.numbers import BY_CALL
 from probes.abi.record import Record, shown, signed
 
 _SHOWN_RECORDS = 6
+#: Tables with more entries are shown only where they differ.
+_SHOWN_ENTRIES = 8
 _REGISTERS = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp")
 
 
@@ -41,17 +43,13 @@ def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[s
     return "\n".join(lines)
 
 
-#: Tables with more entries are shown only where they differ.
-_SHOWN_ENTRIES = 8
-
-
 def apart(expected: Any, actual: Any) -> tuple[Any, Any, int]:
     """Both values without what large ones have in common, and how many entries that is."""
     if not isinstance(expected, dict) or not isinstance(actual, dict) or len(expected) <= _SHOWN_ENTRIES:
         return expected, actual, 0
     alike = {key for key in expected if key in actual and expected[key] == actual[key]}
-    differ = ({key: item for key, item in side.items() if key not in alike} for side in (expected, actual))
-    return *differ, len(alike)
+    left = [{key: item for key, item in side.items() if key not in alike} for side in (expected, actual)]
+    return left[0], left[1], len(alike)
 
 
 def value(plain: Any) -> str:

@@ -76,22 +76,23 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a rule says, and which function of the kernel says it."""
+    """What a rule says, which function of the kernel says it, and the version from which on it has nothing to say."""
 
     statement: str
     source: str
+    until: tuple[int, int] | None
 
 
 #: Every rule of the model by name.
 RULES: dict[str, Rule] = {}
 
 
-def rule(source):
+def rule(source, until=None):
     """Makes a method a rule, by its name: its docstring is the statement. The answer is the contrary if it is flipped."""
 
     def mark(function):
         name = function.__name__
-        RULES[name] = Rule(function.__doc__, source)
+        RULES[name] = Rule(function.__doc__, source, until)
 
         @functools.wraps(function)
         def ask(self, *args):
@@ -230,7 +231,7 @@ class Rules:
         the address of the binder already when it is asked whether it has any. SO_REUSEADDR is never remembered then."""
         return not bucket.owners and self.version < BHASH2_ONLY
 
-    @rule("inet_csk_update_fastreuse `if (!reuse) tb->fastreuse = 0`")
+    @rule("inet_csk_update_fastreuse `if (!reuse) tb->fastreuse = 0`", until=BHASH2_ONLY)
     def ends_fast_reuse(self, s):
         """A binder without SO_REUSEADDR, or a new listener, makes a port ask its owners again."""
         return not s.reuse or self.listens(s)

@@ -1,7 +1,7 @@
 """Sequences of calls for conflict_model.py out of plain numbers, whoever draws them: any numbers are a sequence, smaller
 ones a simpler sequence, and a zero is nothing."""
 
-from conflict_model import SLOTS, Call, Model
+from conflict_model import SLOTS, Call
 from conflict_rules import ANY4, ANY6, LISTENING, LOOPBACK_LINK, MAPPED
 
 HOSTS = {
@@ -34,12 +34,12 @@ class Digits:
         return choices[index]
 
 
-class Player:
+class Composer:
     """Makes steps out of numbers: what the model does not know is left out. `moves` are PLAIN or CONNECTING, `users` and
-    `devices` those that sockets may belong to."""
+    `devices` those that sockets may belong to; `lite` says that there is UDP-Lite."""
 
-    def __init__(self, version, moves, users=(0,), devices=("", LOOPBACK_LINK)):
-        self.model = Model(version)
+    def __init__(self, model, moves, users=(0,), devices=("", LOOPBACK_LINK), lite=True):
+        self.model, self.lite = model, lite
         self.moves, self.users, self.devices = moves, users, devices
         self.steps = []
         self._history = {}
@@ -76,7 +76,10 @@ class Player:
         if not free:
             return None
         slot, family = free[0], digits.choose(self.families)
-        self._make("socket", slot, (digits.choose(self.protocols), family, digits.choose(self.users)))
+        protocol = digits.choose(self.protocols)
+        if protocol == "udp-lite" and not self.lite:
+            protocol = "udp"
+        self._make("socket", slot, (protocol, family, digits.choose(self.users)))
         reuse = self.usual
         if digits.choose((False, False, True)):
             reuse = digits.choose((False, True)), digits.choose((False, True))
@@ -100,7 +103,7 @@ class Player:
     def _open(self, digits):
         slot = self._new(digits)
         if slot is not None:
-            self._bind_to(slot, digits, (*PORTS[:1] * 3, *PORTS))
+            self._bind_to(slot, digits, (PORTS[0], PORTS[1], PORTS[0]))
 
     def _serve(self, digits):
         slot = self._new(digits)

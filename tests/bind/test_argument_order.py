@@ -48,8 +48,8 @@ def told(faults, order):
 
 @behaviour("bind.order.words", "bind(2) ERRORS; __sys_bind, move_addr_to_kernel; S4 3.1 steps 2 to 5")
 def test_words(new_socket, calls, memory, expect):
-    """The descriptor is looked at first, then the range of the length, then the memory of the address, and only then what
-    the address says: EBADF or ENOTSOCK, EINVAL, EFAULT, the family's own errors. It is so on a bound socket as well.
+    """The descriptor is looked at first, then the range of the length, then the memory of the address, and only then
+    what the address says: EBADF or ENOTSOCK, EINVAL, EFAULT, the family's own errors; on a bound socket as well.
     """
     file, unreadable = os.open(".", os.O_RDONLY), memory.unmapped()
     for form in FORMS:
@@ -178,8 +178,8 @@ def test_unix(kind, new_socket, expect):
 
 @behaviour("bind.order.netlink", "netlink_bind; netlink(7)")
 def test_netlink(new_socket, expect):
-    """AF_NETLINK tells a short address or another family, then groups without the capability, then a socket that is bound
-    to another port, then a port in use.
+    """AF_NETLINK tells a short address or another family, then groups without the capability, then a socket that is
+    bound to another port, then a port in use.
     """
     # include/uapi/linux/netlink.h NETLINK_USERSOCK: its groups are for CAP_NET_ADMIN only (netlink_add_usersock_entry).
     usersock = 2

@@ -3,7 +3,7 @@
 What is expected is what the model of conflict_rules.py, conflict_connect.py and conflict_model.py says, which never asks
 the kernel. A check has hundreds of members: its value is a mapping of rows (see conflict_table.py), each with what came
 of the second socket without options, with SO_REUSEADDR, with SO_REUSEPORT and with both: "ok", or the calls that failed.
-All members are played over the first entry, every eighth row over the others and for UDP-Lite, which has the code of UDP;
+All members are played over the first entry, every seventh row over the others and for UDP-Lite, which has the code of UDP;
 the first and the last member of each check and those that surprise are traced.
 """
 

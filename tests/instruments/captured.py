@@ -106,6 +106,31 @@ def asleep(pid):
     return status_of(pid, "State") == "S"
 
 
+def one_line(done):
+    """The one line of a capture that could not be made, which left no file."""
+    assert not done.path.exists()
+    assert done.out == "" and done.err.count("\n") == 1 and done.err.startswith("socketcall")
+    return done.err
+
+
+def pid_of(name="pid"):
+    """The process id that a program wrote to a file."""
+    path = Path(name)
+    return int(wait_for(lambda: path.exists() and path.read_text().strip(), name))
+
+
+# Programs that wait
+
+#: The beginning of programs that wait in accept, and one that says so first.
+WAIT = """
+import os, signal, socket, sys, threading
+from pathlib import Path
+s = socket.socket(socket.AF_UNIX)
+s.bind("here")
+s.listen()
+"""
+WAITING = WAIT + "Path('pid').write_text(f'{os.getpid()}\\n')\ns.accept()\n"
+
 # Programs of machine code
 
 #: Where they lie in memory: one page that can be written, then nothing.
@@ -127,6 +152,11 @@ def x86_64(code, data=b""):
     head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, BASE + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     segment = struct.pack("<IIQQQQQQ", 1, 7, 0, BASE, BASE, PAGE, PAGE, PAGE)
     return ((head + segment + code).ljust(0x800, b"\0") + data).ljust(PAGE, b"\0")
+
+
+def u32(*values):
+    """Words as they lie in memory."""
+    return struct.pack(f"<{len(values)}I", *values)
 
 
 def int80(*registers):

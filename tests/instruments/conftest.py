@@ -14,6 +14,8 @@ import pytest
 from probes.checkout import checkout, packages
 from probes.targets import store
 
+pytest.register_assert_rewrite("captured")
+
 #: Seconds that a command may take before its test fails.
 COMMAND_DEADLINE = 120
 

@@ -1,0 +1,135 @@
+"""Options that change what port 0 takes: IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE."""
+
+import struct
+from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOPROTOOPT
+from socket import IPPROTO_IP
+
+import pytest
+from bind_ports import RANGE, automatic
+
+from probes import namespaces
+from probes.abi.names import value
+from probes.suite import Changed, behaviour, need, not_applicable
+from probes.suite.kinds import CONNECTING, WITH_PORTS
+
+SOURCE_NO_PORT = "ip(7) IP_BIND_ADDRESS_NO_PORT; __inet_bind, __inet6_bind `bind_address_no_port`"
+SOURCE_SOCKET_RANGE = "ip(7) of man-pages 6.04 IP_LOCAL_PORT_RANGE; inet_sk_get_local_port_range"
+#: Linux 6.3 has it, and 6.1.32, where a later fix needed it (ChangeLog-6.1.32).
+SOCKET_RANGE_SINCE = "6.1"
+SOCKET_RANGE_CITE = "91d0b78c5177: inet: Add IP_LOCAL_PORT_RANGE socket option, in 6.3 and 6.1.32"
+
+
+def no_port(socket):
+    """Sets IP_BIND_ADDRESS_NO_PORT, which sockets of IPv6 have too."""
+    need(socket.setsockopt(IPPROTO_IP, value("IP_BIND_ADDRESS_NO_PORT"), 1))
+
+
+@behaviour("bind.automatic.no-port", SOURCE_NO_PORT)
+@pytest.mark.parametrize("kind", WITH_PORTS, ids=str)
+def test_no_port(kind, new_socket, expect):
+    """With IP_BIND_ADDRESS_NO_PORT port 0 binds the address and takes no port: as many sockets as like may, each can be
+    bound again, and a port that is named is taken as ever.
+    """
+    namespaces.set_sysctl(RANGE, "50000 50000")
+    for number in range(4):
+        socket = new_socket(*kind.triple)
+        no_port(socket)
+        expect(0, socket=number).of(socket.bind(kind.address(0)))
+        result, name = socket.sockname()
+        expect(kind.address(0), socket=number, then="name").of(name, result)
+        expect(0, socket=number, then="again").of(socket.bind(kind.address(5000 + number)))
+        expect(-EINVAL, socket=number, then="once-more").of(socket.bind(kind.address(0)))
+    expect(0, socket="without").of(new_socket(*kind.triple).bind(kind.address(0)))
+
+
+@behaviour(
+    "bind.automatic.no-port-connect", f"{SOURCE_NO_PORT} `as long as the 4-tuple is unique`; __inet_hash_connect"
+)
+@pytest.mark.parametrize("kind", CONNECTING, ids=str)
+def test_no_port_connect(kind, new_socket, expect):
+    """After IP_BIND_ADDRESS_NO_PORT connect chooses the port, the same for several sockets if they connect to different
+    peers; to the same peer EADDRNOTAVAIL.
+    """
+    namespaces.set_sysctl(RANGE, "50000 50000")
+    for port in (5000, 5001):
+        server = new_socket(*kind.triple)
+        need(server.bind(kind.address(port)))
+        need(server.listen(4))
+    sockets = [new_socket(*kind.triple) for _ in range(3)]
+    for socket in sockets:
+        no_port(socket)
+        need(socket.bind(kind.address(0)))
+    for socket, peer in zip(sockets, (5000, 5001), strict=False):
+        expect(0, peer=peer).of(socket.connect(kind.address(peer)))
+        result, name = socket.sockname()
+        expect(kind.address(50000), peer=peer, then="name").of(name, result)
+    expect(-EADDRNOTAVAIL, peer="same").of(sockets[2].connect(kind.address(5001)))
+
+
+@behaviour("bind.automatic.no-port-later", f"{SOURCE_NO_PORT}; inet_dgram_connect inet_autobind, inet_csk_listen_start")
+def test_no_port_later(new_socket, expect):
+    """After IP_BIND_ADDRESS_NO_PORT a datagram socket has a port from connect on, a listening socket from listen on, at
+    the address that was bound.
+    """
+    namespaces.set_sysctl(RANGE, "50000 50000")
+    for kind in WITH_PORTS:
+        socket = new_socket(*kind.triple)
+        no_port(socket)
+        need(socket.bind(kind.address(0)))
+        announced = expect(0, kind=kind)
+        announced.of(socket.listen() if kind in CONNECTING else socket.connect(kind.address(5000)))
+        result, name = socket.sockname()
+        expect(kind.address(50000), kind=kind, then="name").of(name, result)
+
+
+def set_range(socket, low, high):
+    """Sets IP_LOCAL_PORT_RANGE: the lower bound in the lower half, 0 for none."""
+    return socket.setsockopt(IPPROTO_IP, value("IP_LOCAL_PORT_RANGE"), struct.pack("<I", high << 16 | low))
+
+
+@behaviour("bind.automatic.socket-range-option", f"{SOURCE_SOCKET_RANGE}; do_ip_setsockopt")
+@pytest.mark.parametrize("kind", WITH_PORTS, ids=str)
+def test_socket_range_option(kind, new_socket, expect):
+    """IP_LOCAL_PORT_RANGE takes two bounds, or one, or none; a lower one above the upper one is EINVAL. Kernels without
+    it answer ENOPROTOOPT.
+    """
+    socket = new_socket(*kind.triple)
+    ranges = {"both": (50000, 50001), "lower": (50000, 0), "upper": (0, 50001), "none": (0, 0), "same": (5, 5)}
+    for name, (low, high) in {**ranges, "wrong": (50001, 50000)}.items():
+        answer = -EINVAL if name == "wrong" else 0
+        announced = expect(Changed(SOCKET_RANGE_SINCE, -ENOPROTOOPT, answer, SOCKET_RANGE_CITE), range=name)
+        announced.of(set_range(socket, low, high))
+
+
+#: What the namespace has, what the socket asks for, what it gets. Pairs, for TCP leaves out one of an odd number.
+SOCKET_RANGES = {
+    "within": ((50000, 50009), (50004, 50005), (50004, 50005)),
+    "lower": ((50000, 50009), (50008, 0), (50008, 50009)),
+    "upper": ((50000, 50009), (0, 50001), (50000, 50001)),
+    "none": ((50000, 50001), (0, 0), (50000, 50001)),
+    "lower-outside": ((50000, 50009), (40000, 50001), (50000, 50001)),
+    "upper-outside": ((50000, 50009), (50008, 60000), (50008, 50009)),
+    "both-outside": ((50000, 50001), (40000, 40001), (50000, 50001)),
+}
+
+
+@behaviour("bind.automatic.socket-range", SOURCE_SOCKET_RANGE)
+@pytest.mark.parametrize("kind", WITH_PORTS, ids=str)
+def test_socket_range(kind, new_socket, expect):
+    """IP_LOCAL_PORT_RANGE narrows the range of port 0 for a socket; a bound outside of ip_local_port_range does not
+    count. Then EADDRINUSE, however many ports others may have.
+    """
+    major, minor = expect.reference.version
+    if (major, minor) < tuple(map(int, SOCKET_RANGE_SINCE.split("."))):
+        not_applicable("IP_LOCAL_PORT_RANGE: since Linux 6.3 and 6.1.32")
+    for case, (system, asked, given) in SOCKET_RANGES.items():
+        namespaces.set_sysctl(RANGE, "{} {}".format(*system))
+
+        def narrowed(socket, asked=asked):
+            need(set_range(socket, *asked))
+
+        sockets, results, ports = automatic(new_socket, kind, 3, prepare=narrowed)
+        expect([0, 0, -EADDRINUSE], range=case, then="results").of(results, *results)
+        expect(list(given), range=case, then="ports").of(sorted(ports), *results)
+        for socket in sockets:
+            need(socket.close())
