@@ -30,7 +30,7 @@ from probes.trace.deadline import Deadline
 from probes.trace.loop import Exit, Signal, Tracer
 
 #: Seconds that anything in the suite may take on the reference machine; multiply by `slowness()`.
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ COMPLETE = (
     "BEHAVIOURS.md Entry",
     "BEHAVIOURS.md Multiplexer",
     "BEHAVIOURS.md socket",
+    "BEHAVIOURS.md bind",
     "syscall(2)",
     "socketcall(2)",
     "socket(2) DESCRIPTION",
@@ -40,6 +41,7 @@ COMPLETE = (
     "socket(2) NOTES",
     "socketpair(2)",
     "close(2)",
+    "bind(2)",
 )
 #: Pages about much else, of which only what they list counts.
 LISTED_ONLY = ("capabilities(7)",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,9 +131,12 @@ def _filter(program: list[bytes]) -> None:
 
 def _unexecuted(name: str, number: int) -> CannotCapture:
     why = os.strerror(number)
+    folders = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(":")
+    there = any(os.access(Path(folder, name), os.F_OK) for folder in folders)
+    if not there and (number == errno.ENOENT or (number == errno.EACCES and "/" not in name)):
+        # (EACCES: a folder of PATH is closed to this user.)
+        return CannotCapture(NOT_FOUND, f"{name}: not found; give its path, or add its folder to PATH")
     if number == errno.ENOENT:
-        if not (Path(name).exists() if "/" in name else shutil.which(name)):
-            return CannotCapture(NOT_FOUND, f"{name}: not found; give its path, or add its folder to PATH")
         return CannotCapture(
             NOT_FOUND,
             f"{name}: the loader or interpreter that it names is missing; install that (i386 programs: libc6:i386)",

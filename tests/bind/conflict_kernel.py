@@ -158,7 +158,13 @@ def written(call):
         return f"{name[call.first]} = {name[call.slot]}.accept()"
     if call.op == "set":
         return f"{name[call.slot]}.setsockopt({OPTION_NAMES[call.first]}, {call.second!r:.8})"
-    words = "" if call.first is None else f"[{call.first}]:{call.second}" if ":" in call.first else f"{call.first}:{call.second}"
+    words = (
+        ""
+        if call.first is None
+        else f"[{call.first}]:{call.second}"
+        if ":" in call.first
+        else f"{call.first}:{call.second}"
+    )
     return f"{name[call.slot]}.{call.op}({words})"
 
 

@@ -88,5 +88,3 @@ def meeting_checks(protocol):
             for target in TARGETS[family]
         ]
         yield Check({"listeners": name}, rows, leaves=True)
-
-

@@ -13,10 +13,10 @@ PORTS = (5000, 5001)
 #: What sockets are, by the first number of a sequence.
 PROTOCOLS = (("tcp",), ("udp",), ("tcp",), ("udp-lite",), ("tcp",), ("tcp", "udp", "udp-lite"))
 #: What may be done next, as often as it stands here: without connections, and with them.
-PLAIN = ("rest", "open", "listen", "set", "open", "close", "listen", "open", "bind", "listen", "set", "open")
+PLAIN = ("rest", "open", "twin", "listen", "set", "twin", "close", "listen", "open", "bind", "twin", "listen", "twin")
 CONNECTING = (
-    "rest", "open", "close", "listen", "serve", "call", "again", "connect", "set", "serve", "again", "call", "bind",
-    "open", "call", "again",
+    "rest", "open", "call", "serve", "twin", "again", "close", "listen", "call", "twin", "connect", "set", "serve", "again",
+    "bind", "twin", "call", "serve",
 )  # fmt: skip
 #: A sequence is as many numbers, each below that: hypothesis draws evenly up to here.
 LENGTH, LARGEST = 14, 1 << 24
@@ -48,7 +48,7 @@ class Composer:
         """The steps that a list of numbers comes to."""
         about = Digits(numbers[0])
         self.protocols, self.families = about.choose(PROTOCOLS), about.choose(((4,), (6,), (4, 6)))
-        self.usual = about.choose(((False, True), (True, False), (True, True), (False, True), (False, False)))
+        self.usual = about.choose(((False, True), (True, False), (True, True), (False, False)))
         self.usual_host = {family: about.choose(HOSTS[family]) for family in HOSTS}
         for number in numbers[1:]:
             digits = Digits(number)
@@ -70,12 +70,16 @@ class Composer:
         slots = sorted(self.model.slots)
         return digits.choose(slots) if slots else None
 
+    def _free(self, digits):
+        """A slot for a new socket: if there is none, some socket is closed."""
+        slots = sorted(self.model.slots)
+        if len(slots) == SLOTS:
+            self._make("close", digits.choose(slots))
+        return min(set(range(SLOTS)) - set(self.model.slots))
+
     def _new(self, digits):
-        """A new socket with some options, mostly those that are usual in this sequence. None if there are too many."""
-        free = sorted(set(range(SLOTS)) - set(self.model.slots))
-        if not free:
-            return None
-        slot, family = free[0], digits.choose(self.families)
+        """A new socket with some options, mostly those that are usual in this sequence."""
+        slot, family = self._free(digits), digits.choose(self.families)
         protocol = digits.choose(self.protocols)
         if protocol == "udp-lite" and not self.lite:
             protocol = "udp"
@@ -101,20 +105,16 @@ class Composer:
         pass
 
     def _open(self, digits):
-        slot = self._new(digits)
-        if slot is not None:
-            self._bind_to(slot, digits, (PORTS[0], PORTS[1], PORTS[0]))
+        self._bind_to(self._new(digits), digits, (PORTS[0], PORTS[1], PORTS[0]))
 
     def _serve(self, digits):
         slot = self._new(digits)
-        if slot is not None:
-            self._bind_to(slot, digits, PORTS[:1])
-            self._make("listen", slot)
+        wild = (ANY4 if self.model.slots[slot].family == 4 else ANY6), PORTS[0]
+        self._make("bind", slot, *wild) if digits.choose((False, True)) else self._bind_to(slot, digits, PORTS[:1])
+        self._make("listen", slot)
 
     def _call(self, digits):
         slot = self._new(digits)
-        if slot is None:
-            return
         if digits.choose((True, True, False)):
             self._bind_to(slot, digits, (PORTS[1], PORTS[1], PORTS[0]))
         self._connect_to(slot, digits)
@@ -165,15 +165,39 @@ class Composer:
             ends.append(("::1" if native and family == 6 else ipv4 if family == 4 else MAPPED + ipv4, s.port))
         return ends
 
+    def _made(self):
+        """The sockets that were not accepted."""
+        return [slot for slot, calls in sorted(self._history.items()) if calls[0].op == "socket"]
+
+    def _repeat(self, calls, slot, digits, elsewhere):
+        """All calls that some socket got once more, for another one, which perhaps has an option more or less."""
+        protocol, family, user = calls[0].first
+        self._make("socket", slot, (protocol, family, user if len(self.users) == 1 else digits.choose(self.users)))
+        changed = digits.choose((None, None, "reuse", "reuseport"))
+        if changed and Call("set", calls[0].slot, changed, True) not in calls:
+            self._make("set", slot, changed, True)
+        for call in calls[1:]:
+            if call.op == "bind":
+                host = digits.choose(HOSTS[family]) if elsewhere else call.first
+                self._make("bind", slot, host, call.second)
+            elif call.op != "set" or call.first != changed:
+                self._make(call.op, slot, *call[2:])
+
+    def _twin(self, digits):
+        """Another socket like one that there is, perhaps with another address."""
+        made = self._made()
+        if made:
+            calls = self._history[digits.choose(made)]
+            self._repeat(calls, self._free(digits), digits, digits.choose((False, True)))
+
     def _again(self, digits):
         """What restarts: closed, by itself or by its other end, and all its calls once more."""
-        made = {slot: calls for slot, calls in sorted(self._history.items()) if calls[0].op == "socket"}
+        made, slots = self._made(), self.model.slots
         if not made:
             return
-        slots = self.model.slots
         connected = [slot for slot in made if slots[slot].other]
-        slot = digits.choose(connected if connected and digits.choose((True, False)) else list(made))
+        slot = digits.choose(connected if connected and digits.choose((True, False)) else made)
+        calls = self._history[slot]
         other = next((at for at in slots if slots[at] is slots[slot].other), slot)
         self._make("close", digits.choose((slot, other)))
-        for call in made[slot]:
-            self._make(call.op, slot, *call[2:])
+        self._repeat(calls, slot, digits, False)

@@ -121,7 +121,9 @@ def test_apart(play, expect):
         play.check(expect, check)
 
 
-@behaviour("bind.conflict.connect", "connect(2); tcp_v4_connect, tcp_v6_connect, __inet_stream_connect; ip6_datagram_connect")
+@behaviour(
+    "bind.conflict.connect", "connect(2); tcp_v4_connect, tcp_v6_connect, __inet_stream_connect; ip6_datagram_connect"
+)
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_connect(protocol, play, expect):
     """connect gives an unbound socket a port and one on the wildcard an address; what it was not bound to it loses again

@@ -32,13 +32,13 @@ def wait_for(condition, what):
 class Captured:
     """A running `socketcall capture`, in a process group of its own."""
 
-    def __init__(self, *arguments, format="jsonl", **popen):
+    def __init__(self, *arguments, format="jsonl", environment=(), **popen):
         self.path = Path(f"capture-{time.monotonic_ns()}").absolute()
         self.format = format
         command = [sys.executable, "-m", "probes.cli", "capture", "--format", format, "-o", self.path, *arguments]
         self.process = subprocess.Popen(
-            command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True, **popen,
+            command, env={**ENVIRONMENT, **dict(environment)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True, **popen,
         )  # fmt: skip
 
     def lines(self):
@@ -85,6 +85,11 @@ def capture(*arguments, **how):
 def python(source, *arguments):
     """The command that runs Python code."""
     return ["--", sys.executable, "-c", source, *map(str, arguments)]
+
+
+def words(call):
+    """What a call was, where it entered, and what came back."""
+    return {name: call[name] for name in ("abi", "word", "gate", "route", "nr", "op", "args", "ret")}
 
 
 def status_of(tid, name):

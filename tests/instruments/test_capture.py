@@ -9,17 +9,13 @@ import struct
 from pathlib import Path
 
 import pytest
-from captured import ABI, BASE, DATA, PAGE, Captured, capture, i386, int80, program, python, u32, x86_64
+from captured import ABI, BASE, DATA, PAGE, Captured, capture, i386, int80, program, python, u32, words, x86_64
 
 from probes.gate import WORD
 from probes.trace import ptrace, seccomp
 
 pytestmark = pytest.mark.sandbox(trace="none")
 needs_64_bits = pytest.mark.skipif(WORD == 32, reason="a 32-bit tracer sees no 64-bit registers")
-
-
-def words(call):
-    return {name: call[name] for name in ("abi", "word", "gate", "route", "nr", "op", "args", "ret")}
 
 
 def test_a_server_and_its_client(busybox, tmp_path):

@@ -31,6 +31,7 @@ from captured import (
 )
 
 from probes.gate import WORD
+from probes.namespaces import keep_capabilities
 from probes.trace import ptrace, seccomp
 
 pytestmark = pytest.mark.sandbox(trace="none")
@@ -69,6 +70,11 @@ def test_a_program_that_is_not_there():
         done = capture("--", name)
         assert done.status == 127
         assert f"{name}: not found" in one_line(done)
+    Path("closed").mkdir(mode=0)
+    path = {"PATH": f"{Path('closed').absolute()}:/bin"}
+    done = capture("--", "nothing", environment=path, preexec_fn=lambda: keep_capabilities(()))
+    assert done.status == 127
+    assert "nothing: not found" in one_line(done)
     Path("script").write_text("#!/no/interpreter\n")
     Path("script").chmod(0o755)
     done = capture("--", "./script")

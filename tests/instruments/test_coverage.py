@@ -6,8 +6,8 @@ import os
 import textwrap
 
 import pytest
-from conftest import installed
 
+from conftest import installed
 from probes.suite import coverage, manpages
 from probes.suite.coverage import Fact, Judged
 
@@ -48,7 +48,8 @@ def page(name: str) -> manpages.Page:
 @pytest.mark.parametrize("name", pages())
 def test_the_facts_have_everything_that_the_page_lists(name: str, page: manpages.Page, facts: list[Fact]) -> None:
     lacking = list(coverage.missing(page, [fact for fact in facts if fact.document == name]))
-    assert lacking == [], f"man-pages {page.release} here, the facts were taken from {coverage.MAN_PAGES}"
+    releases = f"man-pages {page.release} here, the facts were taken from {coverage.MAN_PAGES}"
+    assert lacking == [], "\n".join([releases, *lacking])
 
 
 @pytest.mark.parametrize("name", pages())

@@ -42,6 +42,10 @@ class State:
             made.bind(address)
         return made
 
+    def none(self):
+        """For operations that make descriptors."""
+        return -1
+
     def minus_one(self):
         return -1
 

@@ -44,7 +44,7 @@ def test_socket(both):
         "family-and-flag": (-1, STREAM | UNKNOWN_FLAG, 0),
     }
     both.judge("socket", rows, """
-                        minus-one
+                        none
         tcp             fd
         tcp-6           fd
         udp-cloexec     fd
@@ -227,7 +227,7 @@ def test_socketpair(both):
         "bad-and-flag": (-1, UNKNOWN_FLAG, 0, BAD),
     }
     both.judge("socketpair", rows, """
-                       minus-one
+                       none
         stream         0
         dgram          0
         seqpacket-1    0
