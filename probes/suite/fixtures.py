@@ -153,11 +153,13 @@ def unprivileged() -> None:
     namespaces.keep_capabilities(())
 
 
-@pytest.fixture
-def needs_root() -> None:
-    """For what only root can set up outside of the sandbox; not applicable to anybody else."""
-    if not started_as_root():
-        not_applicable("root: an ordinary user cannot map a second user id into a sandbox")
+@pytest.fixture(params=["no-capability", pytest.param("other-user", marks=pytest.mark.sandbox(ids=2))])
+def nobody(request: pytest.FixtureRequest) -> None:
+    """Somebody without any capability: the first user, who gave them up, or a second user. A part of the case."""
+    if request.param == "no-capability":
+        namespaces.keep_capabilities(())
+    else:
+        namespaces.become(namespaces.OTHER_IDS[0])
 
 
 def started_as_root() -> bool:

@@ -11,7 +11,7 @@ from probes.abi.numbers import BY_CALL
 from probes.abi.record import Record, shown, signed
 
 _SHOWN_RECORDS = 6
-#: Tables with more entries are shown only where they differ.
+#: Tables with more entries are shown only where they differ, that many.
 _SHOWN_ENTRIES = 8
 _REGISTERS = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp")
 
@@ -26,9 +26,9 @@ def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[s
         f"  source    {context['source']}",
     ]
     if check["verdict"] == "deviates":
-        expected, actual, alike = apart(check["expected"], check["actual"])
+        expected, actual, besides = apart(check["expected"], check["actual"])
         lines += [f"  expected  {value(expected)}", f"  actual    {value(actual)}"]
-        lines += [f"  besides   {alike} entries are as expected"] * (alike > 0)
+        lines += [f"  besides   {besides}"] * bool(besides)
     if "difference" in check:
         lines.append(f"  differs   {value(check['difference'])}")
     if check["detail"]:
@@ -43,13 +43,15 @@ def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[s
     return "\n".join(lines)
 
 
-def apart(expected: Any, actual: Any) -> tuple[Any, Any, int]:
-    """Both values without what large ones have in common, and how many entries that is."""
+def apart(expected: Any, actual: Any) -> tuple[Any, Any, str]:
+    """Both values, of large tables a few entries in which they differ, and what is not shown of those in words."""
     if not isinstance(expected, dict) or not isinstance(actual, dict) or len(expected) <= _SHOWN_ENTRIES:
-        return expected, actual, 0
-    alike = {key for key in expected if key in actual and expected[key] == actual[key]}
-    left = [{key: item for key, item in side.items() if key not in alike} for side in (expected, actual)]
-    return left[0], left[1], len(alike)
+        return expected, actual, ""
+    keys = dict.fromkeys([*expected, *actual])
+    differ = [key for key in keys if (key in expected, expected.get(key)) != (key in actual, actual.get(key))]
+    left = [{key: side[key] for key in differ[:_SHOWN_ENTRIES] if key in side} for side in (expected, actual)]
+    more = f"{len(differ) - _SHOWN_ENTRIES} entries more differ, " if len(differ) > _SHOWN_ENTRIES else ""
+    return left[0], left[1], f"{more}{len(keys) - len(differ)} are as expected"
 
 
 def value(plain: Any) -> str:

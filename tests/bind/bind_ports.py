@@ -1,8 +1,21 @@
-"""Automatic ports: where they come from, and which were given."""
+"""Ports: every one of them, and the automatic ones, where they come from and which were given."""
 
 import struct
 
+from probes.sweep import Sweep
+
 RANGE = "net.ipv4.ip_local_port_range"
+
+
+def ports(calls, kind):
+    """A sweep that binds a fresh socket to each port."""
+    address = calls.memory.guarded(kind.address(0))
+    sweep = Sweep(calls)
+    sweep.varied_port(address, 2)
+    fd = sweep.call("socket", *kind.triple)
+    sweep.call("bind", fd, address, address.size, judged=True)
+    sweep.plain("close", fd)
+    return sweep
 
 
 def port_of(name):

@@ -6,11 +6,11 @@ from errno import EACCES, EINVAL
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 
 import pytest
+from bind_ports import ports
 
 from probes import namespaces
 from probes.suite import Broke, behaviour, need, not_applicable, witness
 from probes.suite.kinds import RAW, RAW6, WITH_PORTS, Kind
-from probes.sweep import Sweep
 
 SOURCE = "bind(2) EACCES; ip(7) ip_unprivileged_port_start; inet_port_requires_bind_service; S4 3.2 step 6"
 SOURCE_NAMESPACE = (
@@ -40,17 +40,6 @@ def there(protocol):
     """Not applicable unless the kernel has a protocol."""
     if protocol not in witness.protocols():
         not_applicable(f"the protocol {protocol}")
-
-
-def ports(calls, kind):
-    """A sweep that binds a fresh socket to each port."""
-    address = calls.memory.guarded(kind.address(0))
-    sweep = Sweep(calls)
-    sweep.varied_port(address, 2)
-    fd = sweep.call("socket", *kind.triple)
-    sweep.call("bind", fd, address, address.size, judged=True)
-    sweep.plain("close", fd)
-    return sweep
 
 
 @behaviour("bind.port.other-protocols", f"{SOURCE}; udplite(7), sctp(7); __inet_bind, mptcp_bind, sctp_do_bind")
@@ -189,12 +178,10 @@ def enter_network_of_child():
 
 @behaviour("bind.port.parent-user-namespace", f"{SOURCE_NAMESPACE} `effective user ID matches the owner`; cap_capable")
 @pytest.mark.parametrize("who", ["capability", "owner", pytest.param("other-user", marks=pytest.mark.sandbox(ids=2))])
-def test_parent_user_namespace(who, request, new_socket, expect):
+def test_parent_user_namespace(who, new_socket, expect):
     """In a network namespace of a child user namespace the capability counts that a process has in the parent, and the
     user who made the child needs none; another user without it is refused, EACCES.
     """
-    if who == "other-user":
-        request.getfixturevalue("needs_root")
     enter_network_of_child()
     if who == "other-user":
         namespaces.become(namespaces.OTHER_IDS[0])

@@ -3,40 +3,17 @@
 from errno import EACCES
 
 import pytest
+from bind_ports import ports
 
 from probes import namespaces
 from probes.suite import behaviour, need
 from probes.suite.kinds import WITH_PORTS
-from probes.sweep import Sweep
 
 SOURCE = "bind(2) EACCES; ip(7) ip_unprivileged_port_start; __inet_bind, __inet6_bind; S4 3.2 step 6"
 #: Without a sysctl, the line lies here (include/net/ip.h PROT_SOCK).
 LINE = 1024
 
 pytestmark = pytest.mark.parametrize("kind", WITH_PORTS, ids=str)
-
-
-@pytest.fixture(
-    params=["no-capability", pytest.param("other-user", marks=pytest.mark.sandbox(ids=2))],
-)
-def nobody(request):
-    """Somebody without CAP_NET_BIND_SERVICE: the first user with no capability, or a second user."""
-    if request.param == "no-capability":
-        namespaces.keep_capabilities(())
-    else:
-        request.getfixturevalue("needs_root")
-        namespaces.become(namespaces.OTHER_IDS[0])
-
-
-def ports(calls, kind):
-    """A sweep that binds a fresh socket to each port."""
-    address = calls.memory.guarded(kind.address(0))
-    sweep = Sweep(calls)
-    sweep.varied_port(address, 2)
-    fd = sweep.call("socket", *kind.triple)
-    sweep.call("bind", fd, address, address.size, judged=True)
-    sweep.plain("close", fd)
-    return sweep
 
 
 @behaviour("bind.port.privileged", SOURCE)

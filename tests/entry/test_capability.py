@@ -137,7 +137,7 @@ def test_other_namespace(enter, memory, keep, expect, request):
 @behaviour("entry.capability.initial-namespace", SOURCE_FIRST)
 @pytest.mark.sandbox(initial_user_ns=True)
 @pytest.mark.parametrize("who", ["none", ADMIN, NICE])
-def test_initial_namespace(who, needs_root, enter, memory, keep, expect):
+def test_initial_namespace(who, enter, memory, keep, expect):
     """What asks for a capability in the initial user namespace is done with it, and refused without it."""
     # The initial one maps every id to itself (user_namespaces(7)).
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:

@@ -113,13 +113,12 @@ def test_across_4gib(the_gate, memory, telling, expect):
 @pytest.mark.parametrize(
     "zero", ["not-mapped", pytest.param("mapped", marks=pytest.mark.sandbox(initial_user_ns=True))]
 )
-def test_no_wrap(the_gate, memory, telling, zero, request, expect):
+def test_no_wrap(the_gate, memory, telling, zero, expect):
     """An array that would wrap round from 4 GiB to address 0 fails with EFAULT, if there is memory at address 0 too
     (which takes CAP_SYS_RAWIO: vm.mmap_min_addr).
     """
     first = None
     if zero == "mapped":
-        request.getfixturevalue("needs_root")
         first = memory.at(0, PAGE)
     last = page_at(memory, TOP - PAGE)
     for call, (words, _) in telling.items():

@@ -178,7 +178,7 @@ def test_proc(the_gate, memory, meanwhile, expect):
 
 @behaviour("multiplexer.observers.audit", f"{SOURCE}; audit_syscall_entry; net/socket.c audit_socketcall; auditctl(8)")
 @pytest.mark.sandbox(isolation="none", initial_user_ns=True)
-def test_audit(the_gate, memory, telling, needs_root, expect):
+def test_audit(the_gate, memory, telling, expect):
     """Audit writes of every operation architecture i386, system call 102, and the two registers; and in a record of its
     own the words, as many as the operation has.
     """

@@ -36,16 +36,6 @@ def needing():
     return found or not_applicable("raw and packet sockets")
 
 
-@pytest.fixture(params=["no-capability", pytest.param("other-user", marks=pytest.mark.sandbox(ids=2))])
-def nobody(request):
-    """Somebody without CAP_NET_RAW: the first user with no capability, or a second user."""
-    if request.param == "no-capability":
-        namespaces.keep_capabilities(())
-    else:
-        request.getfixturevalue("needs_root")
-        namespaces.become(namespaces.OTHER_IDS[0])
-
-
 def protocols(calls, family):
     """A sweep of raw sockets over protocols; each is closed again."""
     sweep = Sweep(calls)
