@@ -28,6 +28,8 @@ def errno_name(result: int | None) -> str:
     """EACCES for -13, ERESTARTSYS for -512, "" for a value; E4000 for a number in range without a name."""
     if result is None or not -MAX_ERRNO <= result <= -1:
         return ""
+    if -result == errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # Python's table has its other name, which no page about sockets uses.
     return errno.errorcode.get(-result) or RESTART.get(-result) or f"E{-result}"
 
 

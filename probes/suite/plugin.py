@@ -217,11 +217,14 @@ class Run:
         subject = subject_of(item, observed=wish.trace != "none")
         return items.concluded(item, outcome, subject, context, self._policy)
 
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Counts and writes what a test brought, wherever it ran."""
         carried = getattr(report, "socketcall", None)
         if carried is None or self._is_worker:
             return
+        # pytest keeps its reports to the end: with the evidence, every fork would copy more.
+        del report.socketcall
         self._waiting.pop(report.nodeid, None)
         self._take(carried)
 
