@@ -16,7 +16,7 @@ from probes import doctor as examination
 from probes import gate, sandbox, targets
 from probes.channel import Channel
 from probes.checkout import checkout
-from probes.sandbox import CannotSandbox, Wish
+from probes.sandbox import CannotSandbox, CannotTrace, Wish
 from probes.targets import i386, store
 from probes.trouble import Trouble
 from probes.view.diff import as_json, compare, text
@@ -163,14 +163,16 @@ def can_start(isolation: str) -> None:
     with tempfile.TemporaryDirectory(prefix="socketcall-") as work:
         try:
             outcome = sandbox.run(lambda: None, Wish(isolation=isolation), Channel(1 << 16), Path(work), 30)
-        except CannotSandbox as error:
+        except CannotTrace as error:
             raise Trouble(f"{error}; allow ptrace (kernel.yama.ptrace_scope, the container's profile)") from error
+        except CannotSandbox as error:
+            raise Trouble(f"no sandbox: {error}; {_NAMESPACES}") from error
     for message in outcome.messages:
         if "sandbox" in message:
-            advice = (
-                "run as root, allow user namespaces (kernel.unprivileged_userns_clone), or pass --isolation net|none"
-            )
-            raise Trouble(f"no sandbox: {message['sandbox']}; {advice}")
+            raise Trouble(f"no sandbox: {message['sandbox']}; {_NAMESPACES}")
+
+
+_NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces), or pass --isolation net|none"
 
 
 def target_list(_: argparse.Namespace) -> int:

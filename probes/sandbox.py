@@ -71,7 +71,11 @@ class Outcome:
 
 
 class CannotSandbox(Exception):
-    """The caller could not make or trace the sandbox: what, and why."""
+    """The caller could not make the sandbox: what, and why."""
+
+
+class CannotTrace(CannotSandbox):
+    """The caller could not trace it."""
 
 
 def run(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, deadline: float | None) -> Outcome:
@@ -79,7 +83,7 @@ def run(body: Callable[[], None], wish: Wish, channel: Channel, work: Path, dead
 
     `work` is an empty folder: inside it becomes the current and temporary folder, on a file system of its own. The body
     speaks through `channel`; it never runs unless its sandbox is whole, and then the message {"sandbox": why} says what
-    was missing. Raises CannotSandbox if the sandbox could not be begun or traced.
+    was missing. Raises CannotSandbox if the sandbox could not be begun, CannotTrace if it could not be traced.
     """
     channel.clear()
     outcome = Outcome([])
@@ -155,13 +159,16 @@ def _admit(child: int, wish: Wish, tracer: Tracer, ready: int, go: int) -> None:
     try:
         if wish.ids > 1:
             namespaces.map_ids(child, wish.ids)
+    except OSError as error:
+        raise CannotSandbox(f"cannot map user ids: {error}") from error
+    try:
         if wish.trace != "none":
             tracer.seize(child)
         if wish.trace == "calls":
             # From its first stop on it stops at every call; a filter would make that stop itself.
             tracer.interrupt(child)
     except OSError as error:
-        raise CannotSandbox(f"cannot take charge of a child: {error.strerror}") from error
+        raise CannotTrace(f"cannot trace a child: {error.strerror}") from error
     os.write(go, b"g")
 
 

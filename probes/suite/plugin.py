@@ -103,6 +103,7 @@ class Run:
         self._deadline: float | None = None
         self._policy = Policy(None, None, None)
         self._problems: list[str] = []
+        self._began = False
         self.counts = Counts()
         #: The exit status that `check` ends with.
         self.status = 3
@@ -180,6 +181,7 @@ class Run:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """Sets what is there by now aside from garbage collection: a child that walked it would copy every page."""
+        self._began = True
         gc.collect()
         gc.freeze()
         try:
@@ -241,6 +243,11 @@ class Run:
         if self._work != Path():
             shutil.rmtree(self._work, ignore_errors=True)
         if self._config.getoption("collectonly") or self._is_worker:
+            return
+        if not self._began:
+            # Usage, or tests that cannot be collected: the run before keeps its place.
+            if self._writer is not None:
+                self._writer.discard()
             return
         left = [subject_of(item).check("not_run", "the run ended first", seq=[]) for item in self._waiting.values()]
         self._take({"checks": left, "evidence": []})

@@ -87,7 +87,8 @@ class Writer:
     def finish(self, counts: Counts) -> Path:
         """Writes the end and the summary, keeps the previous run as FOLDER.old, and returns the folder."""
         _line(self._results, {"type": "end", "counts": counts.as_json()})
-        self.close()
+        self._results.close()
+        self._evidence.close()
         seconds = (datetime.now(UTC) - self._began).total_seconds()
         summary = {
             **self._run,
@@ -104,10 +105,11 @@ class Writer:
         self._part.rename(self._folder)
         return self._folder
 
-    def close(self) -> None:
-        """Closes the files; what was written stays in FOLDER.part, without an end line."""
+    def discard(self) -> None:
+        """Leaves nothing of a run that never began."""
         self._results.close()
         self._evidence.close()
+        shutil.rmtree(self._part, ignore_errors=True)
 
 
 def write_views(folder: Path) -> None:
