@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,8 @@ def can_start(isolation: str) -> None:
         raise Trouble(
             f"{how}: this kernel has no IA32 entry; boot one with CONFIG_IA32_EMULATION and no ia32_emulation=0"
         )
+    if not Path("/proc/self").exists() or str(Path("/proc/self").readlink()) != str(os.getpid()):
+        raise Trouble("/proc shows other processes than ours: mount one that belongs to this pid namespace")
     with tempfile.TemporaryDirectory(prefix="socketcall-") as work:
         try:
             outcome = sandbox.run(lambda: None, Wish(isolation=isolation), Channel(1 << 16), Path(work), 30)

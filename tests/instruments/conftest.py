@@ -23,10 +23,14 @@ COMMAND_DEADLINE = 120
 def installed(name):
     """Skips a test for want of a Debian package of packages.txt, naming it; fails instead under SOCKETCALL_REQUIRE."""
     package = next(package for package in packages() if package.name == name)
-    if package.is_there():
-        return
+    if not package.is_there():
+        missing(f"{name} is not installed: apt-get install {name}")
+
+
+def missing(what):
+    """Skips a test for want of something of the machine's, naming it; fails instead under SOCKETCALL_REQUIRE."""
     say = pytest.fail if os.environ.get("SOCKETCALL_REQUIRE") else pytest.skip
-    say(f"{name} is not installed: apt-get install {name}")
+    say(str(what))
 
 
 PRELUDE = """
@@ -118,4 +122,7 @@ def pytest_runtest_protocol(item):
 @pytest.fixture
 def busybox():
     """Debian's static i386 busybox."""
-    return store.make(store.BUSYBOX, lambda line: None) / "bin" / "busybox"
+    try:
+        return store.make(store.BUSYBOX, lambda line: None) / "bin" / "busybox"
+    except store.CannotBuild as why:
+        missing(why)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import installed, missing
 from probes.targets import i386, store
 from probes.targets.store import CannotBuild, Recipe, Say
 
@@ -221,7 +222,7 @@ def archive() -> None:
     try:
         store.sources()
     except CannotBuild as why:
-        pytest.skip(str(why))
+        missing(why)
 
 
 @pytest.mark.usefixtures("archive")
@@ -242,7 +243,7 @@ def test_the_busybox_that_is_fetched_is_an_i386_program(monkeypatch: pytest.Monk
     try:
         program = store.make(store.BUSYBOX, quiet) / "bin/busybox"
     except CannotBuild as why:
-        pytest.skip(str(why))
+        missing(why)
     header = program.read_bytes()[:20]
     assert header[:5] == b"\x7fELF\x01"
     assert header[18:20] == b"\x03\x00"  # EM_386
@@ -270,6 +271,7 @@ def make_root(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_this_machine_appears_in_the_root_without_a_trace(tmp_path: Path) -> None:
+    installed("bubblewrap")
     root = make_root(tmp_path)
     line = " ".join(i386.argv(root, Path("/opt/checkout"), ["true"], [Path("/srv")]))
     for part in (
@@ -292,6 +294,7 @@ def test_a_folder_that_would_hide_the_root_is_refused(tmp_path: Path, folder: st
 
 
 def test_a_root_that_cannot_be_entered_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("bubblewrap")
     monkeypatch.setattr(i386, "ROOT", Recipe("empty-root", "an empty folder", lambda into, say: None))
     with pytest.raises(CannotBuild, match="the root cannot be entered: bwrap: ") as caught:
         i386.run([], CHECKOUT, quiet)
@@ -315,7 +318,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., sub
     """Start a run in the real root, of a checkout whose command line interface only tells what it sees."""
     monkeypatch.delenv("SOCKETCALL_CACHE")
     if not store.have(i386.ROOT):
-        pytest.skip("the i386 root is not built")
+        missing("the i386 root: socketcall target build i386-root")
     (tmp_path / "checkout/probes").mkdir(parents=True)
     (tmp_path / "checkout/probes/cli.py").write_text(FAKE_CLI)
     (tmp_path / "out").mkdir()
