@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from probes.abi.record import errno_name, shown, signed
@@ -129,9 +129,6 @@ class Gate:
     A `quiet` gate is seen by nobody: for calls by the thousand, of which a sample is made again through one that is.
     """
 
-    #: Called before and after each call where no tracer can run: see probes/suite/unobserved.py.
-    witness: Callable[[Gate, int, bytes | None], None] | None = None
-
     def __init__(self, name: str, quiet: bool = False) -> None:
         self.name, self.quiet = name, quiet
         code, slot = STUB[WORD]
@@ -172,14 +169,8 @@ class Gate:
         m = _MASK
         _IN.pack_into(frame.buffer, 0, eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m, *upper, number)
         _FLAGS_IN.pack_into(frame.buffer, _FLAGS_AT, flags)
-        if Gate.witness is None or self.quiet:
-            self._enter(frame.address)
-            note = frame.buffer.raw
-        else:
-            Gate.witness(self, number, None)
-            self._enter(frame.address)
-            note = frame.buffer.raw
-            Gate.witness(self, number, note)
+        self._enter(frame.address)
+        note = frame.buffer.raw
         result = Result(signed(_FRAME.unpack_from(note)[_COUNT + 1]))
         result.call = number
         result.frame = note

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probes.abi import decode
-from probes.abi.numbers import BY_CALL
 from probes.abi.record import Record, shown, signed
 
 _SHOWN_RECORDS = 6
@@ -96,11 +95,6 @@ def again(check: Mapping[str, Any], seed: object) -> str:
     if seed is not None:
         words += ["--seed", str(seed)]
     return shlex.join(words) + (" (with 32-bit Python)" if check["word"] == 32 else "")
-
-
-def operation_name(number: int) -> str:
-    """The operation of a socketcall number, "" outside 1..20."""
-    return BY_CALL[number].name if number in BY_CALL else ""
 
 
 def _registers(registers: Mapping[str, str]) -> str:

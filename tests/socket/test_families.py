@@ -20,9 +20,6 @@ from probes.sweep import Sweep
 
 SOURCE = "socket(2) EAFNOSUPPORT; __sock_create `family < 0 || family >= NPROTO`; S4 2.2 step 1"
 SOURCE_TYPE = "socket(2) EINVAL; __sock_create `type < 0 || type >= SOCK_MAX`; S4 2.2 step 1"
-SOURCE_INITIAL = (
-    "network_namespaces(7); `net_eq(net, &init_net)` in ax25_create, atalk_create, llc_ui_create and others"
-)
 SOURCE_ABSENT = "socket(2) EAFNOSUPPORT; __sock_create `pf = net_families[family]`; S4 2.2 steps 5 and 6"
 #: Types that are none, and that the four bits can spell.
 NO_TYPES = range(TYPE_MAX, TYPE_MASK + 1)
