@@ -78,17 +78,16 @@ def resolved(value: object, reference: Reference) -> tuple[object, dict[str, Any
     """(the value expected of this reference, the difference as the files carry it or None)."""
     if not isinstance(value, Difference | Changed):
         return value, None
-    note = _note(value)
-    while isinstance(value, Difference | Changed):
-        value = value.value(reference)
-    return value, note
+    inner, _ = resolved(value.value(reference), reference)
+    noted = _noted(value)
+    assert isinstance(noted, dict)
+    return inner, noted
 
 
-def _note(value: object) -> Any:
-    # One difference may be the value of another: a version that changed what one of two kinds of kernels answers.
+def _noted(value: object) -> object:
     if isinstance(value, Difference):
-        return {"cite": value.cite, "i386": _note(value.i386), "ia32-compat": _note(value.ia32_compat)}
+        return {"cite": value.cite, "i386": _noted(value.i386), "ia32-compat": _noted(value.ia32_compat)}
     if isinstance(value, Changed):
         before, after = f"before {value.version}", f"since {value.version}"
-        return {"cite": value.cite, before: _note(value.before), after: _note(value.after)}
+        return {"cite": value.cite, before: _noted(value.before), after: _noted(value.after)}
     return value
