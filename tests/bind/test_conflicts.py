@@ -133,14 +133,14 @@ def test_connect(protocol, play, expect):
         play.check(expect, check)
 
 
-def second(new_socket, option, later, first=TCP, second=TCP, hosts=("127.0.0.1", "127.0.0.1")):
-    """What the bind of a second socket with an option answers, when the first lost the option after its bind."""
-    a, b = new_socket(*first.triple), new_socket(*second.triple)
+def second(new_socket, option, port, first, host):
+    """What the bind of a second socket with an option answers, when the first had it at its bind and has lost it."""
+    a, b = new_socket(*TCP.triple), new_socket(*TCP.triple)
     need(a.setsockopt(SOL_SOCKET, option, 1))
-    need(a.bind(first.address(5000, hosts[0])))
-    need(a.setsockopt(SOL_SOCKET, option, later))
+    need(a.bind(TCP.address(port, first)))
+    need(a.setsockopt(SOL_SOCKET, option, 0))
     need(b.setsockopt(SOL_SOCKET, option, 1))
-    return b.bind(second.address(5000, hosts[1]))
+    return b.bind(TCP.address(port, host))
 
 
 @behaviour("bind.conflict.remembered", f"{SOURCE_TCP}; inet_csk_update_fastreuse, sk_reuseport_match")
@@ -148,12 +148,15 @@ def test_remembered(new_socket, expect):
     """A port remembers the option that its first socket had at its bind, when that has lost it: since Linux 6.8 only
     SO_REUSEPORT, and for the same address only.
     """
-    expect(0, option="SO_REUSEPORT", second="same").of(second(new_socket, SO_REUSEPORT, 0))
-    cite = "822fb91fc724 tcp: Check hlist_empty(&tb->bhash2) instead of hlist_empty(&tb->owners)"
-    wider = expect(Changed("6.8", before=0, after=-EADDRINUSE, cite=cite), option="SO_REUSEPORT", second="wildcard")
-    wider.of(second(new_socket, SO_REUSEPORT, 0, hosts=("127.0.0.3", "0.0.0.0")))
-    gone = expect(Changed("6.8", before=0, after=-EADDRINUSE, cite=cite), option="SO_REUSEADDR", second="same")
-    gone.of(second(new_socket, SO_REUSEADDR, 0, hosts=("127.0.0.5", "127.0.0.5")))
+    gone = Changed("6.8", before=0, after=-EADDRINUSE, cite="822fb91fc724 tcp: Check hlist_empty(&tb->bhash2)")
+    for port, host in enumerate(("127.0.0.1", "0.0.0.0"), 5000):
+        same = host == "127.0.0.1"
+        expect(0 if same else gone, option="SO_REUSEPORT", second=host).of(
+            second(new_socket, SO_REUSEPORT, port, "127.0.0.1", host)
+        )
+        expect(gone, option="SO_REUSEADDR", second=host).of(
+            second(new_socket, SO_REUSEADDR, port + 10, "127.0.0.1", host)
+        )
 
 
 @behaviour("bind.conflict.mapped-wildcard", f"{SOURCE_TCP}; inet_bind2_bucket_match_addr_any")
