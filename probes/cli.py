@@ -76,6 +76,7 @@ def _check_arguments(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--require", metavar="FILE", nargs="?", const="", help="nothing may be not applicable but the ids of FILE"
     )
+    check.add_argument("--stream", type=int, metavar="FD", help="tell the run as it happens to this descriptor")
     check.add_argument("--shard", metavar="I/N", help="only the I-th of N parts")
     check.add_argument("--reference", metavar="ABI-VERSION", help="judge against i386-6.1, ia32-compat-6.1, …")
     check.add_argument("--isolation", choices=("full", "net", "none"), help="what the sandbox makes itself")

@@ -26,6 +26,7 @@ from probes.view.results import read
 #: Options of check that go to the plugin under the same name.
 _PASSED_ON = (
     "route", "gate", "case", "seed", "report", "reference", "isolation", "deadline", "expect", "write_expect", "shard",
+    "stream",
 )  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def views(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     items = collected(args)
     # Only now: pytest rewrites the assertions of a plugin that it imports first.
-    from probes.suite.plugin import subject_of
+    from probes.suite.run_facts import subject_of
 
     for item in items:
         subject = subject_of(item)

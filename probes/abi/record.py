@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,11 @@ class Record:
     decoded: dict[str, Any] = field(default_factory=dict)
     ret: int | None = None
     observed: bool = True
+
+    @classmethod
+    def of_json(cls, line: Mapping[str, Any]) -> Record:
+        """The record of a line that `as_json` made."""
+        return cls(**{name: line[name] for name in cls.__dataclass_fields__ if name in line})
 
     @property
     def clobbered(self) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import gc
-import os
-import platform
 import re
 import secrets
 import shutil
@@ -17,18 +15,17 @@ from typing import Any
 
 import pytest
 
-from probes import VERSION, sandbox
+from probes import sandbox
 from probes.channel import Channel
 from probes.gate import WORD, gate, gate_names
 from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
 from probes.suite import item as items
 from probes.suite.behaviours import behaviour_of, catalogue
-from probes.suite.expect import case_text
-from probes.suite.fixtures import parameters_of, reference, started_as_root
+from probes.suite.fixtures import started_as_root
 from probes.suite.known import Policy
-from probes.suite.reference import local
 from probes.suite.results import Counts, Writer
-from probes.suite.verdicts import Subject
+from probes.suite.run_facts import run_facts, subject_of
+from probes.suite.stream import Stream
 from probes.trouble import Trouble
 
 #: Files of a run go to this folder if it is given.
@@ -51,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--shard", metavar="I/N", type=shard_of, help="only the I-th of N parts")
     group.addoption("--seed", type=int, help="seed of random values (default: a new one, printed)")
     group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
+    group.addoption("--stream", type=int, metavar="FD", help="tell the run as it happens to this descriptor")
     group.addoption("--deadline", type=float, metavar="S", help="seconds a test may take (default: by measure)")
     group.addoption("--reference", metavar="ABI-VERSION", help="judge against this kernel (default: the local one)")
     group.addoption("--no-progress", action="store_true", help="print failures and counts only")
@@ -76,6 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
     reporter = items.Reporter()
     config.pluginmanager.register(reporter)
     config.pluginmanager.register(Run(config, reporter), _GROUP)
+    descriptor: int | None = config.getoption("stream")
+    if descriptor is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Stream(config, descriptor))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -133,24 +134,9 @@ class Run:
         folder = self._config.getoption("report")
         if folder and not self._is_worker:
             try:
-                self._writer = Writer(Path(folder).absolute(), self.facts())
+                self._writer = Writer(Path(folder).absolute(), run_facts(self._config))
             except OSError as error:
                 raise pytest.UsageError(f"cannot write to {folder}: {error.strerror}; give another --report") from error
-
-    def facts(self) -> dict[str, Any]:
-        """What this run is: the target, and who we are on it."""
-        host = platform.uname()
-        kernel = {"release": host.release, "version": host.version, "machine": host.machine}
-        privileges = "root" if os.geteuid() == 0 else "user"
-        target = {"name": "local", "kernel": kernel, "word": WORD, "implementation": "linux", "privileges": privileges}
-        target["abi"] = local().abi
-        against = str(reference(self._config))
-        return {
-            "suite_version": VERSION,
-            "seed": self._config.getoption("seed"),
-            "reference": against,
-            "target": target,
-        }
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -270,14 +256,3 @@ class Run:
             terminalreporter.write_line(problem)
         if self.counts.by_behaviour:
             terminalreporter.write_line(self.counts.line())
-
-
-def subject_of(item: pytest.Item, observed: bool = True) -> Subject:
-    """The key of a whole test."""
-    this = behaviour_of(item)
-    callspec = getattr(item, "callspec", None)
-    entry = callspec.params.get("entry") if callspec else None
-    return Subject(
-        this.id if this else "", case_text(parameters_of(item)),
-        entry.route if entry else "", entry.gate if entry else "", WORD, observed,
-    )  # fmt: skip

@@ -29,10 +29,18 @@ class Subject:
     word: int
     observed: bool = True
 
+    def key(self) -> Check:
+        """The five fields by which the whole test is known."""
+        return {"id": self.id, "case": self.case, "route": self.route, "gate": self.gate, "word": self.word}
+
     def check(self, verdict: str, detail: str, **more: Any) -> Check:
         """A check of the whole test."""
-        key = {"id": self.id, "case": self.case, "route": self.route, "gate": self.gate, "word": self.word}
-        return {**key, "verdict": verdict, "expected": None, "actual": None, "calls": [], "detail": detail, **more}
+        return whole(self.key(), verdict, detail, **more)
+
+
+def whole(key: Mapping[str, Any], verdict: str, detail: str, **more: Any) -> Check:
+    """A check of a whole test, of which nothing is known but its key."""
+    return {**key, "verdict": verdict, "expected": None, "actual": None, "calls": [], "detail": detail, **more}
 
 
 def judge(subject: Subject, outcome: Outcome, records: list[Record], pages: set[int]) -> list[Check]:

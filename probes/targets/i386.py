@@ -6,17 +6,15 @@ because libraries ask uname which system calls there are.
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from probes.targets import store
+from probes.targets import debian, store
 from probes.targets.store import CannotBuild, Recipe, Say, cache, tool
 
 # The root
@@ -29,71 +27,27 @@ REQUIREMENTS = (
     "pytest>=9", "pytest-xdist", "hypothesis", "scapy", "psutil", "python-ptrace", "pyroute2",
     "rich", "jinja2", "jsonschema",
 )  # fmt: skip
-PIP_SETTINGS = (
-    "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "proxy", "cert", "client-cert"
-)  # fmt: skip
-ROOT_DEADLINE = 1800.0
 
 
 def _build_root(into: Path, say: Say) -> None:
     # A tar, unpacked by us, belongs to whoever builds; a folder made by mmdebstrap would belong to a
     # subordinate id that its user can neither change nor delete.
-    archive = into / "root.tar"
-    mode, prefix, env = "unshare", list[str](), dict[str, str]()
-    if os.geteuid() == 0:
-        # Run by root, mmdebstrap mounts /proc, /sys and devices where the machine sees them: when it is killed
-        # they must go with it, and so must its children, before anybody sweeps its folder.
-        mode, env = "root", {"TMPDIR": str(into)}
-        prefix = ["setpriv", "--pdeathsig", "KILL"]  # unshare does not listen to TERM
-        prefix += [tool("unshare"), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    transport = re.compile(r"Acquire::(https?|Check-|Retries|ForceIPv)")
-    settings = [line for line in store.run(["apt-config", "dump"], 60).splitlines() if transport.match(line)]
     say("i386-root: installing Debian's packages, about a minute")
-    store.run(
-        [*prefix, tool("mmdebstrap"), f"--mode={mode}", "--variant=minbase", "--architectures=i386",
-         "--skip=check/qemu", f"--include={','.join(PACKAGES)}", *(f"--aptopt={line}" for line in settings),
-         store.SUITES[0], str(archive), *store.sources()],
-        ROOT_DEADLINE,
-        env,
-    )  # fmt: skip
-    store.run(["tar", "-xpf", str(archive), "-C", str(into), "--exclude=./dev/*"], store.FETCH_DEADLINE)
+    archive = debian.bootstrap(into, PACKAGES)
+    debian.unpack(archive, into)
     archive.unlink()
-    (into / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)  # how this machine reaches its mirror
     say("i386-root: installing the suite's Python packages")
-    enter = ["bwrap", "--die-with-parent", "--bind", str(into), "/", "--dev", "/dev", "--bind", "/proc", "/proc",
-             "--tmpfs", "/tmp", "--ro-bind", "/", "/tmp/host", *_environment(_pip_settings()),
-             "setarch", "i686"]  # fmt: skip
-    store.run([*enter, "python3", "-m", "venv", SUITE], store.FETCH_DEADLINE)
+    enter = debian.enter(into)
+    store.run([*enter, "python3", "-m", "venv", SUITE], debian.FETCH_DEADLINE)
     install = [f"{SUITE}/bin/python3", "-m", "pip", "install", "--no-cache-dir", "--only-binary", ":all:"]
-    store.run([*enter, *install, *REQUIREMENTS], store.FETCH_DEADLINE)
-
-
-def _pip_settings() -> dict[str, str]:
-    """This machine's pip settings as variables, its files named as the root's pip sees them: below /tmp/host."""
-    bundle = "/etc/ssl/certs/ca-certificates.crt"
-    found = {"cert": bundle} if Path(bundle).exists() else {}
-    try:
-        listed = store.run([sys.executable, "-m", "pip", "config", "list"], 60)
-    except store.CommandFailed:  # a Python without pip has no settings to pass on
-        listed = ""
-    for line in listed.splitlines():
-        key, _, value = line.partition("=")
-        name = key.rpartition(".")[2]
-        if name in PIP_SETTINGS:
-            found[name] = str(ast.literal_eval(value))
-    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    return proxies | {f"PIP_{name.upper().replace('-', '_')}": _seen_inside(value) for name, value in found.items()}
-
-
-def _seen_inside(value: str) -> str:
-    return " ".join(re.sub(r"^(file://)?/", r"\1/tmp/host/", word) for word in value.split())
+    store.run([*enter, *install, *REQUIREMENTS], debian.FETCH_DEADLINE)
 
 
 ROOT = Recipe(
     name="i386-root",
     what="Debian 12 i386 with Python and what the suite needs",
     build=_build_root,
-    inputs=(*store.SUITES, *PACKAGES, SUITE, *REQUIREMENTS),
+    inputs=(*debian.SUITES, *PACKAGES, SUITE, *REQUIREMENTS),
     megabytes=1200,
 )
 
@@ -201,6 +155,4 @@ def _parts(root: Path, folder: Path, wanted: list[Path]) -> Iterator[str]:
 
 
 def _environment(variables: dict[str, str]) -> list[str]:
-    fixed = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
-    pairs = (["--setenv", name, value] for name, value in (fixed | variables).items())
-    return ["--clearenv", *chain(*pairs)]
+    return ["--clearenv", *debian.CLEAN, *chain(*(["--setenv", name, value] for name, value in variables.items()))]

@@ -12,7 +12,6 @@ from probes.view.results import Results, evidence, key_text
 
 #: Checks shown in full; a run in which more is wrong has one reason for most of it.
 SHOWN = 200
-_RECORD = set(Record.__dataclass_fields__)
 
 
 def page(results: Results, folder: Path) -> str:
@@ -49,6 +48,6 @@ def page(results: Results, folder: Path) -> str:
 
 def _text(check: dict[str, Any], results: Results, records: dict[int, dict[str, Any]]) -> str:
     lines = [records[seq] for seq in check["seq"] if seq in records and records[seq]["type"] == "call"]
-    calls = [Record(**{name: item for name, item in line.items() if name in _RECORD}) for line in lines]
+    calls = [Record.of_json(line) for line in lines]
     about = results.behaviours.get(check["id"], {"statement": "", "source": ""})
     return failure.text(check, calls, {**about, "seed": results.run.get("seed")})

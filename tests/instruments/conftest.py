@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probes.checkout import checkout, packages
-from probes.targets import store
+from probes.targets import debian, store
 
 pytest.register_assert_rewrite("captured")
 
@@ -113,16 +113,16 @@ def judge(tmp_path):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item):
     """Builds the program that a test captures while there is a network: a sandbox has none."""
-    if "busybox" in getattr(item, "fixturenames", ()) and store.have(store.BUSYBOX) is None:
+    if "busybox" in getattr(item, "fixturenames", ()) and store.have(debian.BUSYBOX) is None:
         # The fixture says why.
         with contextlib.suppress(store.CannotBuild):
-            store.make(store.BUSYBOX, lambda line: None)
+            store.make(debian.BUSYBOX, lambda line: None)
 
 
 @pytest.fixture
 def busybox():
     """Debian's static i386 busybox."""
     try:
-        return store.make(store.BUSYBOX, lambda line: None) / "bin" / "busybox"
+        return store.make(debian.BUSYBOX, lambda line: None) / "bin" / "busybox"
     except store.CannotBuild as why:
         missing(why)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from conftest import installed, missing
-from probes.targets import i386, store
+from probes.targets import debian, i386, store
 from probes.targets.store import CannotBuild, Recipe, Say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -220,7 +220,7 @@ def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) 
 def archive() -> None:
     """A machine whose apt knows a Debian archive."""
     try:
-        store.sources()
+        debian.sources()
     except CannotBuild as why:
         missing(why)
 
@@ -232,16 +232,16 @@ def test_a_mirror_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyP
         for name in ("http_proxy", "https_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{nobody.getsockname()[1]}")
         with pytest.raises(CannotBuild, match=r"apt-get failed: E: .*check the network") as caught:
-            store.make(store.BUSYBOX, quiet)
+            store.make(debian.BUSYBOX, quiet)
     assert "\n" not in str(caught.value)
-    assert store.have(store.BUSYBOX) is None
+    assert store.have(debian.BUSYBOX) is None
 
 
 def test_the_busybox_that_is_fetched_is_an_i386_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOCKETCALL_CACHE")
     before = subprocess.run(["dpkg", "--print-foreign-architectures"], capture_output=True, check=True).stdout
     try:
-        program = store.make(store.BUSYBOX, quiet) / "bin/busybox"
+        program = store.make(debian.BUSYBOX, quiet) / "bin/busybox"
     except CannotBuild as why:
         missing(why)
     header = program.read_bytes()[:20]
@@ -253,8 +253,8 @@ def test_the_busybox_that_is_fetched_is_an_i386_program(monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("archive")
 def test_the_mirror_is_the_machines_own() -> None:
-    lines = store.sources()
-    assert [line.split()[-2:] for line in lines] == [[suite, "main"] for suite in store.SUITES]
+    lines = debian.sources()
+    assert [line.split()[-2:] for line in lines] == [[suite, "main"] for suite in debian.SUITES]
     mirrors = {word for line in lines for word in line.split() if re.match(r"\w+://", word)}
     assert len(mirrors) == 1
     known = subprocess.run(["apt-get", "indextargets"], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,151 @@
+"""Debian's packages, and roots made of them, by the mirror and the settings that this machine's own apt and pip use."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from probes.targets import store
+from probes.targets.store import CannotBuild, Recipe, Say, tool
+
+SUITES = ("bookworm", "bookworm-updates")  # not security: its i386 index fails its size check
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+FETCH_DEADLINE = 600.0
+ROOT_DEADLINE = 1800.0
+
+
+def sources(suites: Sequence[str] = SUITES) -> list[str]:
+    """apt's source lines for Debian suites, at the mirror that this machine's own apt uses. Raises CannotBuild."""
+    wanted = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
+    for line in store.run(["apt-get", "indextargets", "--format", wanted], 60).splitlines():
+        if line.startswith("Debian|Debian|main|"):
+            mirror = line.split("|", 3)[3]
+            signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+            return [f"deb {signed}{mirror} {suite} main" for suite in suites]
+    raise CannotBuild(
+        "apt on this machine knows no Debian archive; run apt-get update, or add a source with the suite "
+        f"{SUITES[0]} and the component main, and try again"
+    )
+
+
+def packages(into: Path, architecture: str, pattern: str, suites: Sequence[str] = SUITES) -> None:
+    """Unpack the newest Debian package whose name matches, without its dependencies. Neither dpkg nor the machine's
+    apt state takes part. Raises CannotBuild."""
+    state = into / ".apt"
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (state / folder).mkdir(parents=True)
+    (state / "status").touch()
+    (state / "sources.list").write_text("".join(f"{line}\n" for line in sources(suites)))
+    conf = state / "apt.conf"
+    conf.write_text(
+        f'Dir::State "{state}"; Dir::State::status "{state}/status"; Dir::Cache "{state}/cache";\n'
+        f'Dir::Etc::SourceList "{state}/sources.list"; Dir::Etc::SourceParts "/dev/null";\n'
+        'Dir::Etc::Preferences "/dev/null"; Dir::Etc::PreferencesParts "/dev/null";\n'
+        "#clear APT::Architectures;\n"
+        f'APT::Architecture "{architecture}"; APT::Architectures {{ "{architecture}"; }};\n'
+        'APT::Sandbox::User ""; Acquire::Languages "none";\n'  # _apt cannot reach a folder below a closed home
+        # The machine's hooks would work on the machine's state.
+        "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n"
+    )
+    store.run(["apt-get", "-c", str(conf), "update", "-q", "--error-on=any"], FETCH_DEADLINE)
+    listed = store.run(["apt-cache", "-c", str(conf), "pkgnames"], FETCH_DEADLINE).split()
+    found = sorted((name for name in listed if re.fullmatch(pattern, name)), key=_numbers)
+    if not found:
+        raise CannotBuild(f"{suites[0]} at this machine's mirror has no {architecture} package {pattern}")
+    store.run(["env", "-C", str(state), "apt-get", "-c", str(conf), "download", "-q", found[-1]], FETCH_DEADLINE)
+    for archive in sorted(state.glob("*.deb")):
+        store.run(["dpkg-deb", "-x", str(archive), str(into)], 120)
+    shutil.rmtree(state)
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def bootstrap(into: Path, wanted: Sequence[str]) -> Path:
+    """A Debian 12 i386 root with the wanted packages, as into/root.tar. Raises CannotBuild, store.CommandFailed."""
+    archive = into / "root.tar"
+    mode, prefix, env = "unshare", list[str](), dict[str, str]()
+    if os.geteuid() == 0:
+        # Run by root, mmdebstrap mounts /proc, /sys and devices where the machine sees them: when it is killed
+        # they must go with it, and so must its children, before anybody sweeps its folder.
+        mode, env = "root", {"TMPDIR": str(into)}
+        prefix = ["setpriv", "--pdeathsig", "KILL"]  # unshare does not listen to TERM
+        prefix += [tool("unshare"), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    transport = re.compile(r"Acquire::(https?|Check-|Retries|ForceIPv)")
+    settings = [line for line in store.run(["apt-config", "dump"], 60).splitlines() if transport.match(line)]
+    store.run(
+        [*prefix, tool("mmdebstrap"), f"--mode={mode}", "--variant=minbase", "--architectures=i386",
+         "--skip=check/qemu", f"--include={','.join(wanted)}", *(f"--aptopt={line}" for line in settings),
+         SUITES[0], str(archive), *sources()],
+        ROOT_DEADLINE,
+        env,
+    )  # fmt: skip
+    return archive
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """A root's archive into a folder, without devices and without how this machine reaches its mirror."""
+    leave = ("./dev/*", "./etc/apt/apt.conf.d/99mmdebstrap")
+    store.run(["tar", "-xpf", str(archive), "-C", str(into), *(f"--exclude={path}" for path in leave)], FETCH_DEADLINE)
+
+
+# pip
+
+PIP_SETTINGS = (
+    "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "proxy", "cert", "client-cert"
+)  # fmt: skip
+
+
+def enter(root: Path) -> list[str]:
+    """The start of a command line that runs in a root that is being built, with this machine's pip settings."""
+    variables = [part for name, value in _pip_settings().items() for part in ("--setenv", name, value)]
+    return ["bwrap", "--die-with-parent", "--bind", str(root), "/", "--dev", "/dev", "--bind", "/proc", "/proc",
+            "--tmpfs", "/tmp", "--ro-bind", "/", "/tmp/host", "--clearenv", *CLEAN, *variables,
+            "setarch", "i686"]  # fmt: skip
+
+
+CLEAN = (
+    "--setenv", "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8",
+)  # fmt: skip
+"""bubblewrap's options for what every root's environment has."""
+
+
+def _pip_settings() -> dict[str, str]:
+    """This machine's pip settings as variables, its files named as the root's pip sees them: below /tmp/host."""
+    bundle = "/etc/ssl/certs/ca-certificates.crt"
+    found = {"cert": bundle} if Path(bundle).exists() else {}
+    try:
+        listed = store.run([sys.executable, "-m", "pip", "config", "list"], 60)
+    except store.CommandFailed:  # a Python without pip has no settings to pass on
+        listed = ""
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        name = key.rpartition(".")[2]
+        if name in PIP_SETTINGS:
+            found[name] = str(ast.literal_eval(value))
+    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    return proxies | {f"PIP_{name.upper().replace('-', '_')}": _seen_inside(value) for name, value in found.items()}
+
+
+def _seen_inside(value: str) -> str:
+    return " ".join(re.sub(r"^(file://)?/", r"\1/tmp/host/", word) for word in value.split())
+
+
+def _busybox(into: Path, say: Say) -> None:
+    packages(into, "i386", "busybox-static")
+
+
+BUSYBOX = Recipe(
+    name="busybox",
+    what="Debian's static i386 busybox, at bin/busybox",
+    build=_busybox,
+    inputs=SUITES,
+    megabytes=150,
+)
