@@ -71,6 +71,11 @@ class Connections(Rules):
         self._chosen -= 1
         self.own(s, self._chosen)
 
+    @rule("inet_autobind, inet_csk_listen_start, __inet_hash_connect")
+    def needs_port(self, s):
+        """A socket that has no port gets one when it listens or connects."""
+        return s.port == 0
+
     # connect
 
     @rule("tcp_v6_connect, __ip6_datagram_connect `if (ipv6_only_sock(sk)) return -ENETUNREACH`")
@@ -89,9 +94,9 @@ class Connections(Rules):
         return s.host6 == ANY6 or (s.host4 == ANY4)
 
     @rule("__inet_stream_connect `sk->sk_state != TCP_CLOSE`")
-    def is_connected(self, s):
-        """A connected socket of TCP cannot connect again, and none can listen."""
-        return s.state == CONNECTED
+    def cannot_connect(self, s):
+        """A connected socket of TCP cannot connect again, and no listener can."""
+        return s.state in (CONNECTED, LISTENING)
 
     @rule("__inet_check_established, __inet6_check_established")
     def is_same_connection(self, s, there, remote):
@@ -103,9 +108,10 @@ class Connections(Rules):
         """But one in TIME_WAIT makes room for the same one again, from a socket that was bound to its port."""
         return there.state == TIME_WAIT
 
-    @rule("tcp_timewait_state_process TCP_TW_SYN")
+    @rule("tcp_timewait_state_process TCP_TW_SYN, `kill:`; tcp_rcv_synsent_state_process TCP_TIMEOUT_MIN")
     def hears_again(self, there):
-        """One in TIME_WAIT at the listener's end makes room for the same one again, from the other end."""
+        """One in TIME_WAIT at the listener's end makes room for the same one again, from the other end: at once if its
+        sequence number is newer, or to its second SYN, two ticks later, after the first has got an RST out of it."""
         return there.state == TIME_WAIT
 
     @rule("inet_lookup_listener, compute_score sk_state, sk_bound_dev_if")
@@ -130,12 +136,14 @@ class Connections(Rules):
         return s.address_locked
 
     def connect(self, s, host, port):
-        """connect(2)."""
-        if s.device not in ("", LOOPBACK_LINK) or s.spent:
+        """connect(2). Whoever was refused by IPv4 talks IPv4 from then on, and so do those that it accepts: tcp_v6_connect
+        makes icsk_af_ops ipv6_mapped, and nothing makes it ipv6_specific again. Over IPv6 nobody would hear them: there
+        their SYN and their FIN are lost, and the other end waits in FIN_WAIT1."""
+        if s.device not in ("", LOOPBACK_LINK) or (s.stuck_in_ipv4 and not host.startswith(MAPPED)):
             return None
         if s.protocol == "tcp":
             return self._connect_tcp(s, host, port)
-        if s.port == 0:
+        if self.needs_port(s):
             self.choose_port(s)
         error = self._unreachable(s, host)
         if error == 0:
@@ -154,7 +162,7 @@ class Connections(Rules):
             s.put("::1" if s.family == 6 and not host.startswith(MAPPED) else f"{ipv4}127.0.0.1")
 
     def _connect_tcp(self, s, host, port):
-        if s.state == LISTENING or self.is_connected(s):
+        if self.cannot_connect(s):
             return -EISCONN
         error = self._unreachable(s, host)
         if error:
@@ -162,14 +170,12 @@ class Connections(Rules):
         before = s.copy()
         self._take_source(s, host)
         error = self._meet(s, (host.removeprefix(MAPPED), port))
-        if error == 0:
-            return 0
-        if error is None or not self.keeps_address(s):
+        if error is None or (error and not self.keeps_address(s)):
             s.host4, s.host6 = before.host4, before.host6
-        if error is not None and not self.keeps_port(s):
-            self.disown(s)
-        # The address families of such a socket are in disorder afterwards: icsk_af_ops stays ipv6_mapped.
-        s.spent = error == -ECONNREFUSED and s.family == 6 and host.startswith(MAPPED)
+        if error:
+            if not self.keeps_port(s):
+                self.disown(s)
+            s.stuck_in_ipv4 = error == -ECONNREFUSED and host.startswith(MAPPED)
         return error
 
     def _meet(self, s, remote):
@@ -179,7 +185,7 @@ class Connections(Rules):
         back = [o for o in others if o.local == remote and o.remote == s.local]
         if s.local == remote or len(self.slots) == SLOTS or len(listeners) > 1:
             return None
-        if any(o.device != s.device for o in same):
+        if any(o.device != s.device for o in same) or (":" in remote[0] and any(o.stuck_in_ipv4 for o in listeners)):
             return None
         if back and not listeners:
             return None
@@ -189,7 +195,7 @@ class Connections(Rules):
             self.disown(there)
         if not listeners:
             return -ECONNREFUSED
-        if s.port == 0:
+        if self.needs_port(s):
             self.choose_port(s)
         s.state, s.remote = CONNECTED, remote
         self._accept(listeners[0], s)
@@ -220,7 +226,6 @@ class Connections(Rules):
         host, port = s.remote
         end = listener.copy() if self.inherits_options() else Sock("tcp", listener.family, listener.user)
         end.state, end.remote, end.other = CONNECTED, s.local, s
-        end.port_locked = end.address_locked = False
         end.put(MAPPED + host if end.family == 6 and ":" not in host else host)
         s.other = end
         if self.inherits_port():

@@ -138,14 +138,24 @@ class Model(Connections):
         """listen asks for the port once more, now as a listener."""
         return True
 
+    @rule("inet_listen `sock->state != SS_UNCONNECTED`")
+    def is_connected(self, s):
+        """No connected socket can listen."""
+        return s.state == CONNECTED
+
+    @rule("inet_listen, __inet_listen_sk `old_state != TCP_LISTEN`")
+    def listens_already(self, s):
+        """A listener may listen again: it asks for nothing."""
+        return s.state == LISTENING
+
     def _listen(self, s):
         if self.cannot_listen(s):
             return -EOPNOTSUPP
         if self.is_connected(s):
             return -EINVAL
-        if s.state == LISTENING:
+        if self.listens_already(s):
             return 0
-        if s.port == 0:
+        if self.needs_port(s):
             self.choose_port(s)
         s.state = LISTENING
         if self.asks_again() and not self.take_tcp(s, self.bucket("tcp", s.port)):

@@ -42,7 +42,8 @@ class Sock:
     state: str = CLOSED
     remote: tuple[str, int] | None = None
     other: "Sock | None" = None
-    spent: bool = False
+    #: It was refused by IPv4, and talks IPv4 ever after (see Connections.connect).
+    stuck_in_ipv4: bool = False
 
     def put(self, host):
         """Takes a local address."""
@@ -149,8 +150,6 @@ class Rules:
         if a.host6 is None or (self.counts_as_ipv4(a) and self.counts_as_ipv4(b)):
             wild = self.any_ipv4(a) or (b_any and self.any_ipv4(b))
             return not self.hidden_from_ipv4(b) and (wild or self.same_ipv4(a, b))
-        if self.any_ipv6(a) and self.any_ipv6(b):
-            return True
         if b_any and self.any_ipv6(b) and not (self.counts_as_ipv4(a) and self.hidden_from_ipv4(b)):
             return True
         if self.any_ipv6(a) and not (self.counts_as_ipv4(b) and self.hidden_from_ipv4(a)):
@@ -218,12 +217,17 @@ class Rules:
         they have lost the option since."""
         if bucket.fastreuseport == NO or not s.reuseport or not self.same_user(bucket.fast, s):
             return False
-        return not self.is_strict(bucket) or self.addresses_meet(bucket.fast, s, b_any=False)
+        return not self.is_strict(bucket) or self.addresses_meet(bucket.fast, s, b_any=self.wildcard_fits())
 
     @rule("sk_reuseport_match FASTREUSEPORT_ANY, FASTREUSEPORT_STRICT")
     def is_strict(self, bucket):
         """That is for the address of that binder only, unless it was the first on the port."""
         return bucket.fastreuseport == STRICT
+
+    @rule("sk_reuseport_match match_sk2_wildcard")
+    def wildcard_fits(self):
+        """A binder on the wildcard does not get a port that way if the last one had an address."""
+        return False
 
     @rule("inet_csk_update_fastreuse hlist_empty; since 6.8 (822fb91fc724) inet_bind2_bucket_create precedes it")
     def is_first(self, bucket):
