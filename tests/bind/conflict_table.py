@@ -83,6 +83,11 @@ def _bound(first, port):
     return first.bind(FIRST, port) + first.change(FIRST)
 
 
+def _reopened(first, port):
+    another = End(first.protocol, "::", "both")
+    return [*another.bind(FIRST, port), Call("close", FIRST), *_bound(first, port)]
+
+
 def _listening(first, port):
     return [*first.bind(FIRST, port), Call("listen", FIRST), *first.change(FIRST)]
 
@@ -116,6 +121,7 @@ def _accepted_time_wait(first, port):
 #: What the first socket is, and what the second does once it is bound, if it is one of TCP.
 STATES = {
     "bound": (_bound, "listen"),
+    "reopened": (_reopened, "listen"),
     "listening": (_listening, "listen"),
     "changed-then-listening": (_changed_then_listening, "listen"),
     "connected": (_connected, "connect"),
@@ -179,7 +185,7 @@ def outcome(made):
 
 
 def _check(state, protocol, first, rows):
-    talks = protocol == "tcp" and state not in ("bound", "listening", "changed-then-listening")
+    talks = protocol == "tcp" and state not in ("bound", "reopened", "listening", "changed-then-listening")
     return Check({"state": state, "first": first}, rows, PEERS if talks else (), talks)
 
 

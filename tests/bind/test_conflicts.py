@@ -81,7 +81,7 @@ def test_udp(protocol, state, play, expect):
 @behaviour("bind.conflict.device", f"{SOURCE_TCP}; udp_lib_lport_inuse; socket(7) SO_BINDTODEVICE")
 @pytest.mark.parametrize(
     ("protocol", "state"),
-    [("tcp", "bound"), ("tcp", "listening"), ("tcp", "connected"), ("tcp", "time-wait"), ("udp", "bound")],
+    [*(("tcp", state) for state in ("bound", "listening", "connected", "time-wait", "accepted")), ("udp", "bound")],
 )
 def test_device(protocol, state, play, links, expect):
     """Sockets that are bound to two different devices do not conflict; one that is bound to none conflicts with any."""
@@ -125,10 +125,11 @@ def test_apart(play, expect):
     "bind.conflict.connect", "connect(2); tcp_v4_connect, tcp_v6_connect, __inet_stream_connect; ip6_datagram_connect"
 )
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_connect(protocol, play, expect):
+def test_connect(protocol, play, links, expect):
     """connect gives an unbound socket a port and one on the wildcard an address; what it was not bound to it loses again
     if nobody listens.
     """
+    play.prepare = pair
     for check in meeting_checks(protocol):
         play.check(expect, check)
 
