@@ -23,7 +23,7 @@ from probes.suite import item as items
 from probes.suite.behaviours import behaviour_of, catalogue
 from probes.suite.fixtures import started_as_root
 from probes.suite.known import Policy
-from probes.suite.results import Counts, Writer
+from probes.suite.results import Counts, Writer, overall
 from probes.suite.run_facts import run_facts, subject_of
 from probes.suite.stream import Stream
 from probes.trouble import Trouble
@@ -101,7 +101,8 @@ class Run:
         self._channel: Channel | None = None
         self._waiting: dict[str, pytest.Item] = {}
         self._work = Path()
-        self._deadline: float | None = None
+        #: Seconds that a test may take, None under a debugger.
+        self.deadline: float | None = None
         self._policy = Policy(None, None, None)
         self._problems: list[str] = []
         self._began = False
@@ -126,9 +127,9 @@ class Run:
         if self._is_worker or getattr(self._config.option, "dist", "no") == "no":
             sandbox.pin()
         asked: float | None = self._config.getoption("deadline")
-        self._deadline = asked or DEADLINE * sandbox.slowness()
+        self.deadline = asked or DEADLINE * sandbox.slowness()
         if self._config.getoption("usepdb", False):
-            self._deadline = None
+            self.deadline = None
         for name in gate_names():
             gate(name)
         folder = self._config.getoption("report")
@@ -194,7 +195,7 @@ class Run:
             outcome = Outcome([{"not_applicable": ROOT_ONLY}, {"finished": True}])
         else:
             try:
-                outcome = items.run(item, self._reporter, wish, self._work, self._deadline, self._channel)
+                outcome = items.run(item, self._reporter, wish, self._work, self.deadline, self._channel)
             except CannotSandbox as error:
                 outcome = Outcome([{"sandbox": str(error)}])
         this = behaviour_of(item)
@@ -240,8 +241,7 @@ class Run:
         if self._writer is not None:
             self._writer.finish(self.counts)
         status, self._problems = self._policy.finish()
-        # Usage before a deviation before what could not be known.
-        self.status = 2 if status == 2 else 1 if 1 in (status, self.counts.status()) else status or self.counts.status()
+        self.status = overall(status, self.counts.status())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -49,6 +49,11 @@ class Counts:
         return f"{len(self.by_behaviour)} behaviours, {self.all.total()} checks: {', '.join(parts) or 'nothing judged'}"
 
 
+def overall(*statuses: int) -> int:
+    """The exit status of a whole: usage before a deviation before what could not be known."""
+    return next((status for status in (2, 1, 3) if status in statuses), 0)
+
+
 class Writer:
     """Writes checks and evidence as they come, into FOLDER.part beside the folder. Raises OSError: it cannot."""
 

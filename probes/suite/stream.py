@@ -36,7 +36,8 @@ class Stream:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What is to come."""
         tests = {item.nodeid: subject_of(item).key() for item in session.items if behaviour_of(item)}
-        self._say("planned", tests=tests)
+        run: Any = self._config.pluginmanager.get_plugin("socketcall")
+        self._say("planned", tests=tests, deadline=run.deadline)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """What begins, so that it is known if nothing more is heard."""

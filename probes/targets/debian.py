@@ -75,8 +75,7 @@ def bootstrap(into: Path, wanted: Sequence[str]) -> Path:
         # Run by root, mmdebstrap mounts /proc, /sys and devices where the machine sees them: when it is killed
         # they must go with it, and so must its children, before anybody sweeps its folder.
         mode, env = "root", {"TMPDIR": str(into)}
-        prefix = ["setpriv", "--pdeathsig", "KILL"]  # unshare does not listen to TERM
-        prefix += [tool("unshare"), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        prefix = store.contained()
     transport = re.compile(r"Acquire::(https?|Check-|Retries|ForceIPv)")
     settings = [line for line in store.run(["apt-config", "dump"], 60).splitlines() if transport.match(line)]
     store.run(

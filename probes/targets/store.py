@@ -82,16 +82,30 @@ def make(recipe: Recipe, say: Say) -> Path:
         with _lock(recipe, say):
             return have(recipe) or _build(recipe, say)
     except CommandFailed as failure:
-        log = cache() / f"{recipe.name}.log"
-        with suppress(OSError):  # the disk may be full, and that is what there is to say
-            log.write_text(failure.output)
-        raise CannotBuild(f"{recipe.name}: {failure}; {_advice(failure.output)} (its whole output: {log})") from failure
+        raise trouble(recipe.name, failure, cache() / f"{recipe.name}.log") from failure
     except OSError as error:
         advice = f"free some space in {cache()}, or" if error.errno == errno.ENOSPC else "make it writable, or"
         where = error.filename or cache()
         raise CannotBuild(
             f"{recipe.name}: {where}: {error.strerror}; {advice} set SOCKETCALL_CACHE to another folder"
         ) from error
+
+
+def trouble(name: str, failure: CommandFailed, log: Path) -> CannotBuild:
+    """What to say about a command that failed; all that it said is kept in log."""
+    with suppress(OSError):  # the disk may be full, and that is what there is to say
+        log.write_text(failure.output)
+    return CannotBuild(f"{name}: {failure}; {_advice(failure.output)} (its whole output: {log})")
+
+
+def room(name: str, folder: Path, megabytes: int) -> None:
+    """Raises CannotBuild if a folder's disk has less room."""
+    free = shutil.disk_usage(folder).free // 1_000_000
+    if free < megabytes:
+        raise CannotBuild(
+            f"{name}: needs {megabytes} MB in {folder}, {free} MB are free; "
+            "free some space or set SOCKETCALL_CACHE to another folder"
+        )
 
 
 def _place(recipe: Recipe) -> Path:
@@ -130,12 +144,7 @@ def _build(recipe: Recipe, say: Say) -> Path:
     place = _place(recipe)
     for left in place.parent.glob(f"{place.name}.part-*"):  # a killed builder's; its last child may still be dying
         shutil.rmtree(left, ignore_errors=True)
-    free = shutil.disk_usage(place.parent).free // 1_000_000
-    if free < recipe.megabytes:
-        raise CannotBuild(
-            f"{recipe.name}: needs {recipe.megabytes} MB in {place.parent}, {free} MB are free; "
-            "free some space or set SOCKETCALL_CACHE to another folder"
-        )
+    room(recipe.name, place.parent, recipe.megabytes)
     say(f"{recipe.name}: building it, once ({recipe.what})")
     aside = place.with_name(f"{place.name}.part-{os.getpid()}")
     try:
@@ -149,11 +158,19 @@ def _build(recipe: Recipe, say: Say) -> Path:
 
 # What builds call
 
-PACKAGE_OF = {"apt-get": "apt", "apt-config": "apt", "bwrap": "bubblewrap", "dpkg-deb": "dpkg"}
+PACKAGE_OF = {
+    "apt-get": "apt", "apt-cache": "apt", "apt-config": "apt", "bwrap": "bubblewrap", "dpkg-deb": "dpkg",
+    "libvirtd": "libvirt-daemon-system", "virtlogd": "libvirt-daemon-system", "dnsmasq": "dnsmasq-base",
+    "qemu-img": "qemu-utils", "qemu-system-i386": "qemu-system-x86", "qemu-system-x86_64": "qemu-system-x86",
+    "ssh": "openssh-client", "ip": "iproute2", "mke2fs": "e2fsprogs",
+    "nsenter": "util-linux", "unshare": "util-linux", "setpriv": "util-linux",
+}  # fmt: skip
 """Debian's package for a tool, where the two names differ."""
 
 ADVICE = (
     (r"No space left", "free some space"),
+    (r"provider 'libvirt' could not be found", "install Debian's package vagrant-libvirt"),
+    (r"box failed to unpackage|not a valid box", "the box is damaged: delete its folder in the cache, and run again"),
     (r"newuidmap|newgidmap|subuid|subgid", "build it once as root with SOCKETCALL_CACHE set to a folder "
      "you can read, or install uidmap and give this user a line in /etc/subuid and /etc/subgid"),
     (r"resolv|connect|Connection|Failed to fetch|timed out|No matching distribution",
@@ -169,8 +186,17 @@ def tool(name: str) -> str:
     raise CannotBuild(f"{name} is missing on this machine; install Debian's package {PACKAGE_OF.get(name, name)}")
 
 
-def run(command: list[str], deadline: float, env: Mapping[str, str] | None = None) -> str:
+def contained() -> list[str]:
+    """The start of a command line that runs in mount and pid namespaces of its own. What it mounts is seen by nobody
+    else, and when it or this process ends, so do all its children."""
+    # unshare does not listen to TERM.
+    return [tool("setpriv"), "--pdeathsig", "KILL", tool("unshare"), "--mount", "--pid", "--fork", "--kill-child",
+            "--mount-proc"]  # fmt: skip
+
+
+def run(command: list[str], deadline: float, env: Mapping[str, str] | None = None, called: str = "") -> str:
     """What a command of a build prints. It ends with its deadline, with an interruption, and with this process."""
+    called = called or command[0]
     argv = [tool("setpriv"), "--pdeathsig", "TERM", tool(command[0]), *command[1:]]
     process = subprocess.Popen(
         argv,
@@ -186,12 +212,12 @@ def run(command: list[str], deadline: float, env: Mapping[str, str] | None = Non
         output, _ = process.communicate(timeout=deadline)
     except subprocess.TimeoutExpired:
         output = _stop(process)
-        raise CommandFailed(f"{command[0]} did not end within {deadline:.0f} s", output + "\ntimed out") from None
+        raise CommandFailed(f"{called} did not end within {deadline:.0f} s", output + "\ntimed out") from None
     except BaseException:
         _stop(process)
         raise
     if process.returncode != 0:
-        raise CommandFailed(f"{command[0]} failed: {_telling(output)}", output)
+        raise CommandFailed(f"{called} failed: {_telling(output)}", output)
     return output
 
 

@@ -1,0 +1,251 @@
+"""Judging on another machine: `check` runs there, in parts side by side; here its streams become the files of one run.
+
+A part whose stream ends without an end line is lost: so is the test that it was at; what it had not begun is not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import selectors
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from probes.abi.record import Record
+from probes.suite.known import Policy
+from probes.suite.plugin import shard_of
+from probes.suite.results import Counts, Writer, overall
+from probes.suite.run_facts import TARGET
+from probes.suite.stream import Reader
+from probes.suite.verdicts import Check, whole
+from probes.trouble import Trouble
+from probes.view import failure
+from probes.view.results import key_text
+
+#: Seconds from the start of `check` there to its first test.
+START_DEADLINE = 600.0
+#: Seconds that a test may outlive its own deadline before the machine is taken for hung.
+GRACE = 60.0
+_TICK = 1.0
+#: Options of check that mean the same there.
+_PASSED_ON = ("route", "gate", "case", "reference", "isolation", "deadline")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Somewhere that the suite is installed. `command` makes the command line that runs a shell script there; `checkout`
+    and `python` are paths there; `parts` is how many runs share the work. `gone` tells why the machine is no more, None
+    while nothing speaks against it; `last_words` are lines of its console."""
+
+    name: str
+    command: Callable[[str], list[str]]
+    checkout: str
+    python: str
+    parts: int = 1
+    gone: Callable[[], str | None] = lambda: None
+    last_words: Callable[[], list[str]] = list
+
+
+@dataclass
+class _Part:
+    """One stream: what it planned and has not told, and what it is at."""
+
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+    reader: Reader = field(default_factory=Reader)
+    began: bool = False
+    ended: bool = False
+    fault: str = ""
+    waiting: dict[str, Check] = field(default_factory=dict)
+    at: list[str] = field(default_factory=list)
+    limit: float = START_DEADLINE
+    heard: float = field(default_factory=time.monotonic)
+
+    def said(self) -> str:
+        """The last line that it wrote beside its stream."""
+        self.errors.seek(0)
+        lines = [line for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip().removeprefix("socketcall: ") if lines else "without a word"
+
+    def silent(self) -> str | None:
+        """Why its silence means that it hangs; None if it may still be at work."""
+        quiet = time.monotonic() - self.heard
+        return f"nothing was heard for {quiet:.0f} s" if quiet > self.limit else None
+
+
+class Judge:
+    """Takes the streams of one run and writes its files."""
+
+    def __init__(self, machine: Machine, args: argparse.Namespace, policy: Policy) -> None:
+        self._machine, self._args, self._policy = machine, args, policy
+        self._writer: Writer | None = None
+        self._parts: list[_Part] = []
+        self._counts = Counts()
+        self._planned = 0
+        self._told = 0
+        self._seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
+
+    def run(self) -> int:
+        """The exit status of the whole. Raises Trouble if it could not begin."""
+        interrupted = False
+        try:
+            self._start()
+            self._listen()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            for part in self._parts:
+                part.process.kill()
+                part.process.wait()
+        if self._writer is None or not any(part.began for part in self._parts):
+            if self._writer is not None:
+                self._writer.discard()
+            if interrupted:
+                return 130
+            why = next(filter(None, map(self._reason, self._parts)))
+            raise Trouble(f"{self._machine.name}: the run did not begin: {why}")
+        status = self._finish(self._writer, interrupted)
+        return 130 if interrupted else status
+
+    # Starting
+
+    def _start(self) -> None:
+        for number in range(self._machine.parts):
+            errors = tempfile.TemporaryFile()  # noqa: SIM115 — read when its part has ended
+            command = self._machine.command(_script(self._machine, self._args, self._seed, number))
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+            self._parts.append(_Part(process, errors))
+
+    # Listening
+
+    def _listen(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for part in self._parts:
+                selector.register(_pipe(part), selectors.EVENT_READ, part)
+            while selector.get_map():
+                for ready, _ in selector.select(_TICK):
+                    if not self._hear(ready.data):
+                        selector.unregister(ready.fd)
+                if self._machine.gone() or self._hung() or self._enough():
+                    return
+
+    def _hear(self, part: _Part) -> bool:
+        data = os.read(_pipe(part), 1 << 16)
+        try:
+            for line in part.reader.lines(data):
+                part.heard = time.monotonic()
+                self._take(part, line)
+        except ValueError as error:
+            part.fault = str(error)
+        return bool(data) and not part.fault
+
+    def _hung(self) -> bool:
+        return any(part.silent() for part in self._parts if not part.ended)
+
+    def _enough(self) -> bool:
+        return self._args.fail_fast and self._counts.status() == 1
+
+    def _take(self, part: _Part, line: dict[str, Any]) -> None:
+        kind = line.pop("type")
+        if kind == "run":
+            if self._writer is None:
+                self._writer = Writer(Path(self._args.report).absolute(), line)
+        elif kind == "planned":
+            part.began, part.waiting, part.limit = True, line["tests"], line["deadline"] + GRACE
+            self._planned += len(part.waiting)
+        elif kind == "started":
+            part.at = [line["test"]]
+        elif kind == "test":
+            test = line.pop("test")
+            part.waiting.pop(test, None)
+            part.at = []
+            self._told += 1
+            self._write(line)
+        elif kind == "end":
+            part.ended = True
+        self._progress()
+
+    def _write(self, carried: dict[str, Any]) -> None:
+        assert self._writer is not None
+        self._policy.mark(carried["checks"])
+        for check in carried["checks"]:
+            self._counts.add(check)
+            self._policy.count(check)
+            if check["verdict"] in ("deviates", "broke") and "known" not in check:
+                self._show(check, carried)
+            elif check["verdict"] == "lost":
+                print(f"{key_text(check)}: lost: {check['detail']}", flush=True)
+        self._writer.add(carried)
+
+    # Telling
+
+    def _show(self, check: Check, carried: dict[str, Any]) -> None:
+        records = [Record.of_json(line) for line in carried["evidence"] if line.get("type") == "call"]
+        rests_on = [record for record in records if record.seq in check["seq"]]
+        print(failure.text(check, rests_on, {**carried["behaviour"], "seed": self._seed}), end="\n\n", flush=True)
+
+    def _progress(self) -> None:
+        if sys.stderr.isatty():
+            total, wrong = self._counts.all.total(), self._counts.all["deviates"] - self._counts.known
+            state = f"{self._told} of {self._planned} tests, {total} checks, {wrong} deviate"
+            print(f"\r\033[K{self._machine.name}: {state}", end="", file=sys.stderr, flush=True)
+
+    # Ending
+
+    def _finish(self, writer: Writer, interrupted: bool) -> int:
+        """Says what was lost and what did not run, puts the files into place, and returns the exit status."""
+        for part in self._parts:
+            why = "" if part.ended or interrupted or self._enough() else self._reason(part)
+            for test, key in part.waiting.items():
+                verdict = "lost" if why and test in part.at else "not_run"
+                check = {**whole(key, verdict, why or "the run ended first"), "seq": []}
+                self._write({"checks": [check], "evidence": [], "behaviour": None})
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr)
+        writer.finish(self._counts)
+        status, problems = self._policy.finish()
+        absent = [f"a part of the run did not begin: {self._reason(part)}" for part in self._parts if not part.began]
+        for line in [*problems, *absent, self._counts.line()]:
+            print(line)
+        return overall(status, self._counts.status(), 3 if absent else 0)
+
+    def _reason(self, part: _Part) -> str:
+        """Why a stream has no end."""
+        why = self._machine.gone() or part.fault or part.silent() or part.said()
+        return "; ".join([why, *(f"console: {line}" for line in self._machine.last_words())])
+
+
+def _pipe(part: _Part) -> int:
+    assert part.process.stdout is not None
+    return part.process.stdout.fileno()
+
+
+def _script(machine: Machine, args: argparse.Namespace, seed: int, number: int) -> str:
+    """The shell script that runs one part there: its stream on stdout, everything else on stderr."""
+    first, count = _shard(args.shard)
+    given = {name: getattr(args, name) for name in _PASSED_ON}
+    given |= {"seed": seed, "shard": f"{first + count * number}/{count * machine.parts}", "stream": 3, "report": ""}
+    if args.tests:
+        given["tests"] = f"{machine.checkout}/{args.tests}"
+    words = [machine.python, "-P", "-m", "probes.cli", "check", *args.ids]
+    words += [f"--{name}={value}" for name, value in given.items() if value is not None]
+    words += ["--fail-fast"] * args.fail_fast + ["--", *args.rest] * bool(args.rest)
+    variables = f"{TARGET}={machine.name} PYTHONPATH={machine.checkout}"
+    return f"cd {machine.checkout} && {variables} exec {shlex.join(words)} 3>&1 1>&2"
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 1, 1
+    try:
+        return shard_of(text)
+    except argparse.ArgumentTypeError as error:
+        raise Trouble(f"--shard: {error}") from error

@@ -1,0 +1,186 @@
+"""The target vagrant:KERNEL: a VM of the suite's box, brought up by Vagrant over libvirt in a world of its own.
+
+    $SOCKETCALL_CACHE/vagrant/KERNEL/   box: which box it was made of, written last     ssh_config   console.log
+                                        home/ dot/: Vagrant's        etc/ lib/ cache/: libvirt's, with disk and snapshot
+
+The first run boots, warms up and saves a snapshot; later ones begin there. What a killed run left is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from probes.checkout import checkout
+from probes.suite.known import Policy
+from probes.targets import box, remote, store
+from probes.targets.i386 import SUITE
+from probes.targets.store import CannotBuild, CommandFailed, Say, cache
+from probes.targets.world import World
+
+TOOLS = (
+    "vagrant", "libvirtd", "virtlogd", "dnsmasq", "iptables", "qemu-img", "rsync", "ssh", "nsenter", "unshare", "ip",
+)  # fmt: skip
+UP_DEADLINE = 900.0
+STEP_DEADLINE = 120.0
+SNAPSHOT = "ready"
+#: What a VM keeps beside its box, in MB: the box unpacked, a copy of its disk, the snapshot with the memory.
+MEGABYTES = 3000
+CPUS = 2
+CHECKOUT = "/vagrant"
+PYTHON = f"{SUITE}/bin/python3"
+#: ssh gives up a guest that has not answered for a minute.
+_ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", "ConnectTimeout=20")
+_PANIC = "Kernel panic"
+_LAST_WORDS = 5
+
+
+def run(kernel: str, args: argparse.Namespace, say: Say) -> int:
+    """Runs `check` in the VM, which is made if it is missing, and returns its exit status. Raises Trouble."""
+    policy = Policy.of(args.expect, args.require, args.write_expect)
+    with guest(kernel, say) as here:
+        return remote.Judge(here.machine(), args, policy).run()
+
+
+@contextmanager
+def guest(kernel: str, say: Say) -> Iterator[Guest]:
+    """A VM that runs, with this checkout in it. Raises CannotBuild."""
+    name = f"vagrant:{kernel}"
+    if os.geteuid() != 0:
+        raise CannotBuild(
+            f"{name}: its network and daemons need root; be root, or `vagrant up` in vagrant/ by yourself"
+        )
+    for needed in (*TOOLS, qemu(kernel)):
+        store.tool(needed)
+    place = store.make(box.box(kernel), say)
+    state = cache() / "vagrant" / kernel
+    state.mkdir(parents=True, exist_ok=True)
+    with _alone(name, state), ExitStack() as stack:
+        here = None
+        if _made_of(state) == place.name:
+            here = Guest(kernel, state, stack.enter_context(World(state)))
+            try:
+                here.resume()
+            except CannotBuild as trouble:
+                say(f"{trouble}: making the VM anew")
+                stack.close()
+                here = None
+        if here is None:
+            _wipe(state)
+            store.room(name, state, MEGABYTES)
+            say(f"{name}: booting, and saving a snapshot for later runs, two minutes")
+            here = Guest(kernel, state, stack.enter_context(World(state)))
+            here.boot()
+            (state / "box").write_text(place.name)
+        yield here
+        here.vagrant("halt", "--force")
+
+
+def qemu(kernel: str) -> str:
+    """The emulator for a kernel."""
+    return "qemu-system-x86_64" if box.KERNELS[kernel].architecture == "amd64" else "qemu-system-i386"
+
+
+@contextmanager
+def _alone(name: str, state: Path) -> Iterator[None]:
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotBuild(
+                f"{name}: another run uses this VM; wait for it, or end the process that holds {lock.name} "
+                "(fuser names it)"
+            ) from None
+        yield
+
+
+def _made_of(state: Path) -> str | None:
+    """The box whose snapshot waits there; None if there is none, or what a killed run left."""
+    path = state / "box"
+    return path.read_text() if path.exists() else None
+
+
+def _wipe(state: Path) -> None:
+    (state / "box").unlink(missing_ok=True)
+    for left in state.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+
+
+class Guest:
+    """A VM in its world."""
+
+    def __init__(self, kernel: str, state: Path, world: World) -> None:
+        self.name = f"vagrant:{kernel}"
+        self._kernel, self._state, self._world = kernel, state, world
+        self._console = state / "console.log"
+        self._ssh = ("ssh", "-F", str(state / "ssh_config"), *_ALIVE, f"socketcall-{kernel}")
+
+    def resume(self) -> None:
+        """Goes on from the snapshot, with this checkout. Raises CannotBuild."""
+        self.vagrant("snapshot", "restore", SNAPSHOT, "--no-provision")
+        self._push()
+
+    def boot(self) -> None:
+        """Boots the box with this checkout, and saves the snapshot. Raises CannotBuild."""
+        self.vagrant("up", "--provider", "libvirt", deadline=UP_DEADLINE)
+        (self._state / "ssh_config").write_text(self.vagrant("ssh-config"))
+        self._push()
+        # What every run reads is read once: the bytecode is written, and the guest has the files in memory.
+        list_all = f"cd {CHECKOUT} && PYTHONPATH={CHECKOUT} {PYTHON} -P -m probes.cli check --list >/dev/null"
+        self._run(self.command(list_all), UP_DEADLINE, "check --list")
+        self.vagrant("snapshot", "save", SNAPSHOT)
+
+    def _push(self) -> None:
+        """The checkout as it is now, and the time: a snapshot has that of its saving."""
+        self._run(self.command(f"date -s @{time.time():.3f} && mkdir -p {CHECKOUT}"), STEP_DEADLINE, "ssh")
+        *ssh, host = self._ssh
+        copy = ["rsync", "-a", "--delete", "--filter=:- .gitignore", "--exclude=.git", "--rsync-path=sudo rsync"]
+        copy += ["-e", shlex.join(ssh), f"{checkout()}/", f"{host}:{CHECKOUT}/"]
+        self._run(self._world.command(*copy), STEP_DEADLINE, "rsync")
+
+    def vagrant(self, *words: str, deadline: float = STEP_DEADLINE) -> str:
+        """What a vagrant command prints. Raises CannotBuild."""
+        return self._run(self._world.command("vagrant", *words), deadline, f"vagrant {words[0]}")
+
+    def command(self, script: str) -> list[str]:
+        """A command line that runs a shell script as the guest's root, with the machine name of an i386."""
+        return self._world.command(*self._ssh, f"sudo setarch i686 sh -c {shlex.quote(script)}")
+
+    def machine(self) -> remote.Machine:
+        """The VM as somewhere to judge on."""
+        return remote.Machine(self.name, self.command, CHECKOUT, PYTHON, CPUS, self._gone, self._last_words)
+
+    def _gone(self) -> str | None:
+        if any(_PANIC in line for line in self._lines()):
+            return "the guest's kernel panicked"
+        return "the emulator or libvirtd ended" if self._world.ended() else None
+
+    def _last_words(self) -> list[str]:
+        return self._lines()[-_LAST_WORDS:]
+
+    def _lines(self) -> list[str]:
+        text = self._console.read_text(errors="replace") if self._console.exists() else ""
+        return [line.strip() for line in text.splitlines() if line.strip()]
+
+    def _run(self, command: list[str], deadline: float, called: str) -> str:
+        variables = {
+            "VAGRANT_CWD": str(checkout() / "vagrant"),
+            "VAGRANT_HOME": str(self._state / "home"),
+            "VAGRANT_DOTFILE_PATH": str(self._state / "dot"),
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "SOCKETCALL_CACHE": str(cache()),
+            "SOCKETCALL_KERNEL": self._kernel,
+            "SOCKETCALL_CONSOLE": str(self._console),
+        }
+        try:
+            return store.run(command, deadline, variables, called)
+        except CommandFailed as failure:
+            raise store.trouble(self.name, failure, self._state / "failure.log") from failure
