@@ -36,8 +36,11 @@ MEGABYTES = 3000
 CPUS = 2
 CHECKOUT = "/vagrant"
 PYTHON = f"{SUITE}/bin/python3"
-#: ssh gives up a guest that has not answered for a minute.
-_ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", "ConnectTimeout=20")
+#: ssh gives up a guest that has not answered for a minute. A bridge's new port takes some seconds to let frames pass.
+_ALIVE = (
+    "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", "ConnectTimeout=20",
+    "-o", "ConnectionAttempts=60", "-o", "LogLevel=ERROR",
+)  # fmt: skip
 _PANIC = "Kernel panic"
 _LAST_WORDS = 5
 
