@@ -29,6 +29,7 @@ WHEELS = ("tox", "tap.py", "setuptools>=77", "wheel", "pip")
 MASKED = (
     "systemd-networkd-wait-online.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
     "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "getty@tty1.service", "serial-getty@ttyS0.service",
+    "systemd-journald-audit.socket",
 )  # fmt: skip
 #: Parts of a kernel's modules that no socket needs, nine tenths of its size.
 LEFT_OUT = (
