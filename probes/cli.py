@@ -86,7 +86,7 @@ def _check_arguments(check: argparse.ArgumentParser) -> None:
     check.add_argument("--tests", metavar="DIR", help="behaviours of another folder than the checkout's tests/")
 
 
-def _parsed(words: list[str]) -> argparse.Namespace:
+def parsed(words: list[str]) -> argparse.Namespace:
     """The arguments; what stands behind -- is `rest`, for somebody else."""
     cut = words.index("--") if "--" in words else len(words)
     args = _parser().parse_args(words[:cut])
@@ -96,11 +96,11 @@ def _parsed(words: list[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
-    args = _parsed(list(sys.argv[1:] if argv is None else argv))
+    args = parsed(list(sys.argv[1:] if argv is None else argv))
     try:
         if args.run is run.target_run:
             # What is wrong with it is said before a machine is started for it.
-            args.check = _parsed(["check", *args.rest])
+            args.check = parsed(["check", *args.rest])
         status: int = args.run(args)
     except Trouble as trouble:
         print(f"socketcall: {trouble}", file=sys.stderr)

@@ -33,8 +33,9 @@ class Stream:
             raise pytest.UsageError(f"--stream {self._descriptor}: {error.strerror}; open it first") from error
         self._say("run", **run_facts(self._config))
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """What is to come."""
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """What is to come: not told at the end of collection, which comes for a run that ends there as well."""
         tests = {item.nodeid: subject_of(item).key() for item in session.items if behaviour_of(item)}
         run: Any = self._config.pluginmanager.get_plugin("socketcall")
         self._say("planned", tests=tests, deadline=run.deadline)
@@ -69,7 +70,9 @@ class Reader:
         """The lines that are whole by now. Raises ValueError for one that is none of a stream."""
         *whole, self._rest = (self._rest + data).split(b"\n")
         for text in whole:
-            line = json.loads(text)
-            if not isinstance(line, dict) or "type" not in line:
-                raise ValueError(f"{text[:80]!r} is no line of a stream")
+            try:
+                line = json.loads(text)
+                line["type"]
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{text[:80]!r} is no line of a stream") from error
             yield line

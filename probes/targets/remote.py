@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from probes.abi.record import Record
+from probes.checkout import checkout
 from probes.suite.known import Policy
 from probes.suite.plugin import shard_of
 from probes.suite.results import Counts, Writer, overall
@@ -219,7 +220,7 @@ class Judge:
 
     def _reason(self, part: _Part) -> str:
         """Why a stream has no end."""
-        why = self._machine.gone() or part.fault or part.silent() or part.said()
+        why = self._machine.gone() or part.silent() or f"its stream broke off: {part.fault or part.said()}"
         return "; ".join([why, *(f"console: {line}" for line in self._machine.last_words())])
 
 
@@ -234,7 +235,7 @@ def _script(machine: Machine, args: argparse.Namespace, seed: int, number: int) 
     given = {name: getattr(args, name) for name in _PASSED_ON}
     given |= {"seed": seed, "shard": f"{first + count * number}/{count * machine.parts}", "stream": 3, "report": ""}
     if args.tests:
-        given["tests"] = f"{machine.checkout}/{args.tests}"
+        given["tests"] = os.path.relpath(args.tests, checkout())
     words = [machine.python, "-P", "-m", "probes.cli", "check", *args.ids]
     words += [f"--{name}={value}" for name, value in given.items() if value is not None]
     words += ["--fail-fast"] * args.fail_fast + ["--", *args.rest] * bool(args.rest)

@@ -1,0 +1,212 @@
+"""remote: the streams of another machine become one run, and whatever ends a stream early has its verdict."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import COMMAND_DEADLINE, Judged, write_tests
+from probes.checkout import checkout
+
+GOOD = '''
+@law
+def test_it(calls, expect):
+    """Binding descriptor -1 fails."""
+    expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
+'''
+BAD = GOOD.replace("-errno.EBADF", "0")
+#: What judges is the parent of the test, and stands for the machine: it dies, or hangs.
+DIES = '''
+@law
+def test_it(calls, expect):
+    """The machine is gone."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+'''
+HANGS = DIES.replace("SIGKILL", "SIGSTOP")
+TALKS = '''
+@law
+def test_it(calls, expect):
+    """Somebody else writes into the stream."""
+    os.write(3, b"hello\\n")
+    expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
+'''
+
+#: The machine is a shell of this one: the same command lines, streams and files as with a VM.
+RUN = """
+import json, sys
+from probes.checkout import checkout
+from probes.cli import parsed
+from probes.suite.known import Policy
+from probes.targets import remote
+from probes.trouble import Trouble
+
+remote.GRACE = 1.0
+parts, panicked, *words = json.loads(sys.argv[1])
+args = parsed(["check", *words])
+machine = remote.Machine(
+    "far", lambda script: ["sh", "-c", script], str(checkout()), sys.executable, parts,
+    lambda: "the guest's kernel panicked" if panicked else None, lambda: ["[1.0] oops"],
+)
+try:
+    sys.exit(remote.Judge(machine, args, Policy.of(args.expect, args.require, args.write_expect)).run())
+except Trouble as trouble:
+    print(f"socketcall: {trouble}", file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a run of the sources of test modules on the machine."""
+
+    def begin(*sources, args=(), parts=1, panicked=False):
+        write_tests(tmp_path, *sources)
+        # Without a pid namespace a test sees, and can end, what judges it.
+        words = ["--tests", "tests", "--report", str(tmp_path / "report"), "--isolation", "none", *args]
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, json.dumps([parts, panicked, *words])],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    return begin
+
+
+@pytest.fixture
+def run(start, tmp_path):
+    """Runs it to its end."""
+
+    def to_the_end(*sources, **how):
+        process = start(*sources, **how)
+        out, err = process.communicate(timeout=COMMAND_DEADLINE)
+        return Judged(process.returncode, out, err, tmp_path / "report")
+
+    return to_the_end
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_parts_are_one_run(run, parts):
+    judged = run(GOOD, GOOD, GOOD, GOOD, parts=parts)
+    assert judged.status == 0, judged.err
+    assert sorted(check["id"] for check in judged.checks) == [f"made.m{number}.law" for number in range(4)]
+    assert judged.verdicts == ["conforms"] * 4
+    head, *_, end = judged.lines("results.jsonl")
+    assert head["target"]["name"] == "far"
+    assert end["counts"]["conforms"] == 4
+    calls = {line["seq"]: line for line in judged.lines("evidence.jsonl")}
+    assert [calls[check["seq"][0]]["ret"] for check in judged.checks] == [-9] * 4
+    assert {path.name for path in judged.report.iterdir()} > {"summary.json", "report.html", "junit.xml", "ktap.txt"}
+    assert judged.out == "4 behaviours, 4 checks: 4 conforms\n"
+
+
+def test_a_deviation_is_shown_with_its_call(run):
+    judged = run(GOOD, BAD, parts=2)
+    assert judged.status == 1
+    assert sorted(judged.verdicts) == ["conforms", "deviates"]
+    for part in (
+        "made.m1.law deviates over socketcall",
+        "actual    -9 EBADF",
+        "in        eax=0x66",
+        "again     socketcall",
+    ):
+        assert part in judged.out
+
+
+def test_known_deviations_are_judged_here(run, tmp_path):
+    (tmp_path / "known.txt").write_text("made.m1.law | | as far as we know\nmade.m2.law | | long mended\n")
+    judged = run(GOOD, BAD, GOOD, args=["--expect", "known.txt", "--write-expect", "new.txt"], parts=2)
+    assert judged.status == 1
+    assert "known.txt line 2: nothing deviates there any more" in judged.out
+    assert "deviates over" not in judged.out
+    assert "made.m1.law" in (tmp_path / "new.txt").read_text()
+    (tmp_path / "known.txt").write_text("made.m1.law | | as far as we know\n")
+    assert run(GOOD, BAD, GOOD, args=["--expect", "known.txt"], parts=2).status == 0
+
+
+def test_a_machine_that_is_gone_loses_the_test_it_was_at(run):
+    judged = run(GOOD, DIES, GOOD, GOOD)
+    assert judged.status == 3
+    assert judged.verdicts == ["conforms", "lost", "not_run", "not_run"]
+    lost = judged.checks[1]
+    assert lost["id"] == "made.m1.law"
+    assert lost["detail"].startswith("its stream broke off: ")
+    assert lost["detail"].endswith("; console: [1.0] oops")
+    assert judged.lines("results.jsonl")[-1]["counts"]["lost"] == 1
+    assert "made.m1.law socketcall int80" in judged.out
+    assert "1 lost, 2 not run" in judged.out
+
+
+def test_what_a_deviation_told_before_the_end_outranks_it(run):
+    judged = run(BAD, DIES)
+    assert judged.status == 1
+    assert judged.verdicts == ["deviates", "lost"]
+
+
+def test_a_machine_that_hangs_is_lost_within_a_deadline(run):
+    judged = run(GOOD, HANGS, GOOD, args=["--deadline", "1"])
+    assert judged.status == 3
+    assert judged.verdicts == ["conforms", "lost", "not_run"]
+    assert judged.checks[1]["detail"].startswith("nothing was heard for ")
+
+
+def test_a_panic_is_told_by_the_console(run):
+    judged = run(HANGS, GOOD, panicked=True)
+    assert judged.status == 2
+    assert judged.err == ("socketcall: far: the run did not begin: the guest's kernel panicked; console: [1.0] oops\n")
+
+
+def test_a_stream_that_is_none_is_lost(run):
+    judged = run(TALKS, GOOD)
+    assert judged.status == 3
+    assert judged.verdicts == ["lost", "not_run"]
+    assert "hello" in judged.checks[0]["detail"]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_run_that_does_not_begin_leaves_the_one_before(run, parts):
+    assert run(GOOD, parts=parts).status == 0
+    judged = run(GOOD, args=["no.such.id"], parts=parts)
+    assert judged.status == 2
+    assert judged.err.count("\n") == 1
+    assert "far: the run did not begin: " in judged.err
+    assert "no behaviour matches 'no.such.id'" in judged.err
+    assert judged.verdicts == ["conforms"]
+
+
+def test_fail_fast_ends_every_part(run):
+    judged = run(BAD, GOOD, DIES.replace("SIGKILL", "SIGURG"), args=["--fail-fast"], parts=1)
+    assert judged.status == 1
+    assert judged.verdicts == ["deviates", "not_run", "not_run"]
+
+
+def test_an_interrupt_ends_the_run_with_what_is_there(start, tmp_path):
+    # The second test never ends: by then the first has been told.
+    process = start(GOOD, DIES.replace("SIGKILL", "SIGURG"))
+    results = tmp_path / "report.part" / "results.jsonl"
+    _wait_for(lambda: results.exists() and '"conforms"' in results.read_text(), process)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=COMMAND_DEADLINE)
+    assert process.returncode == 130
+    assert Judged(130, "", "", tmp_path / "report").verdicts == ["conforms", "not_run"]
+
+
+def test_a_shard_is_divided_further(run):
+    first = run(GOOD, GOOD, GOOD, GOOD, GOOD, args=["--shard", "1/2"], parts=2)
+    ids = {check["id"] for check in first.checks}
+    second = run(GOOD, GOOD, GOOD, GOOD, GOOD, args=["--shard", "2/2"], parts=2)
+    others = {check["id"] for check in second.checks}
+    assert not ids & others
+    assert len(ids | others) == 5
+
+
+def _wait_for(condition, process):
+    end = time.monotonic() + COMMAND_DEADLINE
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
