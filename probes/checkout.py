@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +22,24 @@ def checkout() -> Path:
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package: its name, a command or a file that shows it is there, and what it is for."""
+    """A Debian package: its name, commands and files that show it is there, and what it is for."""
 
     name: str
-    shows: str
+    shows: tuple[str, ...]
     purpose: str
 
     def is_there(self) -> bool:
-        """Whether it is installed, as far as its command or file tells."""
-        return Path(self.shows).exists() if "/" in self.shows else shutil.which(self.shows) is not None
+        """Whether it is installed, as far as its commands and files tell."""
+        return all(Path(one).exists() if "/" in one else which(one) is not None for one in self.shows)
 
 
 def packages() -> list[Package]:
     """The lines of packages.txt."""
     lines = (checkout() / PACKAGES).read_text().splitlines()
     rows = [[field.strip() for field in line.split("|")] for line in lines if line.strip() and line[0] != "#"]
-    return [Package(*row) for row in rows]
+    return [Package(name, tuple(shows.split()), purpose) for name, shows, purpose in rows]
+
+
+def which(command: str) -> str | None:
+    """The path of a command, wherever an administrator has it: ordinary users' PATH often leaves sbin out."""
+    return shutil.which(command, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")

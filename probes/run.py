@@ -182,9 +182,9 @@ _NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces), or
 def target_list(_: argparse.Namespace) -> int:
     """Prints targets and artefacts."""
     for name, recipe in targets.TARGETS.items():
-        print(f"target   {name:12} {recipe.what if recipe else 'this machine as it is'}")
+        print(f"target   {name:20} {recipe.what if recipe else 'this machine as it is'}")
     for name, recipe in targets.RECIPES.items():
-        print(f"artefact {name:12} {recipe.what}: {store.have(recipe) or 'not built'}")
+        print(f"artefact {name:20} {recipe.what}: {store.have(recipe) or 'not built'}")
     return 0
 
 

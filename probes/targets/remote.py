@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -89,6 +90,7 @@ class Judge:
         self._machine, self._args, self._policy = machine, args, policy
         self._writer: Writer | None = None
         self._parts: list[_Part] = []
+        self._open = ExitStack()
         self._counts = Counts()
         self._planned = 0
         self._told = 0
@@ -96,34 +98,39 @@ class Judge:
 
     def run(self) -> int:
         """The exit status of the whole. Raises Trouble if it could not begin."""
-        interrupted = False
-        try:
-            self._start()
-            self._listen()
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            for part in self._parts:
-                part.process.kill()
-                part.process.wait()
-        if self._writer is None or not any(part.began for part in self._parts):
-            if self._writer is not None:
-                self._writer.discard()
-            if interrupted:
-                return 130
-            why = next(filter(None, map(self._reason, self._parts)))
-            raise Trouble(f"{self._machine.name}: the run did not begin: {why}")
-        status = self._finish(self._writer, interrupted)
-        return 130 if interrupted else status
+        with ExitStack() as self._open:
+            interrupted = False
+            try:
+                self._start()
+                self._listen()
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                for part in self._parts:
+                    part.process.kill()
+                    part.process.wait()
+            return self._end(interrupted)
+
+    def _end(self, interrupted: bool) -> int:
+        if self._writer is not None and any(part.began for part in self._parts):
+            status = self._finish(self._writer, interrupted)
+            return 130 if interrupted else status
+        if self._writer is not None:
+            self._writer.discard()
+        if interrupted:
+            return 130
+        raise Trouble(f"{self._machine.name}: the run did not begin: {self._reason(self._parts[0])}")
 
     # Starting
 
     def _start(self) -> None:
         for number in range(self._machine.parts):
-            errors = tempfile.TemporaryFile()  # noqa: SIM115 — read when its part has ended
+            errors = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 — it is entered
             command = self._machine.command(_script(self._machine, self._args, self._seed, number))
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
             self._parts.append(_Part(process, errors))
+            assert process.stdout is not None
+            self._open.callback(process.stdout.close)
 
     # Listening
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.checkout import packages, which
 from probes.trouble import Trouble
 
 Say = Callable[[str], None]
@@ -158,15 +159,6 @@ def _build(recipe: Recipe, say: Say) -> Path:
 
 # What builds call
 
-PACKAGE_OF = {
-    "apt-get": "apt", "apt-cache": "apt", "apt-config": "apt", "bwrap": "bubblewrap", "dpkg-deb": "dpkg",
-    "libvirtd": "libvirt-daemon-system", "virtlogd": "libvirt-daemon-system", "dnsmasq": "dnsmasq-base",
-    "qemu-img": "qemu-utils", "qemu-system-i386": "qemu-system-x86", "qemu-system-x86_64": "qemu-system-x86",
-    "ssh": "openssh-client", "ip": "iproute2", "mke2fs": "e2fsprogs",
-    "nsenter": "util-linux", "unshare": "util-linux", "setpriv": "util-linux",
-}  # fmt: skip
-"""Debian's package for a tool, where the two names differ."""
-
 ADVICE = (
     (r"No space left", "free some space"),
     (r"provider 'libvirt' could not be found", "install Debian's package vagrant-libvirt"),
@@ -179,11 +171,11 @@ ADVICE = (
 
 
 def tool(name: str) -> str:
-    """The path of a program the machine must have."""
-    folders = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # ordinary users' PATH often leaves these out
-    if found := shutil.which(name, path=folders):
+    """The path of a program the machine must have. Raises CannotBuild, which names its package."""
+    if found := which(name):
         return found
-    raise CannotBuild(f"{name} is missing on this machine; install Debian's package {PACKAGE_OF.get(name, name)}")
+    package = next((package.name for package in packages() if name in package.shows), name)
+    raise CannotBuild(f"{name} is missing on this machine; install Debian's package {package}")
 
 
 def contained() -> list[str]:

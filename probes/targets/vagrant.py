@@ -36,11 +36,8 @@ MEGABYTES = 3000
 CPUS = 2
 CHECKOUT = "/vagrant"
 PYTHON = f"{SUITE}/bin/python3"
-#: ssh gives up a guest that has not answered for a minute. A bridge's new port takes some seconds to let frames pass.
-_ALIVE = (
-    "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", "ConnectTimeout=20",
-    "-o", "ConnectionAttempts=60", "-o", "LogLevel=ERROR",
-)  # fmt: skip
+#: Seconds without an answer after which ssh gives a guest up.
+PATIENCE = 60
 _PANIC = "Kernel panic"
 _LAST_WORDS = 5
 
@@ -117,14 +114,21 @@ def _wipe(state: Path) -> None:
             shutil.rmtree(left)
 
 
+def _patience() -> Iterator[str]:
+    """ssh's options. A bridge's new port takes some seconds to let frames pass: connecting is tried again."""
+    options = {"ServerAliveInterval": PATIENCE // 6, "ServerAliveCountMax": 6, "ConnectTimeout": 20}
+    for name, value in {**options, "ConnectionAttempts": PATIENCE, "LogLevel": "ERROR"}.items():
+        yield from ("-o", f"{name}={value}")
+
+
 class Guest:
     """A VM in its world."""
 
     def __init__(self, kernel: str, state: Path, world: World) -> None:
         self.name = f"vagrant:{kernel}"
-        self._kernel, self._state, self._world = kernel, state, world
+        self._kernel, self._state, self.world = kernel, state, world
         self._console = state / "console.log"
-        self._ssh = ("ssh", "-F", str(state / "ssh_config"), *_ALIVE, f"socketcall-{kernel}")
+        self._ssh = ("ssh", "-F", str(state / "ssh_config"), *_patience(), f"socketcall-{kernel}")
 
     def resume(self) -> None:
         """Goes on from the snapshot, with this checkout. Raises CannotBuild."""
@@ -147,15 +151,15 @@ class Guest:
         *ssh, host = self._ssh
         copy = ["rsync", "-a", "--delete", "--filter=:- .gitignore", "--exclude=.git", "--rsync-path=sudo rsync"]
         copy += ["-e", shlex.join(ssh), f"{checkout()}/", f"{host}:{CHECKOUT}/"]
-        self._run(self._world.command(*copy), STEP_DEADLINE, "rsync")
+        self._run(self.world.command(*copy), STEP_DEADLINE, "rsync")
 
     def vagrant(self, *words: str, deadline: float = STEP_DEADLINE) -> str:
         """What a vagrant command prints. Raises CannotBuild."""
-        return self._run(self._world.command("vagrant", *words), deadline, f"vagrant {words[0]}")
+        return self._run(self.world.command("vagrant", *words), deadline, f"vagrant {words[0]}")
 
     def command(self, script: str) -> list[str]:
         """A command line that runs a shell script as the guest's root, with the machine name of an i386."""
-        return self._world.command(*self._ssh, f"sudo setarch i686 sh -c {shlex.quote(script)}")
+        return self.world.command(*self._ssh, f"sudo setarch i686 sh -c {shlex.quote(script)}")
 
     def machine(self) -> remote.Machine:
         """The VM as somewhere to judge on."""
@@ -164,7 +168,7 @@ class Guest:
     def _gone(self) -> str | None:
         if any(_PANIC in line for line in self._lines()):
             return "the guest's kernel panicked"
-        return "the emulator or libvirtd ended" if self._world.ended() else None
+        return "the emulator or libvirtd ended" if self.world.ended() else None
 
     def _last_words(self) -> list[str]:
         return self._lines()[-_LAST_WORDS:]

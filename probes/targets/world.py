@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -66,10 +68,26 @@ class World:
         self.close()
 
     def close(self) -> None:
-        """Ends everything inside."""
-        if self._holder is not None:
+        """Ends everything inside, and returns when nothing of it is left."""
+        if self._holder is None:
+            return
+        # The first process inside is the child of unshare, and is not gone before all others are.
+        for first in self._children():
+            os.kill(first, signal.SIGKILL)
+        try:
+            self._holder.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
             self._holder.kill()
             self._holder.wait()
+        if self._holder.stdout is not None:
+            self._holder.stdout.close()
+
+    def _children(self) -> list[int]:
+        assert self._holder is not None
+        pid = self._holder.pid
+        with suppress(OSError):  # it is gone already
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return []
 
     def ended(self) -> bool:
         """Whether the daemons are no more."""

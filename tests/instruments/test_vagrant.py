@@ -1,0 +1,216 @@
+"""The VM: what one says who cannot have it, and what becomes of a run whose guest ends."""
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import missing
+from probes import cli
+from probes.checkout import packages
+from probes.suite.known import Policy
+from probes.targets import box, remote, store, vagrant
+from probes.targets.store import CannotBuild
+from probes.view.results import read
+
+KERNEL = box.DEFAULT
+#: Seconds for a VM to be made, and for one that is there to go on.
+BOOT_DEADLINE = 600
+#: The longest that a lost guest may take to be found out, beside booting.
+LOSS_DEADLINE = 60
+
+
+def quiet(line):
+    """A say for those who do not listen."""
+
+
+def begin():
+    """Brings the VM up, and ends it."""
+    with vagrant.guest(KERNEL, quiet):
+        pass
+
+
+@pytest.mark.parametrize("name", [*vagrant.TOOLS, *{vagrant.qemu(kernel) for kernel in box.KERNELS}])
+def test_whoever_lacks_a_tool_is_told_its_package(name):
+    assert any(name in package.shows for package in packages())
+
+
+def test_a_machine_without_vagrant_is_told_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotBuild, match=r"^vagrant is missing on this machine; install Debian's package vagrant$"):
+        begin()
+
+
+def test_nobody_but_root_gets_a_world(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(CannotBuild, match=f"vagrant:{KERNEL}: its network and daemons need root; be root, or "):
+        begin()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["vagrant:9.9"], "no target is called 'vagrant:9.9': local, i386, vagrant:6.1-686-pae"),
+        ([f"vagrant:{KERNEL}", "--", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        ([f"vagrant:{KERNEL}", "--", "--expect", "/nonexistent"], "cannot read /nonexistent"),
+        ([f"vagrant:{KERNEL}", "--", "--shard", "3/2"], "'3/2' is no I/N with I from 1 to N"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_machine_is_started(socketcall, words, says):
+    judged = socketcall("target", "run", *words)
+    assert judged.status == 2
+    assert says in judged.err
+    assert judged.err.count("\n") == 1
+
+
+# From here on with the box
+
+
+@pytest.fixture
+def built():
+    """Its box, and what brings it up."""
+    if os.geteuid() != 0:
+        pytest.skip("root: libvirt's daemons and network need it")
+    try:
+        for name in (*vagrant.TOOLS, vagrant.qemu(KERNEL)):
+            store.tool(name)
+    except CannotBuild as why:
+        missing(why)
+    place = store.have(box.box(KERNEL))
+    return place or missing(f"its box: socketcall target build vagrant:{KERNEL}")
+
+
+@pytest.fixture
+def other_cache(built, tmp_path, monkeypatch):
+    """A cache of the test's own, with the box in it."""
+    monkeypatch.setenv("SOCKETCALL_CACHE", str(tmp_path))
+    (tmp_path / built.name).mkdir()
+    for file in built.iterdir():
+        (tmp_path / built.name / file.name).symlink_to(file)
+    return tmp_path
+
+
+def test_a_second_run_of_a_vm_is_refused(other_cache):
+    state = other_cache / "vagrant" / KERNEL
+    state.mkdir(parents=True)
+    with (state / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CannotBuild, match=f"another run uses this VM; .* holds {state / 'lock'}"):
+            begin()
+
+
+def test_a_full_disk_is_said_before_the_boot(other_cache, monkeypatch):
+    monkeypatch.setattr(vagrant, "MEGABYTES", 10**9)
+    with pytest.raises(CannotBuild, match=rf"vagrant:{KERNEL}: needs 1000000000 MB in .*, \d+ MB are free; free some"):
+        begin()
+
+
+def test_a_damaged_box_is_told_from_others(other_cache):
+    package = next(other_cache.glob("box-*")) / "package.box"
+    package.unlink()
+    package.write_bytes(b"no archive")
+    with pytest.raises(CannotBuild, match=r"vagrant up failed: .*; the box is damaged: delete its folder") as caught:
+        begin()
+    assert "\n" not in str(caught.value)
+    assert not _processes(other_cache)
+
+
+@contextmanager
+def once(path, happens):
+    """Has something happen as soon as the first check of a run is written there."""
+    done = threading.Event()
+
+    def watch():
+        wait_for(lambda: done.is_set() or (path.exists() and '"type":"check"' in path.read_text()), BOOT_DEADLINE)
+        if not done.is_set():
+            happens()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+SILENCE = "its stream broke off: Timeout, server .* not responding"
+#: How a guest ends: what does it, where, and what is said about it.
+ENDS = {
+    "panic": ("guest", "echo c >/proc/sysrq-trigger", "the guest's kernel panicked; console: .*sysrq triggered crash"),
+    "no-network": ("guest", "ip link set eth0 down", SILENCE),
+    "hang": ("world", "pkill -STOP qemu-system", SILENCE),
+    "no-emulator": ("world", "pkill -KILL qemu-system", SILENCE),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.usefixtures("built")
+def test_a_guest_that_ends_is_lost_with_its_last_words(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(vagrant, "PATIENCE", 6)
+    where, script, says = ENDS[end]
+    report = tmp_path / "report"
+    args = cli.parsed(["check", "multiplexer.number.*", "--report", str(report)])
+    with vagrant.guest(KERNEL, quiet) as here:
+
+        def happens():
+            command = here.command(script) if where == "guest" else here.world.command("sh", "-c", script)
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOSS_DEADLINE, check=False)
+
+        with once(report.with_name("report.part") / "results.jsonl", happens):
+            status = remote.Judge(here.machine(), args, Policy(None, None, None)).run()
+    assert status == 3
+    checks = read(report).checks
+    lost = [check for check in checks if check["verdict"] == "lost"]
+    assert 1 <= len(lost) <= vagrant.CPUS
+    assert all(re.search(says, check["detail"]) for check in lost), lost
+    assert {check["verdict"] for check in checks} == {"conforms", "lost", "not_run"}
+
+
+@pytest.mark.usefixtures("built")
+def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path):
+    report = tmp_path / "report"
+    words = [sys.executable, "-m", "probes.cli", "target", "run", f"vagrant:{KERNEL}", "--"]
+    words += ["multiplexer.number.too-high", "--report", str(report)]
+    killed = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    state = store.cache() / "vagrant" / KERNEL
+    try:
+        wait_for(lambda: any("qemu-system" in line for line in _processes(state)), BOOT_DEADLINE)
+    finally:
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    wait_for(lambda: not _processes(state), LOSS_DEADLINE)
+    again = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
+    assert again.returncode == 0, again.stderr
+    assert not _processes(state)
+    assert read(report).run["target"]["abi"] == "i386"
+
+
+def wait_for(condition, deadline):
+    """Waits until something is so."""
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, f"nothing happened for {deadline} s"
+        time.sleep(0.05)
+
+
+def _processes(cache):
+    """The processes whose command line names a cache."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(cache) in line and int(entry.parent.name) != os.getpid():
+            found.append(line)
+    return found
