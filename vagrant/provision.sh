@@ -1,0 +1,11 @@
+#!/bin/sh
+# What the box of `socketcall target build` has inside, for a public Debian 12 i386 box: from Debian and PyPI.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -q -y --no-install-recommends python3 python3-venv python3-pip strace iproute2 libcap2-bin
+cp /vagrant/vagrant/guest/etc/modules-load.d/socketcall.conf /etc/modules-load.d/
+systemctl restart systemd-modules-load || true # a kernel without one of them says so and goes on
+python3 -m venv /opt/suite
+/opt/suite/bin/pip install -q --prefer-binary -e /vagrant tox pytest-xdist
+ln -sf /opt/suite/bin/tox /opt/suite/bin/socketcall /usr/local/bin/
