@@ -76,12 +76,13 @@ def _contents(folder: Path) -> tuple[str, ...]:
     return tuple(f"{path.relative_to(folder)}\0{path.read_text()}" for path in files)
 
 
-def _public_key() -> Path:
-    """The key that every box has until somebody replaces it, from the vagrant package. Raises CannotBuild."""
+def key(name: str) -> Path:
+    """Half of the key that every box has until somebody replaces it, from the vagrant package: `vagrant`, or the public
+    `vagrant.pub`. Raises CannotBuild."""
     for folder in ("/usr/share/vagrant", "/usr/share/rubygems-integration/all/gems", "/opt/vagrant"):
-        if found := sorted(Path(folder).rglob("keys/vagrant.pub")):
+        if found := sorted(Path(folder).rglob(f"keys/{name}")):
             return found[0]
-    raise CannotBuild("vagrant's public key is missing on this machine; install Debian's package vagrant")
+    raise CannotBuild(f"vagrant's key {name} is missing on this machine; install Debian's package vagrant")
 
 
 def _need_root(what: str) -> None:
@@ -91,7 +92,7 @@ def _need_root(what: str) -> None:
 
 def _build_root(into: Path, say: Say) -> None:
     _need_root("vm-root")
-    key = _public_key().read_text()
+    public = key("vagrant.pub").read_text()
     say("vm-root: installing Debian's packages, about a minute")
     archive = debian.bootstrap(into, (*PACKAGES, *SYSTEM))
     root = into / "root"
@@ -107,12 +108,12 @@ def _build_root(into: Path, say: Say) -> None:
     store.run([*enter, "python3", "-m", "venv", SUITE], debian.FETCH_DEADLINE)
     store.run([*enter, f"{SUITE}/bin/python3", *install, *REQUIREMENTS, "tox"], debian.FETCH_DEADLINE)
     (root / "usr/local/bin/tox").symlink_to(f"{SUITE}/bin/tox")
-    _settle(root, key)
+    _settle(root, public)
     store.run(["tar", "-cf", str(archive), "-C", str(root), "."], debian.FETCH_DEADLINE)
     shutil.rmtree(root)
 
 
-def _settle(root: Path, key: str) -> None:
+def _settle(root: Path, public: str) -> None:
     """The guest's users and settings: what vagrant/guest holds, on top of Debian's."""
     store.run(["cp", "-r", "--no-preserve=ownership", f"{_overlay()}/.", str(root)], 60)
     (root / "etc/sudoers.d/vagrant").chmod(0o440)
@@ -123,7 +124,7 @@ def _settle(root: Path, key: str) -> None:
     store.run([*chroot, "useradd", "--create-home", "--shell", "/bin/bash", "vagrant"], 60)
     ssh = root / "home/vagrant/.ssh"
     ssh.mkdir(mode=0o700)
-    (ssh / "authorized_keys").write_text(key)
+    (ssh / "authorized_keys").write_text(public)
     store.run([*chroot, "chown", "-R", "vagrant:vagrant", "/home/vagrant/.ssh"], 60)
 
 

@@ -92,6 +92,8 @@ class Judge:
         self._parts: list[_Part] = []
         self._open = ExitStack()
         self._counts = Counts()
+        #: When the first test began (time.monotonic), None until then.
+        self.first: float | None = None
         self._planned = 0
         self._told = 0
         self._seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
@@ -171,6 +173,7 @@ class Judge:
             self._planned += len(part.waiting)
         elif kind == "started":
             part.at = [line["test"]]
+            self.first = self.first or time.monotonic()
         elif kind == "test":
             test = line.pop("test")
             part.waiting.pop(test, None)

@@ -60,7 +60,7 @@ def guest(kernel: str, say: Say) -> Iterator[Guest]:
     for needed in (*TOOLS, qemu(kernel)):
         store.tool(needed)
     place = store.make(box.box(kernel), say)
-    state = cache() / "vagrant" / kernel
+    state = _state(kernel)
     state.mkdir(parents=True, exist_ok=True)
     with _alone(name, state), ExitStack() as stack:
         here = None
@@ -81,6 +81,17 @@ def guest(kernel: str, say: Say) -> Iterator[Guest]:
             (state / "box").write_text(place.name)
         yield here
         here.vagrant("halt", "--force")
+
+
+def forget(kernel: str) -> None:
+    """Has the next run start from the box. Raises CannotBuild: the VM is in use."""
+    if (state := _state(kernel)).exists():
+        with _alone(f"vagrant:{kernel}", state):
+            _wipe(state)
+
+
+def _state(kernel: str) -> Path:
+    return cache() / "vagrant" / kernel
 
 
 def qemu(kernel: str) -> str:

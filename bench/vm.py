@@ -1,0 +1,121 @@
+"""The target vagrant:KERNEL over the same kernel and suite in bare qemu: `python -m bench.vm [KERNEL] [ID-GLOB…]`.
+
+One after the other: bare qemu, from its start to the files of the run; the VM from its box, with nothing of it kept
+from before; the VM from its snapshot. Ends 1 if the VM from its box takes more than 1.3 times as long as bare qemu, or if
+from the snapshot the first test begins later than after 30 s.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from probes.checkout import checkout
+from probes.cli import parsed
+from probes.suite.known import Policy
+from probes.targets import box, remote, store, vagrant
+
+PORT = 2299
+GLOBS = ("multiplexer.*", "bind.port.*", "bind.rebind.*", "wire.*")
+#: The command line of the box's own kernel, as vagrant/box/Vagrantfile has it.
+APPEND = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 audit=1"
+
+
+def quiet(line: str) -> None:
+    """A say for those who do not listen."""
+
+
+@contextmanager
+def bare(kernel: str, work: Path) -> Iterator[remote.Machine]:
+    """The box in qemu, reached through a forwarded port of loopback, with this checkout in it."""
+    place = store.make(box.box(kernel), quiet)
+    disk = work / "disk.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", place / "box.img", disk], check=True
+    )
+    network = [
+        "-netdev",
+        f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{PORT}-:22",
+        "-device",
+        "virtio-net-pci,netdev=n",
+    ]
+    process = subprocess.Popen(
+        [vagrant.qemu(kernel), "-accel", "tcg", "-cpu", "max", "-smp", str(vagrant.CPUS), "-m", "1024", "-display", "none",
+         "-serial", f"file:{work / 'console'}", "-monitor", "none",
+         "-kernel", place / "vmlinuz", "-initrd", place / "initrd.img",
+         "-append", APPEND, "-drive", f"file={disk},if=virtio,cache=unsafe", "-device", "virtio-rng-pci", *network],
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    key = work / "key"
+    key.write_text(box.key("vagrant").read_text())
+    key.chmod(0o600)
+    ssh = ["ssh", "-F", "none", "-i", str(key), "-p", str(PORT), "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR",
+           "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=2"]  # fmt: skip
+
+    def command(script: str) -> list[str]:
+        return [*ssh, "vagrant@127.0.0.1", f"sudo setarch i686 sh -c {shlex.quote(script)}"]
+
+    try:
+        end = time.monotonic() + vagrant.UP_DEADLINE
+        while subprocess.run(command(f"mkdir -p {vagrant.CHECKOUT}"), stderr=subprocess.DEVNULL).returncode:
+            assert time.monotonic() < end, "no ssh"
+        copy = [
+            "rsync",
+            "-a",
+            "--filter=:- .gitignore",
+            "--exclude=.git",
+            "--rsync-path=sudo rsync",
+            "-e",
+            shlex.join(ssh),
+        ]
+        subprocess.run([*copy, f"{checkout()}/", f"vagrant@127.0.0.1:{vagrant.CHECKOUT}/"], check=True)
+        yield remote.Machine("bare", command, vagrant.CHECKOUT, vagrant.PYTHON, vagrant.CPUS)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def judged(args: Namespace, machine: remote.Machine) -> float:
+    """Runs the suite there, and returns the time at which the first test began."""
+    judge = remote.Judge(machine, args, Policy(None, None, None))
+    status = judge.run()
+    assert status == 0, f"{machine.name}: status {status}"
+    assert judge.first is not None
+    return judge.first
+
+
+def main(words: list[str]) -> int:
+    """Measures, prints, compares."""
+    kernel, globs = (words[0], words[1:]) if words and words[0] in box.KERNELS else (box.DEFAULT, words)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        args = parsed(["check", *(globs or GLOBS), "--report", str(work / "report")])
+        args.seed = 1
+        start = time.monotonic()
+        with bare(kernel, work) as machine:
+            judged(args, machine)
+        plain = time.monotonic() - start
+        vagrant.forget(kernel)
+        times = []
+        for _ in ("box", "snapshot"):
+            start = time.monotonic()
+            with vagrant.guest(kernel, quiet) as guest:
+                first = judged(args, guest.machine()) - start
+            times.append((time.monotonic() - start, first))
+    (from_box, _), (from_snapshot, first) = times
+    print(f"bare qemu {plain:.1f} s, VM from its box {from_box:.1f} s, from its snapshot {from_snapshot:.1f} s")
+    print(f"{from_box / plain:6.2f}  the VM from its box / bare qemu (at most 1.3)")
+    print(f"{from_snapshot / plain:6.2f}  the VM from its snapshot / bare qemu")
+    print(f"{first:6.1f}  s from its snapshot to the first test (at most 30)")
+    return 0 if from_box <= 1.3 * plain and first <= 30 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
