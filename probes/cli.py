@@ -59,6 +59,10 @@ def _target_arguments(target: argparse.ArgumentParser) -> None:
     build = actions.add_parser("build", help="build an artefact into $SOCKETCALL_CACHE")
     build.add_argument("name")
     build.set_defaults(run=run.target_build)
+    clean = actions.add_parser(
+        "clean", help="remove artefacts whose recipe has changed since; while nothing runs in them"
+    )
+    clean.set_defaults(run=run.target_clean)
     running = actions.add_parser("run", help="run `socketcall check` there, with the arguments after --")
     running.add_argument("name")
     running.set_defaults(run=run.target_run)

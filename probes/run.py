@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -194,6 +195,14 @@ def target_build(args: argparse.Namespace) -> int:
     if recipe is None:
         raise Trouble(f"nothing to build is called {args.name!r}: {', '.join(targets.RECIPES)}")
     print(store.make(recipe, _say))
+    return 0
+
+
+def target_clean(_: argparse.Namespace) -> int:
+    """Removes artefacts that no recipe makes any more, and prints them. For a time when nothing runs in them."""
+    for path in store.outdated(targets.RECIPES.values()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        print(path)
     return 0
 
 

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,15 @@ def make(recipe: Recipe, say: Say) -> Path:
         raise CannotBuild(
             f"{recipe.name}: {where}: {error.strerror}; {advice} set SOCKETCALL_CACHE to another folder"
         ) from error
+
+
+def outdated(recipes: Collection[Recipe]) -> list[Path]:
+    """What lies in the cache of artefacts by these names, made by recipes that have changed since."""
+    current = {_place(recipe).name for recipe in recipes}
+    names = "|".join(re.escape(recipe.name) for recipe in recipes)
+    artefact = re.compile(rf"((?:{names})-[0-9a-f]{{12}})(\.lock|\.part-\d+)?")
+    found = cache().iterdir() if cache().is_dir() else ()
+    return sorted(path for path in found if (match := artefact.fullmatch(path.name)) and match[1] not in current)
 
 
 def trouble(name: str, failure: CommandFailed, log: Path) -> CannotBuild:

@@ -119,6 +119,18 @@ def test_what_a_recipe_stands_on_is_made_first() -> None:
     assert (place / "copy").read_text() == "1"
 
 
+def test_what_a_changed_recipe_left_is_found_and_nothing_else(own_cache: Path) -> None:
+    old, new = TWO, replace(TWO, inputs=("b",))
+    other = Recipe("two-more", "another's", write_one)
+    for recipe in (old, new, other):
+        store.make(recipe, quiet)
+    (own_cache / f"{old.name}-{old.key}.part-17").mkdir()
+    (own_cache / "vagrant").mkdir()
+    left = f"two-{old.key}"
+    assert [path.name for path in store.outdated([new])] == [left, f"{left}.lock", f"{left}.part-17"]
+    assert store.outdated([old, other]) == [own_cache / f"two-{new.key}", own_cache / f"two-{new.key}.lock"]
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), CannotBuild("no"), KeyboardInterrupt()])
 def test_a_build_that_fails_leaves_nothing(own_cache: Path, error: BaseException) -> None:
     def fail(into: Path, say: Say) -> None:
