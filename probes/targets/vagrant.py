@@ -38,6 +38,9 @@ CHECKOUT = "/vagrant"
 PYTHON = f"{SUITE}/bin/python3"
 #: Seconds without an answer after which ssh gives a guest up.
 PATIENCE = 60
+#: A bridge that looks for loops lets nothing pass for its first four seconds; one guest makes none.
+_NO_LOOPS = """for bridge in $(ip -brief link show type bridge | cut -d' ' -f1); do
+ip link set $bridge type bridge stp_state 0; done"""
 _PANIC = "Kernel panic"
 _LAST_WORDS = 5
 
@@ -128,7 +131,7 @@ def _wipe(state: Path) -> None:
 
 
 def _patience() -> Iterator[str]:
-    """ssh's options. A bridge's new port takes some seconds to let frames pass: connecting is tried again."""
+    """ssh's options. A guest that has just come back may not answer at once: connecting is tried again."""
     options = {"ServerAliveInterval": PATIENCE // 6, "ServerAliveCountMax": 6, "ConnectTimeout": 20}
     for name, value in {**options, "ConnectionAttempts": PATIENCE, "LogLevel": "ERROR"}.items():
         yield from ("-o", f"{name}={value}")
@@ -145,6 +148,7 @@ class Guest:
 
     def resume(self) -> None:
         """Goes on from the snapshot, with this checkout. Raises CannotBuild."""
+        self._run(self.world.command("sh", "-c", _NO_LOOPS), STEP_DEADLINE, "ip link")
         self.vagrant("snapshot", "restore", SNAPSHOT, "--no-provision")
         self._push()
 
@@ -163,6 +167,7 @@ class Guest:
         self._run(self.command(f"date -s @{time.time():.3f} && mkdir -p {CHECKOUT}"), STEP_DEADLINE, "ssh")
         *ssh, host = self._ssh
         copy = ["rsync", "-a", "--delete", "--filter=:- .gitignore", "--exclude=.git", "--rsync-path=sudo rsync"]
+        copy += ["--chown=vagrant:vagrant"]
         copy += ["-e", shlex.join(ssh), f"{checkout()}/", f"{host}:{CHECKOUT}/"]
         self._run(self.world.command(*copy), STEP_DEADLINE, "rsync")
 
