@@ -17,27 +17,45 @@ _NATIVE_TOP = 0xC0000000
 
 @dataclass(frozen=True)
 class Reference:
-    """A genuine kernel: `abi` is "i386" (native) or "ia32-compat" (the x86-64 kernel's entry), `version` (6, 1)."""
+    """A genuine kernel: `abi` is "i386" (native) or "ia32-compat" (the x86-64 kernel's entry), `version` (6, 1, 176)."""
 
     abi: str
-    version: tuple[int, int]
+    version: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{self.abi} {self.version[0]}.{self.version[1]}"
+        return f"{self.abi} {'.'.join(map(str, self.version))}"
+
+    def has(self, since: str) -> bool:
+        """Whether it has what came with a version. "6.3, 6.1.32": with 6.3, and into the stable 6.1 with 6.1.32."""
+        first, *stable = (_numbers(version) for version in since.split(", "))
+        return self.version >= first or any(
+            version <= self.version and self.version[:2] == version[:2] for version in stable
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
 
 
 def parse(text: str) -> Reference:
-    """`ia32-compat-6.18` → Reference. Raises ValueError."""
-    match = re.fullmatch(r"(i386|ia32-compat)-(\d+)\.(\d+)", text)
+    """`ia32-compat-6.18` or `i386-6.1.176` → Reference. Raises ValueError."""
+    match = re.fullmatch(r"(i386|ia32-compat)-(\d+\.\d+(?:\.\d+)?)", text)
     if match is None:
-        raise ValueError(f"{text!r} is not ABI-VERSION with ABI one of {', '.join(ABIS)}: i386-6.1")
-    return Reference(match[1], (int(match[2]), int(match[3])))
+        raise ValueError(f"{text!r} is not ABI-VERSION with ABI one of {', '.join(ABIS)}: i386-6.1.176")
+    return Reference(match[1], _numbers(match[2]))
 
 
 def local() -> Reference:
     """The kernel that we run on, taken for genuine."""
-    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()  # type: ignore[union-attr]
-    return Reference("ia32-compat" if WORD == 64 or _above_native() else "i386", (int(major), int(minor)))
+    host = os.uname()
+    return Reference("ia32-compat" if WORD == 64 or _above_native() else "i386", _version(host.release, host.version))
+
+
+def _version(release: str, version: str) -> tuple[int, ...]:
+    # Debian's release is that of its ABI, 6.1.0-50; which stable kernel it is stands beside it: Debian 6.1.176-1.
+    found = re.search(r"Debian (\d+\.\d+\.\d+)", version) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
+    assert found is not None
+    return _numbers(found[1])
 
 
 def _above_native() -> bool:
@@ -61,7 +79,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Changed:
-    """A cited fact that a kernel version changed: `before` until it, `after` from it on. `version` like "6.2"."""
+    """A cited fact that a kernel version changed: `before` until it, `after` from it on. `version` like "6.2", or like
+    "6.3, 6.1.32" for what a stable kernel took over: see Reference.has."""
 
     version: str
     before: object
@@ -70,8 +89,7 @@ class Changed:
 
     def value(self, reference: Reference) -> object:
         """The value that this reference answers."""
-        major, minor = self.version.split(".")
-        return self.after if reference.version >= (int(major), int(minor)) else self.before
+        return self.after if reference.has(self.version) else self.before
 
 
 def resolved(value: object, reference: Reference) -> tuple[object, dict[str, Any] | None]:

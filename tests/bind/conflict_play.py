@@ -25,7 +25,7 @@ class Player:
 
     quiet: Calls
     traced: Calls
-    version: tuple[int, int]
+    version: tuple[int, ...]
     whole: bool = True
     users: bool = False
     #: Called in every new network namespace.

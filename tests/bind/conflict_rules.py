@@ -16,8 +16,8 @@ NATIVE = "127.0.0.6"
 CLOSED, LISTENING, CONNECTED, TIME_WAIT = "closed", "listening", "connected", "time-wait"
 #: The links there are, and the one that loopback addresses belong to.
 LOOPBACK_LINK = "lo"
-#: Since when a port of TCP has its sockets by address as well (struct inet_bind2_bucket), and since when only so.
-BHASH2, BHASH2_ONLY = (6, 1), (6, 8)
+#: Since when a port of TCP has its sockets by address only (struct inet_bind2_bucket).
+BHASH2_ONLY = (6, 8)
 #: tb->fastreuseport
 NO, ANY_ADDRESS, STRICT = 0, 1, 2
 
@@ -81,7 +81,7 @@ class Rule:
 
     statement: str
     source: str
-    until: tuple[int, int] | None
+    until: tuple[int, ...] | None
 
 
 #: Every rule of the model by name.
@@ -196,12 +196,12 @@ class Rules:
             return False
         return self.addresses_meet(a, b) and not self.overlooks(a, b)
 
-    @rule("inet_bind2_bucket_match_addr_any; 6.1 (28044fc1d495) to 6.8 (56f3e3f01f81)")
+    @rule("inet_bind2_bucket_match_addr_any; 6.1.168 has 5e07e672412b of 6.8 without the commits that follow it there")
     def overlooks(self, a, b):
-        """From 6.1 to 6.7 TCP does not see the v4-mapped wildcard when it binds another v4-mapped address, by mistake."""
+        """The stable 6.1 does not see the v4-mapped wildcard when it binds another v4-mapped address, by mistake."""
         if a.host6 is None or not a.host6.startswith(MAPPED) or a.host4 == ANY4:
             return False
-        return BHASH2 <= self.version < BHASH2_ONLY and b.host6 == MAPPED + ANY4
+        return (6, 1, 168) <= self.version < (6, 2) and b.host6 == MAPPED + ANY4
 
     # A port of TCP.
 

@@ -31,7 +31,7 @@ class Sequences:
     """What sequences are about: "ports", in the sandbox's own network namespace, where there is another link; or
     connections, each in a network namespace of its own. `users` are those that sockets may belong to."""
 
-    version: tuple[int, int]
+    version: tuple[int, ...]
     link: str = ""
     users: tuple[int, ...] = (0,)
     lite: bool = True

@@ -14,9 +14,9 @@ from probes.suite.kinds import CONNECTING, WITH_PORTS
 
 SOURCE_NO_PORT = "ip(7) IP_BIND_ADDRESS_NO_PORT; __inet_bind, __inet6_bind `bind_address_no_port`"
 SOURCE_SOCKET_RANGE = "ip(7) of man-pages 6.04 IP_LOCAL_PORT_RANGE; inet_sk_get_local_port_range"
-#: Linux 6.3 has it, and 6.1.32, where a later fix needed it (ChangeLog-6.1.32).
-SOCKET_RANGE_SINCE = "6.1"
-SOCKET_RANGE_CITE = "91d0b78c5177: inet: Add IP_LOCAL_PORT_RANGE socket option, in 6.3 and 6.1.32"
+#: A later fix needed it in 6.1 as well (ChangeLog-6.1.32).
+SOCKET_RANGE_SINCE = "6.3, 6.1.32"
+SOCKET_RANGE_CITE = "91d0b78c5177: inet: Add IP_LOCAL_PORT_RANGE socket option"
 
 
 def no_port(socket):
@@ -119,9 +119,8 @@ def test_socket_range(kind, new_socket, expect):
     """IP_LOCAL_PORT_RANGE narrows the range of port 0 for a socket; a bound outside of ip_local_port_range does not
     count. Then EADDRINUSE, however many ports others may have.
     """
-    major, minor = expect.reference.version
-    if (major, minor) < tuple(map(int, SOCKET_RANGE_SINCE.split("."))):
-        not_applicable("IP_LOCAL_PORT_RANGE: since Linux 6.3 and 6.1.32")
+    if not expect.reference.has(SOCKET_RANGE_SINCE):
+        not_applicable(f"IP_LOCAL_PORT_RANGE: since Linux {SOCKET_RANGE_SINCE}")
     for case, (system, asked, given) in SOCKET_RANGES.items():
         namespaces.set_sysctl(RANGE, "{} {}".format(*system))
 
