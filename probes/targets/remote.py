@@ -41,6 +41,14 @@ _TICK = 1.0
 _PASSED_ON = ("route", "gate", "case", "reference", "isolation", "deadline")
 
 
+def admitted(args: argparse.Namespace) -> Policy:
+    """What a run was told to expect. Raises Trouble for arguments that are wrong, before a machine is started for them."""
+    if args.list:
+        raise Trouble("--list: what would run is the same everywhere; ask `socketcall check --list` here")
+    _shard(args.shard)
+    return Policy.of(args.expect, args.require, args.write_expect)
+
+
 @dataclass(frozen=True)
 class Machine:
     """Somewhere that the suite is installed. `command` makes the command line that runs a shell script there; `checkout`
@@ -166,8 +174,7 @@ class Judge:
     def _take(self, part: _Part, line: dict[str, Any]) -> None:
         kind = line.pop("type")
         if kind == "run":
-            if self._writer is None:
-                self._writer = Writer(Path(self._args.report).absolute(), line)
+            self._writer = self._writer or self._opened(line)
         elif kind == "planned":
             part.began, part.waiting, part.limit = True, line["tests"], line["deadline"] + GRACE
             self._planned += len(part.waiting)
@@ -183,6 +190,13 @@ class Judge:
         elif kind == "end":
             part.ended = True
         self._progress()
+
+    def _opened(self, facts: dict[str, Any]) -> Writer:
+        try:
+            return Writer(Path(self._args.report).absolute(), facts)
+        except OSError as error:
+            why = f"cannot write to {self._args.report}: {error.strerror}; give another --report"
+            raise Trouble(why) from error
 
     def _write(self, carried: dict[str, Any]) -> None:
         assert self._writer is not None

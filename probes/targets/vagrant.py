@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from probes.checkout import checkout
-from probes.suite.known import Policy
 from probes.targets import box, remote, store
 from probes.targets.i386 import SUITE
 from probes.targets.store import CannotBuild, CommandFailed, Say, cache
@@ -47,7 +46,7 @@ _LAST_WORDS = 5
 
 def run(kernel: str, args: argparse.Namespace, say: Say) -> int:
     """Runs `check` in the VM, which is made if it is missing, and returns its exit status. Raises Trouble."""
-    policy = Policy.of(args.expect, args.require, args.write_expect)
+    policy = remote.admitted(args)
     with guest(kernel, say) as here:
         return remote.Judge(here.machine(), args, policy).run()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,6 +166,12 @@ def test_a_stream_that_is_none_is_lost(run):
     assert judged.status == 3
     assert judged.verdicts == ["lost", "not_run"]
     assert "hello" in judged.checks[0]["detail"]
+
+
+def test_a_report_that_cannot_be_written_is_one_line(run):
+    judged = run(GOOD, args=["--report", "/proc/report"])
+    assert judged.status == 2
+    assert re.fullmatch(r"socketcall: cannot write to /proc/report: .*; give another --report\n", judged.err)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -62,10 +62,13 @@ def test_nobody_but_root_gets_a_world(monkeypatch):
         (["vagrant:9.9"], "no target is called 'vagrant:9.9': local, i386, vagrant:6.1-686-pae"),
         ([f"vagrant:{KERNEL}", "--", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         ([f"vagrant:{KERNEL}", "--", "--expect", "/nonexistent"], "cannot read /nonexistent"),
+        ([f"vagrant:{KERNEL}", "--", "--list"], "ask `socketcall check --list` here"),
         ([f"vagrant:{KERNEL}", "--", "--shard", "3/2"], "'3/2' is no I/N with I from 1 to N"),
     ],
 )
-def test_what_is_wrong_is_said_before_a_machine_is_started(socketcall, words, says):
+def test_what_is_wrong_is_said_before_a_machine_is_started(socketcall, monkeypatch, words, says):
+    # Whoever came as far as to look for a tool would miss it.
+    monkeypatch.setenv("PATH", "/nonexistent")
     judged = socketcall("target", "run", *words)
     assert judged.status == 2
     assert says in judged.err
