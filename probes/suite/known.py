@@ -30,11 +30,11 @@ class Known:
     A deviation that a line matches does not fail the run. A line of whose checks none deviates any more does.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises Trouble: unreadable, or a line that is none."""
-        self.path = path
+    def __init__(self, path: Path, texts: list[str] | None = None) -> None:
+        """`texts` are the lines of a file that is elsewhere. Raises Trouble: unreadable, or a line that is none."""
+        self.path, self.texts = path, _read(path) if texts is None else texts
         self.lines: list[Line] = []
-        for number, text in enumerate(_read(path), 1):
+        for number, text in enumerate(self.texts, 1):
             if not text.strip() or text.lstrip().startswith("#"):
                 continue
             fields = [part.strip() for part in text.split("|", 2)]

@@ -1,4 +1,4 @@
-"""The plugin: collects behaviours, runs each test in a sandbox, counts and writes what came out. See conftest.py."""
+"""The plugin: collects behaviours, and runs each test in a sandbox. What comes out goes to account. See conftest.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,22 +19,20 @@ from probes.channel import Channel
 from probes.gate import WORD, gate, gate_names
 from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
 from probes.suite import item as items
+from probes.suite.account import ACCOUNT, POLICY, Here
 from probes.suite.behaviours import behaviour_of, catalogue
 from probes.suite.fixtures import started_as_root
-from probes.suite.known import Policy
-from probes.suite.results import Counts, Writer, overall
-from probes.suite.run_facts import run_facts, subject_of
+from probes.suite.machines import Machines, Worker, distributes, is_worker
+from probes.suite.run_facts import subject_of
 from probes.suite.stream import Stream
 from probes.trouble import Trouble
 
-#: Files of a run go to this folder if it is given.
-_GROUP = "socketcall"
 ROOT_ONLY = "root: nobody else can map a second user id, or have capabilities outside a user namespace"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of a run; `socketcall check` passes them on."""
-    group = parser.getgroup(_GROUP)
+    group = parser.getgroup("socketcall")
     group.addoption("--behaviour", action="append", metavar="GLOB", help="only behaviours whose id matches")
     group.addoption("--route", choices=("socketcall", "direct"), help="only this route")
     group.addoption("--gate", choices=("int80", "vdso"), help="only this gate")
@@ -69,14 +66,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "routes(*names): the only routes that a test is about")
     config.addinivalue_line("markers", "sandbox(**wish): what a test asks of its sandbox, see probes.sandbox.Wish")
     if config.getoption("seed") is None:
-        # The workers of pytest-xdist get the options of their controller.
         config.option.seed = secrets.randbelow(1 << 31)
+    descriptor: int | None = config.getoption("stream")
+    if distributes(config):
+        if descriptor is not None:
+            raise pytest.UsageError("--stream tells of one process: leave out -n, --dist and --tx")
+        config.pluginmanager.register(Machines(config), ACCOUNT)
+        return
     reporter = items.Reporter()
     config.pluginmanager.register(reporter)
-    config.pluginmanager.register(Run(config, reporter), _GROUP)
-    descriptor: int | None = config.getoption("stream")
-    if descriptor is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Stream(config, descriptor))
+    run = Run(config, reporter)
+    config.pluginmanager.register(run)
+    if is_worker(config):
+        config.pluginmanager.register(Worker(config))
+        return
+    config.pluginmanager.register(Here(config), ACCOUNT)
+    if descriptor is not None:
+        config.pluginmanager.register(Stream(config, descriptor, lambda: run.deadline))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -97,47 +103,23 @@ class Run:
 
     def __init__(self, config: pytest.Config, reporter: items.Reporter) -> None:
         self._config, self._reporter = config, reporter
-        self._writer: Writer | None = None
         self._channel: Channel | None = None
-        self._waiting: dict[str, pytest.Item] = {}
         self._work = Path()
         #: Seconds that a test may take, None under a debugger.
         self.deadline: float | None = None
-        self._policy = Policy(None, None, None)
-        self._problems: list[str] = []
-        self._began = False
-        self.counts = Counts()
-        #: The exit status that `check` ends with.
-        self.status = 3
-
-    @property
-    def _is_worker(self) -> bool:
-        return hasattr(self._config, "workerinput")
 
     def pytest_sessionstart(self) -> None:
-        """Takes its CPU, measures it, and opens the files."""
+        """Takes its CPU, and measures it."""
         if self._config.getoption("collectonly"):
             return
-        try:
-            options = (self._config.getoption(name) for name in ("expect", "require", "write_expect"))
-            self._policy = Policy.of(*options)
-        except Trouble as trouble:
-            raise pytest.UsageError(str(trouble)) from trouble
         self._work = Path(tempfile.mkdtemp(prefix="socketcall-"))
-        if self._is_worker or getattr(self._config.option, "dist", "no") == "no":
-            sandbox.pin()
+        sandbox.pin()
         asked: float | None = self._config.getoption("deadline")
         self.deadline = asked or DEADLINE * sandbox.slowness()
         if self._config.getoption("usepdb", False):
             self.deadline = None
         for name in gate_names():
             gate(name)
-        folder = self._config.getoption("report")
-        if folder and not self._is_worker:
-            try:
-                self._writer = Writer(Path(folder).absolute(), run_facts(self._config))
-            except OSError as error:
-                raise pytest.UsageError(f"cannot write to {folder}: {error.strerror}; give another --report") from error
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -158,17 +140,16 @@ class Run:
             gone = [item for index, item in enumerate(items) if index % count != number - 1]
             self._config.hook.pytest_deselected(items=gone)
             items[:] = [item for index, item in enumerate(items) if index % count == number - 1]
-        if self._policy.known is not None:
+        policy = self._config.stash.get(POLICY, None)
+        if policy is not None and policy.known is not None:
             try:
-                self._policy.known.hold_against(known)
+                policy.known.hold_against(known)
             except Trouble as trouble:
                 raise pytest.UsageError(str(trouble)) from trouble
-        self._waiting = {item.nodeid: item for item in items if behaviour_of(item)}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """Sets what is there by now aside from garbage collection: a child that walked it would copy every page."""
-        self._began = True
         gc.collect()
         gc.freeze()
         try:
@@ -199,60 +180,23 @@ class Run:
             except CannotSandbox as error:
                 outcome = Outcome([{"sandbox": str(error)}])
         this = behaviour_of(item)
+        policy = self._config.stash[POLICY]
         if this is None:
-            return items.concluded(item, outcome, None, {}, self._policy)
+            return items.concluded(item, outcome, None, {}, policy)
         seed = self._config.getoption("seed")
         context = {"id": this.id, "statement": this.statement, "source": this.source, "seed": seed}
         subject = subject_of(item, observed=wish.trace != "none")
-        return items.concluded(item, outcome, subject, context, self._policy)
+        return items.concluded(item, outcome, subject, context, policy)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Counts and writes what a test brought, wherever it ran."""
-        carried = getattr(report, "socketcall", None)
-        if carried is None or self._is_worker:
-            return
-        # pytest keeps its reports to the end: with the evidence, every fork would copy more.
-        del report.socketcall
-        self._waiting.pop(report.nodeid, None)
-        self._take(carried)
-
-    def _take(self, carried: dict[str, Any]) -> None:
-        for check in carried["checks"]:
-            self.counts.add(check)
-            self._policy.count(check)
-        if self._writer is not None:
-            self._writer.add(carried)
-
-    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """Says what did not run, and puts the files into place."""
+        """Leaves no folder behind."""
         if self._work != Path():
             shutil.rmtree(self._work, ignore_errors=True)
-        if self._config.getoption("collectonly") or self._is_worker:
-            return
-        if not self._began:
-            # Usage, or tests that cannot be collected: the run before keeps its place.
-            if self._writer is not None:
-                self._writer.discard()
-            return
-        left = [subject_of(item).check("not_run", "the run ended first", seq=[]) for item in self._waiting.values()]
-        self._take({"checks": left, "evidence": []})
-        if self._writer is not None:
-            self._writer.finish(self.counts)
-        status, self._problems = self._policy.finish()
-        self.status = overall(status, self.counts.status())
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """No dots in a pipe."""
-        if not self._config.getoption("no_progress") or report.outcome == "failed":
-            return None
-        return (report.outcome if report.when == "call" or report.skipped else "", "", "")
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The counts, in verdicts."""
-        for problem in self._problems:
-            terminalreporter.write_line(problem)
-        if self.counts.by_behaviour:
-            terminalreporter.write_line(self.counts.line())
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """No dots in a pipe."""
+    if not config.getoption("no_progress") or report.outcome == "failed":
+        return None
+    return (report.outcome if report.when == "call" or report.skipped else "", "", "")

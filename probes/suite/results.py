@@ -54,13 +54,34 @@ def overall(*statuses: int) -> int:
     return next((status for status in (2, 1, 3) if status in statuses), 0)
 
 
+class Aside:
+    """A folder that is written aside, as FOLDER.part. Raises OSError: it cannot be made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.part = folder, folder.with_name(folder.name + ".part")
+        shutil.rmtree(self.part, ignore_errors=True)
+        self.part.mkdir(parents=True)
+
+    def keep(self) -> Path:
+        """Moves it into place, keeps what was there as FOLDER.old, and returns the folder."""
+        old = self._folder.with_name(self._folder.name + ".old")
+        if self._folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            self._folder.rename(old)
+        self.part.rename(self._folder)
+        return self._folder
+
+    def discard(self) -> None:
+        """Leaves nothing of it."""
+        shutil.rmtree(self.part, ignore_errors=True)
+
+
 class Writer:
-    """Writes checks and evidence as they come, into FOLDER.part beside the folder. Raises OSError: it cannot."""
+    """Writes checks and evidence as they come, aside. Raises OSError: it cannot."""
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
-        self._folder, self._part = folder, folder.with_name(folder.name + ".part")
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._part.mkdir(parents=True)
+        self._aside = Aside(folder)
+        self._part = self._aside.part
         self._results = self._open("results.jsonl")
         self._evidence = self._open("evidence.jsonl")
         self._run = dict(run)
@@ -90,7 +111,7 @@ class Writer:
         self._evidence.flush()
 
     def finish(self, counts: Counts) -> Path:
-        """Writes the end and the summary, keeps the previous run as FOLDER.old, and returns the folder."""
+        """Writes the end, the summary and the views, and returns the folder with them in place."""
         _line(self._results, {"type": "end", "counts": counts.as_json()})
         self._results.close()
         self._evidence.close()
@@ -103,18 +124,13 @@ class Writer:
         }
         (self._part / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         write_views(self._part)
-        old = self._folder.with_name(self._folder.name + ".old")
-        if self._folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            self._folder.rename(old)
-        self._part.rename(self._folder)
-        return self._folder
+        return self._aside.keep()
 
     def discard(self) -> None:
         """Leaves nothing of a run that never began."""
         self._results.close()
         self._evidence.close()
-        shutil.rmtree(self._part, ignore_errors=True)
+        self._aside.discard()
 
 
 def write_views(folder: Path) -> None:

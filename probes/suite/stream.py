@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import pytest
 
-from probes.suite.behaviours import behaviour_of
-from probes.suite.run_facts import run_facts, subject_of
+from probes.suite.account import planned
+from probes.suite.run_facts import run_facts
 
 
 class Stream:
     """A plugin that tells the lines to a descriptor that somebody else opened."""
 
-    def __init__(self, config: pytest.Config, descriptor: int) -> None:
-        self._config, self._descriptor = config, descriptor
+    def __init__(self, config: pytest.Config, descriptor: int, deadline: Callable[[], float | None]) -> None:
+        """`deadline` gives the seconds that a test may take."""
+        self._config, self._descriptor, self._deadline = config, descriptor, deadline
         self._file: IO[str] | None = None
 
     def pytest_sessionstart(self) -> None:
@@ -36,9 +37,7 @@ class Stream:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """What is to come: not told at the end of collection, which comes for a run that ends there as well."""
-        tests = {item.nodeid: subject_of(item).key() for item in session.items if behaviour_of(item)}
-        run: Any = self._config.pluginmanager.get_plugin("socketcall")
-        self._say("planned", tests=tests, deadline=run.deadline)
+        self._say("planned", tests=planned(session), deadline=self._deadline())
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """What begins, so that it is known if nothing more is heard."""
