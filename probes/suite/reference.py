@@ -48,10 +48,11 @@ def parse(text: str) -> Reference:
 def local() -> Reference:
     """The kernel that we run on, taken for genuine."""
     host = os.uname()
-    return Reference("ia32-compat" if WORD == 64 or _above_native() else "i386", _version(host.release, host.version))
+    return Reference("ia32-compat" if WORD == 64 or _above_native() else "i386", version_of(host.release, host.version))
 
 
-def _version(release: str, version: str) -> tuple[int, ...]:
+def version_of(release: str, version: str) -> tuple[int, ...]:
+    """The version of a kernel by what uname says of it."""
     # Debian's release is that of its ABI, 6.1.0-50; which stable kernel it is stands beside it: Debian 6.1.176-1.
     found = re.search(r"Debian (\d+\.\d+\.\d+)", version) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
     assert found is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from probes.suite.expect import plain
-from probes.suite.reference import Changed, Difference, Reference, _version, local, parse, resolved
+from probes.suite.reference import Changed, Difference, Reference, local, parse, resolved, version_of
 
 VALUE = Difference(i386=1, ia32_compat=Changed("6.2", before=2, after=3, cite="inner"), cite="outer")
 
@@ -50,7 +50,7 @@ def test_what_a_stable_kernel_took_over(version, has):
 )
 def test_which_stable_kernel_it_is(release, version, numbers):
     """Debian's release does not say it; the version beside it does."""
-    assert _version(release, version) == numbers
+    assert version_of(release, version) == numbers
     assert str(Reference("i386", (6, 1, 176))) == "i386 6.1.176"
 
 

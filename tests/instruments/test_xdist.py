@@ -5,11 +5,12 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 
 import pytest
 
-from conftest import Judged, installed, run_check, run_command, write_tests
+from conftest import COMMAND_DEADLINE, Judged, installed, run_check, run_command, write_tests
 from probes.checkout import checkout
 from probes.view.results import read
 
@@ -179,7 +180,7 @@ def test_a_machine_that_vanishes(machines):
 
 def test_a_worker_that_dies(machines):
     """Where all share one run, another worker takes over what the one that died left: only its test is lost."""
-    run = machines(GOOD, GOOD, GOOD, GOOD, conftest=DIES, xdist=("--dist", "load", "--tx", B, "--tx", B[6:]))
+    run = machines(GOOD, GOOD, GOOD, GOOD, conftest=DIES, xdist=("--dist", "load", "--tx", B))
     assert run.status == 3, run.out + run.err
     assert not [c for c in run.checks if c["verdict"] == "broke"]
     assert sorted((c["id"], c["verdict"]) for c in run.checks) == [
@@ -291,6 +292,22 @@ def test_far_and_near(far, tmp_path):
     assert run.status == 1, run.out + run.err
     assert of(run, "vm").verdicts == ["conforms", "deviates"]
     assert of(run, "near").verdicts == ["conforms", "conforms"]
+
+
+def test_paths(far, tmp_path):
+    """A path of here is the same path below the checkout there; the value of an option is no path to collect."""
+    _, spec, _ = far
+    write_tests(tmp_path, GOOD, GOOD)
+    shutil.copy(checkout() / "pyproject.toml", tmp_path)
+    shutil.copy(checkout() / "conftest.py", tmp_path)
+    words = ["tests/made/test_m01.py", "--report", "report", "-k", "bin or test_it", "--dist", "each", "--tx", spec]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", "pyproject.toml", *words], cwd=tmp_path, check=False, text=True,
+        env={**os.environ, "PYTHONPATH": str(checkout()), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True, timeout=COMMAND_DEADLINE,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [(c["id"], c["verdict"]) for c in read(tmp_path / "report" / "vm").checks] == [("made.m1.law", "deviates")]
 
 
 def test_tests_that_are_not_there(far, tmp_path):

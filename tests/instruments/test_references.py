@@ -1,0 +1,56 @@
+"""The kept runs of genuine kernels, and the page of their differences."""
+
+import pytest
+
+from probes.suite import references
+from probes.suite.reference import local
+from probes.trouble import Trouble
+from probes.view.results import read
+
+DIFFERS = '''
+from probes.suite.reference import Changed, Difference
+@law
+def test_it(calls, expect):
+    """Something differs."""
+    here = Changed("2.0", before=0, after=-errno.EBADF, cite="a commit")
+    expect(here, of="version").of(calls.bind(-1, ADDRESS))
+    expect(-errno.EBADF, of="none").of(calls.bind(-1, ADDRESS))
+'''
+
+
+def test_the_page_is_what_the_kept_runs_say():
+    assert references.page().read_text() == references.text(references.stored())
+
+
+def test_every_difference_is_shown_by_two_kernels():
+    assert references.unmeasured(references.stored()) == []
+
+
+def test_what_is_kept_is_what_differs(judge):
+    judged = judge(DIFFERS)
+    assert judged.status == 0, judged.out
+    ((kernel, kept),) = references.combined([read(judged.report)]).items()
+    assert kernel == str(local())
+    assert kept["counts"] == {"conforms": 2}
+    assert kept["answers"] == {"made.m0.law of=version": {"cite": "a commit", "actual": -9}}
+    other = {**kept, "reference": "i386 1.2", "answers": {"made.m0.law of=version": {"cite": "a commit", "actual": 0}}}
+    text = references.text([other, kept])
+    assert "| made.m0.law of=version | 0 | -9 EBADF |" in text
+    assert references.unmeasured([kept]) == ["made.m0.law of=version"]
+    assert references.unmeasured([kept, other]) == []
+
+
+def test_a_run_that_deviates_is_no_reference_until_it_is_judged_again(judge):
+    judged = judge(DIFFERS.replace("after=-errno.EBADF", "after=1"))
+    assert judged.status == 1
+    wrong = read(judged.report)
+    with pytest.raises(Trouble, match=r"made.m0.law of=version deviates on .*: that is no reference"):
+        references.combined([wrong])
+    right = read(judge(DIFFERS).report)
+    assert references.combined([wrong, right]) == references.combined([right])
+
+
+def test_a_run_judged_against_another_kernel_is_no_reference(judge):
+    other = read(judge(DIFFERS, args=["--reference", "i386-5.10"]).report)
+    with pytest.raises(Trouble, match=r"was judged against i386 5.10: leave out --reference"):
+        references.combined([other])
