@@ -10,6 +10,13 @@ from pathlib import Path
 from probes.trouble import Trouble
 
 PACKAGES = "packages.txt"
+#: The variable by which a launcher says which target it runs on.
+TARGET = "SOCKETCALL_TARGET"
+
+
+def target() -> str:
+    """The target that we run on, as whoever started us named it."""
+    return os.environ.get(TARGET, "local")
 
 
 def checkout() -> Path:

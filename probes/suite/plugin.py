@@ -16,6 +16,7 @@ import pytest
 
 from probes import sandbox
 from probes.channel import Channel
+from probes.checkout import target
 from probes.gate import WORD, gate, gate_names
 from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
 from probes.suite import item as items
@@ -184,7 +185,8 @@ class Run:
         if this is None:
             return items.concluded(item, outcome, None, {}, policy)
         seed = self._config.getoption("seed")
-        context = {"id": this.id, "statement": this.statement, "source": this.source, "seed": seed}
+        about = {"id": this.id, "statement": this.statement, "source": this.source}
+        context = {**about, "seed": seed, "target": target()}
         subject = subject_of(item, observed=wish.trace != "none")
         return items.concluded(item, outcome, subject, context, policy)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from probes import VERSION
+from probes.checkout import target
 from probes.gate import WORD
 from probes.suite.behaviours import behaviour_of
 from probes.suite.expect import case_text
@@ -17,15 +18,12 @@ from probes.suite.fixtures import parameters_of, reference
 from probes.suite.reference import local
 from probes.suite.verdicts import Subject
 
-#: The variable by which a launcher says which target it runs on.
-TARGET = "SOCKETCALL_TARGET"
-
 
 def run_facts(config: pytest.Config) -> dict[str, Any]:
     """The target, who we are on it, and what we judge against."""
     host = platform.uname()
-    target = {
-        "name": os.environ.get(TARGET, "local"),
+    facts = {
+        "name": target(),
         "kernel": {"release": host.release, "version": host.version, "machine": host.machine},
         "word": WORD,
         "abi": local().abi,
@@ -34,7 +32,7 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
         "modules": _modules(),
     }
     seed = config.getoption("seed")
-    return {"suite_version": VERSION, "seed": seed, "reference": str(reference(config)), "target": target}
+    return {"suite_version": VERSION, "seed": seed, "reference": str(reference(config)), "target": facts}
 
 
 def _modules() -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from probes.checkout import TARGET
 from probes.targets import debian, store
 from probes.targets.store import CannotBuild, Recipe, Say, cache, tool
 
@@ -71,7 +72,7 @@ def argv(root: Path, checkout: Path, command: list[str], writable: list[Path]) -
     here = Path.cwd()
     inside = any(here.is_relative_to(folder) for folder in folders)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
-    environment |= {"PYTHONPATH": str(checkout), "SOCKETCALL_CACHE": str(cache())}
+    environment |= {TARGET: "i386", "PYTHONPATH": str(checkout), "SOCKETCALL_CACHE": str(cache())}
     # bubblewrap makes missing parents itself, but closed to every user other than its own.
     parents = [["--dir", str(up)] for path in (cache(), *folders) for up in reversed(path.parents[:-1])]
     binds = [["--bind", str(folder), str(folder)] for folder in folders]

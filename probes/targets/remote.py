@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from probes.abi.record import Record
-from probes.checkout import checkout
+from probes.checkout import TARGET, checkout
 from probes.suite.known import Policy
 from probes.suite.plugin import shard_of
 from probes.suite.results import Counts, Writer, overall
-from probes.suite.run_facts import TARGET
 from probes.suite.stream import Reader
 from probes.suite.verdicts import Check, whole
 from probes.trouble import Trouble
@@ -215,7 +214,8 @@ class Judge:
     def _show(self, check: Check, carried: dict[str, Any]) -> None:
         records = [Record.of_json(line) for line in carried["evidence"] if line.get("type") == "call"]
         rests_on = [record for record in records if record.seq in check["seq"]]
-        print(failure.text(check, rests_on, {**carried["behaviour"], "seed": self._seed}), end="\n\n", flush=True)
+        context = {**carried["behaviour"], "seed": self._seed, "target": self._machine.name}
+        print(failure.text(check, rests_on, context), end="\n\n", flush=True)
 
     def _progress(self) -> None:
         if sys.stderr.isatty():

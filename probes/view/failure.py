@@ -17,7 +17,7 @@ _REGISTERS = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp")
 
 def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[str, Any]) -> str:
     """Several lines: key, statement and source, expected and actual, each call's registers and words, how to run it
-    again. `context` has statement, source, seed, and reference facts of the run."""
+    again. `context` has statement, source, seed and target."""
     case = f" [{check['case']}]" if check["case"] else ""
     lines = [
         f"{check['id']}{case} {check['verdict']} over {check['route']}, gate {check['gate']}, {check['word']}-bit",
@@ -38,7 +38,7 @@ def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[s
         lines += call(record)
     if len(records) > _SHOWN_RECORDS:
         lines.append(f"  …         {len(records) - _SHOWN_RECORDS} more calls in evidence.jsonl")
-    lines.append(f"  again     {again(check, context.get('seed'))}")
+    lines.append(f"  again     {again(check, context)}")
     return "\n".join(lines)
 
 
@@ -85,16 +85,22 @@ def call(record: Record) -> list[str]:
     return lines
 
 
-def again(check: Mapping[str, Any], seed: object) -> str:
-    """The command that runs exactly this check again."""
-    words = ["socketcall", "check", check["id"]]
+def again(check: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    """The command that runs exactly this check again, on the same target."""
+    target = context.get("target", "local")
+    words = (
+        ["socketcall", "check"]
+        if ":" not in target and target != "i386"
+        else ["socketcall", "target", "run", target, "--"]
+    )
+    words.append(check["id"])
     if check["case"]:
         words += ["--case", check["case"]]
     if check["route"]:
         words += ["--route", check["route"], "--gate", check["gate"]]
-    if seed is not None:
-        words += ["--seed", str(seed)]
-    return shlex.join(words) + (" (with 32-bit Python)" if check["word"] == 32 else "")
+    if context.get("seed") is not None:
+        words += ["--seed", str(context["seed"])]
+    return shlex.join(words)
 
 
 def _registers(registers: Mapping[str, str]) -> str:

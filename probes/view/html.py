@@ -50,4 +50,4 @@ def _text(check: dict[str, Any], results: Results, records: dict[int, dict[str, 
     lines = [records[seq] for seq in check["seq"] if seq in records and records[seq]["type"] == "call"]
     calls = [Record.of_json(line) for line in lines]
     about = results.behaviours.get(check["id"], {"statement": "", "source": ""})
-    return failure.text(check, calls, {**about, "seed": results.run.get("seed")})
+    return failure.text(check, calls, {**about, "seed": results.run["seed"], "target": results.run["target"]["name"]})

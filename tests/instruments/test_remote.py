@@ -113,7 +113,7 @@ def test_a_deviation_is_shown_with_its_call(run):
         "made.m1.law deviates over socketcall",
         "actual    -9 EBADF",
         "in        eax=0x66",
-        "again     socketcall",
+        "again     socketcall check made.m1.law --route socketcall --gate int80 --seed ",
     ):
         assert part in judged.out
 
