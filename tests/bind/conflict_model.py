@@ -2,7 +2,8 @@
 
 The rules about two sockets and a port are in conflict_rules.py, those about connections in conflict_connect.py; here
 are the calls. The model says nothing where the answer is a matter of chance (which of two equal listeners gets a
-connection) or of waiting (for an answer that nobody gives): such calls are not made.
+connection) or of waiting (for an answer that nobody gives), or where an older kernel asks one of several wildcards: such
+calls are not made.
 """
 
 from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, EOPNOTSUPP
@@ -118,8 +119,10 @@ class Model(Connections):
             return -EADDRNOTAVAIL
         bound = s.copy(v6only=s.v6only or self.makes_v6only(host))
         bound.put(host)
-        take = self.take_tcp if s.protocol == "tcp" else self.take_udp
-        if not take(bound, self.bucket(s.protocol, port)):
+        bucket, take = self.bucket(s.protocol, port), self.take_tcp if s.protocol == "tcp" else self.take_udp
+        if s.protocol == "tcp" and self.hides_a_wildcard(bound, bucket):
+            return None
+        if not take(bound, bucket):
             return -EADDRINUSE
         s.put(host)
         s.v6only, s.port_locked, s.address_locked = bound.v6only, True, self.locks_address(host)
@@ -157,6 +160,8 @@ class Model(Connections):
             return 0
         if self.needs_port(s):
             self.choose_port(s)
+        if self.hides_a_wildcard(s, self.bucket("tcp", s.port)):
+            return None
         s.state = LISTENING
         if self.asks_again() and not self.take_tcp(s, self.bucket("tcp", s.port)):
             s.state = CLOSED

@@ -8,6 +8,8 @@ fewer functions, before inet_bhash2.
 import functools
 from dataclasses import dataclass, field
 
+from probes.suite.reference import Reference
+
 ANY4, ANY6 = "0.0.0.0", "::"
 MAPPED = "::ffff:"
 #: What a native IPv6 address counts as where IPv4 addresses are compared (include/net/ipv6.h LOOPBACK4_IPV6).
@@ -18,6 +20,8 @@ CLOSED, LISTENING, CONNECTED, TIME_WAIT = "closed", "listening", "connected", "t
 LOOPBACK_LINK = "lo"
 #: Since when a port of TCP has its sockets by address only (struct inet_bind2_bucket).
 BHASH2_ONLY = (6, 8)
+#: Since when a port of TCP asks all of its wildcards (d91ef1e1b55f), in stable kernels too (ChangeLog-6.1.85, …).
+WILDCARDS_MENDED = "6.9, 6.8.5, 6.6.26, 6.1.85"
 #: tb->fastreuseport
 NO, ANY_ADDRESS, STRICT = 0, 1, 2
 
@@ -202,6 +206,14 @@ class Rules:
         if a.host6 is None or not a.host6.startswith(MAPPED) or a.host4 == ANY4:
             return False
         return (6, 1, 168) <= self.version < (6, 2) and b.host6 == MAPPED + ANY4
+
+    def hides_a_wildcard(self, a, bucket):
+        """inet_bhash2_addr_any_conflict from 6.1 to d91ef1e1b55f: whether TCP asks only the newest wildcard of several on
+        the port. Which one that is depends on more than the model follows: it says nothing of such a call."""
+        kernel = Reference("", self.version)
+        if not kernel.has("6.1") or kernel.has(WILDCARDS_MENDED) or not self.counts_as_ipv4(a) or a.host4 == ANY4:
+            return False
+        return len({(owner.family, owner.host6) for owner in bucket.owners if owner.host4 == ANY4}) > 1
 
     # A port of TCP.
 

@@ -13,6 +13,7 @@ import pytest
 from bind_links import pair
 from conflict_meetings import meeting_checks
 from conflict_play import Player
+from conflict_rules import WILDCARDS_MENDED
 from conflict_table import (
     STATES,
     UDP_STATES,
@@ -34,7 +35,7 @@ from probes.suite.witness import protocols
 SOURCE = "socket(7) SO_REUSEADDR, SO_REUSEPORT; ip(7); bind(2) EADDRINUSE"
 SOURCE_TCP = f"{SOURCE}; tcp(7); inet_csk_get_port, inet_csk_bind_conflict, inet_bind_conflict, inet_rcv_saddr_equal"
 SOURCE_UDP = f"{SOURCE}; udp(7); udp_lib_get_port, udp_lib_lport_inuse, inet_rcv_saddr_equal"
-SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT = 1, 2, 15
+SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT, IPPROTO_IPV6, IPV6_V6ONLY = 1, 2, 15, 41, 26
 #: UDP-Lite went with 7.1; where it is, it shares its rules with UDP and its ports with nobody.
 NAMES = {"tcp": "TCP", "udp": "UDP", "udp-lite": "UDP-Lite"}
 
@@ -170,3 +171,21 @@ def test_mapped_wildcard(new_socket, expect):
     need(first.bind(TCP6.address(5000, "::ffff:0.0.0.0")))
     expect(mistaken, second="mapped").of(new_socket(*TCP6.triple).bind(TCP6.address(5000, "::ffff:127.0.0.1")))
     expect(-EADDRINUSE, second="ipv4").of(new_socket(*TCP.triple).bind(TCP.address(5000, "127.0.0.1")))
+
+
+@behaviour("bind.conflict.several-wildcards", f"{SOURCE_TCP}; inet_bhash2_addr_any_conflict; ipv6(7) IPV6_V6ONLY")
+def test_several_wildcards(new_socket, expect):
+    """An address conflicts with each wildcard that has the port, whichever came last; Linux from 6.1 on only saw the last
+    one, until that was mended.
+    """
+    cite = "d91ef1e1b55f tcp: Fix bind() regression for v6-only wildcard and v4(-mapped-v6) non-wildcard addresses"
+    mended = Changed(WILDCARDS_MENDED, before=0, after=-EADDRINUSE, cite=cite)
+    last = Changed("6.1", before=-EADDRINUSE, after=mended, cite="28044fc1d495 net: Add a bhash2 table")
+    for port, (first, second) in enumerate([(TCP, TCP6), (TCP6, TCP)], 5000):
+        for kind in (first, second):
+            wildcard = new_socket(*kind.triple)
+            if kind is TCP6:
+                need(wildcard.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1))
+            need(wildcard.bind(kind.address(port, "any")))
+        announced = expect(last if second is TCP6 else -EADDRINUSE, last=second)
+        announced.of(new_socket(*TCP.triple).bind(TCP.address(port)))

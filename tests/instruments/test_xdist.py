@@ -300,7 +300,9 @@ def test_paths(far, tmp_path):
     write_tests(tmp_path, GOOD, GOOD)
     shutil.copy(checkout() / "pyproject.toml", tmp_path)
     shutil.copy(checkout() / "conftest.py", tmp_path)
-    words = ["tests/made/test_m01.py", "--report", "report", "-k", "bin or test_it", "--dist", "each", "--tx", spec]
+    for name in ("report", "test_it"):
+        (tmp_path / name).mkdir()
+    words = ["tests/made/test_m01.py", "--report", "report", "-k", "test_it", "--dist", "each", "--tx", spec]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-c", "pyproject.toml", *words], cwd=tmp_path, check=False, text=True,
         env={**os.environ, "PYTHONPATH": str(checkout()), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
