@@ -8,6 +8,7 @@ one. What only the controller has, the worker is told: the seed, the lines of --
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from probes.checkout import TARGET
 from probes.suite.account import POLICY, Account, planned
 from probes.suite.elsewhere import arguments, is_elsewhere
 from probes.suite.known import Known, Policy
@@ -110,7 +112,10 @@ class Machines(Account):
         channel.setcallback(lambda text: told.update(json.loads(text)))
         self._channels.append(channel)
         paths = arguments(self._config, self._given.args)[1] if self._elsewhere(node.gateway.spec) else None
+        spec = node.gateway.spec
         tells = {"seed": self._config.getoption("seed"), "paths": paths}
+        if not spec.popen:
+            tells["target"] = f"ssh:{(spec.ssh or node.gateway.id).split()[-1]}"
         if known is not None:
             tells |= {"expect": str(known.path), "known": known.texts}
         node.workerinput[_INPUT] = json.dumps(tells)
@@ -134,8 +139,6 @@ class Machines(Account):
         name = self._name(node)
         if facts is None:
             raise pytest.UsageError(f"{node.gateway.id}: no suite there: chdir= has to be its checkout")
-        if not node.gateway.spec.popen and facts["target"]["name"] == "local":
-            facts["target"]["name"] = f"ssh:{str(node.gateway.spec.ssh or node.gateway.id).split()[-1]}"
         if (mine := self._by_name.get(name)) is not None:
             _hold_alike(mine.facts, facts, node.gateway.id)
             return
@@ -232,6 +235,8 @@ class Worker:
         told = json.loads(source[_INPUT])
         self._channel = source[_CHANNEL]
         config.option.seed = told["seed"]
+        if "target" in told:
+            os.environ.setdefault(TARGET, told["target"])
         if told["paths"] is not None:
             config.args = [str(config.rootpath / path) for path in told["paths"]]
         known = Known(Path(told["expect"]), told["known"]) if "known" in told else None

@@ -90,7 +90,7 @@ def again(check: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     target = context.get("target", "local")
     words = (
         ["socketcall", "check"]
-        if ":" not in target and target != "i386"
+        if target.startswith("ssh:") or (":" not in target and target != "i386")
         else ["socketcall", "target", "run", target, "--"]
     )
     words.append(check["id"])
@@ -100,7 +100,8 @@ def again(check: Mapping[str, Any], context: Mapping[str, Any]) -> str:
         words += ["--route", check["route"], "--gate", check["gate"]]
     if context.get("seed") is not None:
         words += ["--seed", str(context["seed"])]
-    return shlex.join(words)
+    # A host that somebody named, by whatever way: docs/machines.md.
+    return shlex.join(words) + (f"  # on {target}" if target.startswith("ssh:") else "")
 
 
 def _registers(registers: Mapping[str, str]) -> str:
