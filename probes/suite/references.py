@@ -1,4 +1,4 @@
-"""What genuine kernels answered where they differ: `python -m probes.suite.references REPORT…`
+"""What genuine kernels answered where they differ: `python -m probes.suite.references [--held-against] REPORT…`
 
 Takes the reports of whole runs on genuine kernels, keeps of each what stands on a cited difference, as
 docs/references/ABI-VERSION.json, and writes docs/differences.md from all that are kept: a value for each kernel. A
@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def kernel_of(results: Results) -> str:
     """Which genuine kernel answered. Raises Trouble: the run was judged against another."""
     target, judged = results.run["target"], results.run["reference"]
     kernel = str(Reference(target["abi"], version_of(target["kernel"]["release"], target["kernel"]["version"])))
-    if not kernel.startswith(judged):
+    if not f"{kernel}.".startswith(f"{judged}."):
         raise Trouble(f"a run on {kernel} was judged against {judged}: leave out --reference")
     return kernel
 
@@ -51,7 +51,7 @@ def combined(reports: Iterable[Results]) -> dict[str, Kept]:
     for results in reports:
         name, target = kernel_of(results), results.run["target"]
         kernels[name] = {
-            "release": target["kernel"]["release"],
+            "release": _release(target["kernel"]),
             "machine": target["kernel"]["machine"],
             "abi": target["abi"],
         }
@@ -63,6 +63,11 @@ def combined(reports: Iterable[Results]) -> dict[str, Kept]:
         name: kept(name, kernel, [check for found in checks[name].values() for check in found])
         for name, kernel in kernels.items()
     }
+
+
+def _release(kernel: Mapping[str, str]) -> str:
+    """A distribution's name of its kernel; of one that somebody built, the version alone."""
+    return kernel["release"] if "Debian" in kernel["version"] else kernel["release"].partition("-")[0]
 
 
 def kept(reference: str, kernel: Mapping[str, str], checks: list[Check]) -> Kept:
@@ -77,6 +82,7 @@ def kept(reference: str, kernel: Mapping[str, str], checks: list[Check]) -> Kept
         comparable = check["word"] == 32 or "i386" not in check.get("difference", ())
         if "difference" in check and check["verdict"] == "conforms" and comparable:
             answer = {"cite": check["difference"]["cite"], "actual": check["actual"]}
+            answer |= {"of": "entry" if "i386" in check["difference"] else "version"}
             if answers.setdefault(name, answer) != answer:
                 raise Trouble(f"{name} on {reference}: routes, gates or word sizes disagree; give them a case each")
     counts = Counter(check["verdict"] for check in checks)
@@ -141,19 +147,34 @@ def _cell(words: str) -> str:
     return words.replace("|", "\\|").replace("\n", " ")[:160]
 
 
-def unmeasured(all_kept: Iterable[Kept]) -> list[str]:
-    """The differences whose two sides no two of the kept kernels show."""
-    seen: dict[str, set[str]] = {}
-    for one in all_kept:
-        for name, answer in one["answers"].items():
-            seen.setdefault(name, set()).add(json.dumps(answer["actual"], sort_keys=True))
-    return sorted(name for name, values in seen.items() if len(values) < 2)
+def unmeasured(all_kept: Sequence[Kept]) -> list[str]:
+    """The differences that no two of the kept kernels show: of the entry, two of one version; of the version, any two."""
+    shown = set()
+    for one, other in itertools.combinations(all_kept, 2):
+        control = _numbers(one["reference"])[:2] == _numbers(other["reference"])[:2]
+        for name in one["answers"].keys() & other["answers"].keys():
+            first, second = one["answers"][name], other["answers"][name]
+            if first["actual"] != second["actual"] and (control or first["of"] == "version"):
+                shown.add(name)
+    return sorted({name for one in all_kept for name in one["answers"]} - shown)
 
 
-def main(reports: list[str]) -> int:
-    """Keeps the reports, and writes the page."""
+def unkept(reports: Iterable[Results], all_kept: Sequence[Kept]) -> list[str]:
+    """The differences of runs that no kept run knows, by name and cite: nobody has measured them."""
+    known = {(name, answer["cite"]) for one in all_kept for name, answer in one["answers"].items()}
+    met = {(name, answer["cite"]) for one in combined(reports).values() for name, answer in one["answers"].items()}
+    return sorted(f"{name} ({cite})" for name, cite in met - known)
+
+
+def main(words: list[str]) -> int:
+    """Keeps the reports and writes the page; with --held-against only compares them, and returns 1 if something is new."""
+    if words[:1] == ["--held-against"]:
+        new = unkept([read(Path(report)) for report in words[1:]], stored())
+        for name in new:
+            print(f"no kept run shows {name}: run it on the kernels of docs/references, and keep those")
+        return 1 if new else 0
     folder().mkdir(exist_ok=True)
-    for reference, one in combined(read(Path(report)) for report in reports).items():
+    for reference, one in combined(read(Path(report)) for report in words).items():
         path = folder() / f"{reference.replace(' ', '-')}.json"
         path.write_text(json.dumps(one, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     page().write_text(text(stored()))

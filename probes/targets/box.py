@@ -7,6 +7,7 @@ What a guest needs is all inside: it installs nothing from a network.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from dataclasses import dataclass
@@ -132,7 +133,17 @@ ROOT = Recipe(
     name="vm-root",
     what="Debian 12 i386 that boots, with what the suite needs, as root.tar",
     build=_build_root,
-    inputs=(*debian.SUITES, *PACKAGES, *SYSTEM, SUITE, *REQUIREMENTS, *WHEELS, *MASKED, *_contents(_overlay())),
+    inputs=(
+        *debian.SUITES,
+        *PACKAGES,
+        *SYSTEM,
+        SUITE,
+        *REQUIREMENTS,
+        *WHEELS,
+        *MASKED,
+        *_contents(_overlay()),
+        *(inspect.getsource(step) for step in (_settle, debian.bootstrap, debian.unpack)),
+    ),
     megabytes=3000,
 )
 
@@ -183,7 +194,15 @@ def box(name: str) -> Recipe:
         name=f"box-{name}",
         what=f"the i386 VM with {kernel.suite}'s {name}",
         build=build,
-        inputs=(kernel.suite, kernel.architecture, kernel.package, *LEFT_OUT, DISK, *_contents(_box_files())),
+        inputs=(
+            kernel.suite,
+            kernel.architecture,
+            kernel.package,
+            *LEFT_OUT,
+            DISK,
+            *_contents(_box_files()),
+            *(inspect.getsource(step) for step in (_build_box, debian.packages)),
+        ),
         needs=(ROOT,),
         megabytes=4000,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import secrets
 import selectors
 import shlex
@@ -36,6 +37,8 @@ START_DEADLINE = 600.0
 #: Seconds that a test may outlive its own deadline before the machine is taken for hung.
 GRACE = 60.0
 _TICK = 1.0
+#: Variables of ours that mean the same there.
+_VARIABLES = re.compile(r"(SOCKETCALL|HYPOTHESIS)_(?!CACHE|KERNEL)\w+")
 #: Options of check that mean the same there.
 _PASSED_ON = ("route", "gate", "case", "reference", "isolation", "deadline")
 
@@ -44,6 +47,10 @@ def admitted(args: argparse.Namespace) -> Policy:
     """What a run was told to expect. Raises Trouble for arguments that are wrong, before a machine is started for them."""
     if args.list:
         raise Trouble("--list: what would run is the same everywhere; ask `socketcall check --list` here")
+    if "--pdb" in args.rest:
+        raise Trouble("--pdb: there is nobody to ask on another machine; log in and run `socketcall check` there")
+    if args.tests and not Path(args.tests).resolve().is_relative_to(checkout()):
+        raise Trouble(f"--tests: {args.tests} is not in {checkout()}, and only that is copied; put it there")
     _shard(args.shard)
     return Policy.of(args.expect, args.require, args.write_expect)
 
@@ -72,6 +79,9 @@ class _Part:
     reader: Reader = field(default_factory=Reader)
     began: bool = False
     ended: bool = False
+    #: Nothing more will be heard: its stream is at an end, whole or not.
+    closed: bool = False
+    hung: bool = False
     fault: str = ""
     waiting: dict[str, Check] = field(default_factory=dict)
     at: list[str] = field(default_factory=list)
@@ -84,10 +94,12 @@ class _Part:
         lines = [line for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
         return lines[-1].strip().removeprefix("socketcall: ") if lines else "without a word"
 
-    def silent(self) -> str | None:
-        """Why its silence means that it hangs; None if it may still be at work."""
+    def notice_silence(self) -> bool:
+        """Whether it has been silent for so long that it hangs."""
         quiet = time.monotonic() - self.heard
-        return f"nothing was heard for {quiet:.0f} s" if quiet > self.limit else None
+        if not self.closed and quiet > self.limit:
+            self.hung, self.fault = True, f"nothing was heard for {quiet:.0f} s"
+        return self.hung
 
 
 class Judge:
@@ -151,7 +163,12 @@ class Judge:
                 for ready, _ in selector.select(_TICK):
                     if not self._hear(ready.data):
                         selector.unregister(ready.fd)
-                if self._machine.gone() or self._hung() or self._enough():
+                if self._machine.gone():
+                    # What was told before the end is still on its way.
+                    for ready, _ in selector.select(0):
+                        self._hear(ready.data)
+                    return
+                if self._hung() or self._enough():
                     return
 
     def _hear(self, part: _Part) -> bool:
@@ -161,11 +178,13 @@ class Judge:
                 part.heard = time.monotonic()
                 self._take(part, line)
         except ValueError as error:
-            part.fault = str(error)
-        return bool(data) and not part.fault
+            part.fault = f"its stream broke off: {error}"
+        part.closed = not data or (part.began and part.ended) or bool(part.fault)
+        return not part.closed
 
     def _hung(self) -> bool:
-        return any(part.silent() for part in self._parts if not part.ended)
+        hung = [part for part in self._parts if part.notice_silence()]  # all of them: each has its verdict
+        return bool(hung)
 
     def _enough(self) -> bool:
         return self._args.fail_fast and self._counts.status() == 1
@@ -206,7 +225,7 @@ class Judge:
             if check["verdict"] in ("deviates", "broke") and "known" not in check:
                 self._show(check, carried)
             elif check["verdict"] == "lost":
-                print(f"{key_text(check)}: lost: {check['detail']}", flush=True)
+                self._print(f"{key_text(check)}: lost: {check['detail']}")
         self._writer.add(carried)
 
     # Telling
@@ -215,7 +234,13 @@ class Judge:
         records = [Record.of_json(line) for line in carried["evidence"] if line.get("type") == "call"]
         rests_on = [record for record in records if record.seq in check["seq"]]
         context = {**carried["behaviour"], "seed": self._seed, "target": self._machine.name}
-        print(failure.text(check, rests_on, context), end="\n\n", flush=True)
+        self._print(failure.text(check, rests_on, context) + "\n")
+
+    def _print(self, text: str) -> None:
+        """Prints in place of the line of progress."""
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        print(text, flush=True)
 
     def _progress(self) -> None:
         if sys.stderr.isatty():
@@ -228,23 +253,22 @@ class Judge:
     def _finish(self, writer: Writer, interrupted: bool) -> int:
         """Says what was lost and what did not run, puts the files into place, and returns the exit status."""
         for part in self._parts:
-            why = "" if part.ended or interrupted or self._enough() else self._reason(part)
+            # One that we ended with the others is not lost.
+            over = part.ended or interrupted or self._enough() or not (self._machine.gone() or part.closed or part.hung)
+            why = "" if over else self._reason(part)
             for test, key in part.waiting.items():
                 verdict = "lost" if why and test in part.at else "not_run"
                 check = {**whole(key, verdict, why or "the run ended first"), "seq": []}
                 self._write({"checks": [check], "evidence": [], "behaviour": None})
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr)
         writer.finish(self._counts)
         status, problems = self._policy.finish()
         absent = [f"a part of the run did not begin: {self._reason(part)}" for part in self._parts if not part.began]
-        for line in [*problems, *absent, self._counts.line()]:
-            print(line)
+        self._print("\n".join([*problems, *absent, self._counts.line()]))
         return overall(status, self._counts.status(), 3 if absent else 0)
 
     def _reason(self, part: _Part) -> str:
         """Why a stream has no end."""
-        why = self._machine.gone() or part.silent() or f"its stream broke off: {part.fault or part.said()}"
+        why = self._machine.gone() or part.fault or f"its stream broke off: {part.said()}"
         return "; ".join([why, *(f"console: {line}" for line in self._machine.last_words())])
 
 
@@ -263,8 +287,10 @@ def _script(machine: Machine, args: argparse.Namespace, seed: int, number: int) 
     words = [machine.python, "-P", "-m", "probes.cli", "check", *args.ids]
     words += [f"--{name}={value}" for name, value in given.items() if value is not None]
     words += ["--fail-fast"] * args.fail_fast + ["--", *args.rest] * bool(args.rest)
-    variables = f"{TARGET}={machine.name} PYTHONPATH={machine.checkout}"
-    return f"cd {machine.checkout} && {variables} exec {shlex.join(words)} 3>&1 1>&2"
+    passed = {name: value for name, value in os.environ.items() if _VARIABLES.fullmatch(name)}
+    variables = passed | {TARGET: machine.name, "PYTHONPATH": machine.checkout}
+    pairs = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    return f"cd {machine.checkout} && {pairs} exec {shlex.join(words)} 3>&1 1>&2"
 
 
 def _shard(text: str | None) -> tuple[int, int]:

@@ -26,6 +26,17 @@ from probes.trouble import Trouble
 
 Say = Callable[[str], None]
 
+Advice = tuple[tuple[str, str], ...]
+"""What to do about a command that failed, by what it said: the first pattern that is found."""
+
+ADVICE = (
+    (r"No space left", "free some space"),
+    (r"newuidmap|newgidmap|subuid|subgid", "build it once as root with SOCKETCALL_CACHE set to a folder "
+     "you can read, or install uidmap and give this user a line in /etc/subuid and /etc/subgid"),
+    (r"resolv|connect|Connection|Failed to fetch|timed out|No matching distribution",
+     "check the network, and what apt and pip are set to use on this machine"),
+)  # fmt: skip
+
 LOCK_DEADLINE = 3600.0
 """How long to wait for somebody else's build of the same artefact, in seconds."""
 
@@ -68,8 +79,8 @@ def cache() -> Path:
 
 def have(recipe: Recipe) -> Path | None:
     """The artefact, if it is built."""
-    place = _place(recipe)
-    return place if place.is_dir() else None
+    ready = place(recipe)
+    return ready if ready.is_dir() else None
 
 
 def make(recipe: Recipe, say: Say) -> Path:
@@ -85,27 +96,30 @@ def make(recipe: Recipe, say: Say) -> Path:
     except CommandFailed as failure:
         raise trouble(recipe.name, failure, cache() / f"{recipe.name}.log") from failure
     except OSError as error:
-        advice = f"free some space in {cache()}, or" if error.errno == errno.ENOSPC else "make it writable, or"
-        where = error.filename or cache()
-        raise CannotBuild(
-            f"{recipe.name}: {where}: {error.strerror}; {advice} set SOCKETCALL_CACHE to another folder"
-        ) from error
+        raise unwritable(recipe.name, error) from error
 
 
 def outdated(recipes: Collection[Recipe]) -> list[Path]:
     """What lies in the cache of artefacts by these names, made by recipes that have changed since."""
-    current = {_place(recipe).name for recipe in recipes}
+    current = {place(recipe).name for recipe in recipes}
     names = "|".join(re.escape(recipe.name) for recipe in recipes)
     artefact = re.compile(rf"((?:{names})-[0-9a-f]{{12}})(\.lock|\.part-\d+)?")
     found = cache().iterdir() if cache().is_dir() else ()
     return sorted(path for path in found if (match := artefact.fullmatch(path.name)) and match[1] not in current)
 
 
-def trouble(name: str, failure: CommandFailed, log: Path) -> CannotBuild:
+def trouble(name: str, failure: CommandFailed, log: Path, advice: Advice = ADVICE) -> CannotBuild:
     """What to say about a command that failed; all that it said is kept in log."""
     with suppress(OSError):  # the disk may be full, and that is what there is to say
         log.write_text(failure.output)
-    return CannotBuild(f"{name}: {failure}; {_advice(failure.output)} (its whole output: {log})")
+    return CannotBuild(f"{name}: {failure}; {_advice(failure.output, advice)} (its whole output: {log})")
+
+
+def unwritable(name: str, error: OSError) -> CannotBuild:
+    """What to say about a cache that cannot be written."""
+    advice = f"free some space in {cache()}, or" if error.errno == errno.ENOSPC else "make it writable, or"
+    where = error.filename or cache()
+    return CannotBuild(f"{name}: {where}: {error.strerror}; {advice} set SOCKETCALL_CACHE to another folder")
 
 
 def room(name: str, folder: Path, megabytes: int) -> None:
@@ -118,14 +132,15 @@ def room(name: str, folder: Path, megabytes: int) -> None:
         )
 
 
-def _place(recipe: Recipe) -> Path:
+def place(recipe: Recipe) -> Path:
+    """Where an artefact lies when it is built."""
     return cache() / f"{recipe.name}-{recipe.key}"
 
 
 @contextmanager
 def _lock(recipe: Recipe, say: Say) -> Iterator[None]:
     """Exclude other builders of this artefact. The kernel drops the lock of a builder that dies."""
-    path = _place(recipe).with_name(f"{_place(recipe).name}.lock")
+    path = place(recipe).with_name(f"{place(recipe).name}.lock")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         end = time.monotonic() + LOCK_DEADLINE
@@ -151,32 +166,22 @@ def _lock(recipe: Recipe, say: Say) -> Iterator[None]:
 
 def _build(recipe: Recipe, say: Say) -> Path:
     """Build aside, then rename: called with the lock held."""
-    place = _place(recipe)
-    for left in place.parent.glob(f"{place.name}.part-*"):  # a killed builder's; its last child may still be dying
+    ready = place(recipe)
+    for left in ready.parent.glob(f"{ready.name}.part-*"):  # a killed builder's; its last child may still be dying
         shutil.rmtree(left, ignore_errors=True)
-    room(recipe.name, place.parent, recipe.megabytes)
+    room(recipe.name, ready.parent, recipe.megabytes)
     say(f"{recipe.name}: building it, once ({recipe.what})")
-    aside = place.with_name(f"{place.name}.part-{os.getpid()}")
+    aside = ready.with_name(f"{ready.name}.part-{os.getpid()}")
     try:
         aside.mkdir()
         recipe.build(aside, say)
-        aside.rename(place)
+        aside.rename(ready)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return place
+    return ready
 
 
 # What builds call
-
-ADVICE = (
-    (r"No space left", "free some space"),
-    (r"provider 'libvirt' could not be found", "install Debian's package vagrant-libvirt"),
-    (r"box failed to unpackage|not a valid box", "the box is damaged: delete its folder in the cache, and run again"),
-    (r"newuidmap|newgidmap|subuid|subgid", "build it once as root with SOCKETCALL_CACHE set to a folder "
-     "you can read, or install uidmap and give this user a line in /etc/subuid and /etc/subgid"),
-    (r"resolv|connect|Connection|Failed to fetch|timed out|No matching distribution",
-     "check the network, and what apt and pip are set to use on this machine"),
-)  # fmt: skip
 
 
 def tool(name: str) -> str:
@@ -241,5 +246,5 @@ def _telling(output: str) -> str:
     return (errors or lines or ["no output"])[-1][:300]
 
 
-def _advice(output: str) -> str:
-    return next((advice for pattern, advice in ADVICE if re.search(pattern, output)), "read what it says")
+def _advice(output: str, advices: Advice) -> str:
+    return next((advice for pattern, advice in advices if re.search(pattern, output)), "read what it says")

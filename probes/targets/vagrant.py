@@ -35,6 +35,14 @@ MEGABYTES = 3000
 CPUS = 2
 CHECKOUT = "/vagrant"
 PYTHON = f"{SUITE}/bin/python3"
+#: What a VM needs to go on from its snapshot, in MB: what its disk may grow by.
+ROOM = 500
+ADVICE = (
+    (r"No space left", "free some space"),
+    (r"provider 'libvirt' could not be found", "install Debian's package vagrant-libvirt"),
+    (r"box failed to unpackage|not a valid box", "the box is damaged: delete its folder in the cache, and run again"),
+    (r"did not end within|timed out|IP address", "see what its console says, and whether this machine is busy"),
+)
 #: Seconds without an answer after which ssh gives a guest up.
 PATIENCE = 60
 #: A bridge that looks for loops lets nothing pass for its first four seconds; one guest makes none.
@@ -62,12 +70,26 @@ def guest(kernel: str, say: Say) -> Iterator[Guest]:
     for needed in (*TOOLS, qemu(kernel)):
         store.tool(needed)
     place = store.make(box.box(kernel), say)
-    state = _state(kernel)
+    with ExitStack() as stack:
+        try:
+            here = stack.enter_context(_begun(kernel, place, say))
+        except OSError as error:
+            raise store.unwritable(name, error) from error
+        yield here
+        # It ends with its world anyway; asked first, it leaves its disk in order.
+        with suppress(CannotBuild):
+            here.vagrant("halt", "--force")
+
+
+@contextmanager
+def _begun(kernel: str, place: Path, say: Say) -> Iterator[Guest]:
+    name, state = f"vagrant:{kernel}", _state(kernel)
     state.mkdir(parents=True, exist_ok=True)
     with _alone(name, state), ExitStack() as stack:
         here = None
         if _made_of(state) == place.name:
-            here = Guest(kernel, state, stack.enter_context(World(state)))
+            store.room(name, state, ROOM)
+            here = Guest(kernel, state, place, stack.enter_context(World(state)))
             try:
                 here.resume()
             except CannotBuild as trouble:
@@ -78,13 +100,10 @@ def guest(kernel: str, say: Say) -> Iterator[Guest]:
             _wipe(state)
             store.room(name, state, MEGABYTES)
             say(f"{name}: booting, and saving a snapshot for later runs, two minutes")
-            here = Guest(kernel, state, stack.enter_context(World(state)))
+            here = Guest(kernel, state, place, stack.enter_context(World(state)))
             here.boot()
             (state / "box").write_text(place.name)
         yield here
-        # It ends with its world anyway; asked first, it leaves its disk in order.
-        with suppress(CannotBuild):
-            here.vagrant("halt", "--force")
 
 
 def forget(kernel: str) -> None:
@@ -92,6 +111,13 @@ def forget(kernel: str) -> None:
     if (state := _state(kernel)).exists():
         with _alone(f"vagrant:{kernel}", state):
             _wipe(state)
+
+
+def outdated() -> list[Path]:
+    """The states of VMs that were made of a box whose recipe has changed since."""
+    current = {store.place(box.box(kernel)).name for kernel in box.KERNELS}
+    states = (cache() / "vagrant").glob("*/box")
+    return sorted(made.parent for made in states if made.read_text() not in current)
 
 
 def _state(kernel: str) -> Path:
@@ -139,9 +165,9 @@ def _patience() -> Iterator[str]:
 class Guest:
     """A VM in its world."""
 
-    def __init__(self, kernel: str, state: Path, world: World) -> None:
+    def __init__(self, kernel: str, state: Path, place: Path, world: World) -> None:
         self.name = f"vagrant:{kernel}"
-        self._kernel, self._state, self.world = kernel, state, world
+        self._kernel, self._state, self._box, self.world = kernel, state, place, world
         self._console = state / "console.log"
         self._ssh = ("ssh", "-F", str(state / "ssh_config"), *_patience(), f"socketcall-{kernel}")
 
@@ -185,7 +211,7 @@ class Guest:
     def _gone(self) -> str | None:
         if any(_PANIC in line for line in self._lines()):
             return "the guest's kernel panicked"
-        return "the emulator or libvirtd ended" if self.world.ended() else None
+        return "libvirtd or virtlogd ended" if self.world.ended() else None
 
     def _last_words(self) -> list[str]:
         return self._lines()[-_LAST_WORDS:]
@@ -200,11 +226,13 @@ class Guest:
             "VAGRANT_HOME": str(self._state / "home"),
             "VAGRANT_DOTFILE_PATH": str(self._state / "dot"),
             "VAGRANT_CHECKPOINT_DISABLE": "1",
-            "SOCKETCALL_CACHE": str(cache()),
+            "SOCKETCALL_BOX": str(self._box),
             "SOCKETCALL_KERNEL": self._kernel,
             "SOCKETCALL_CONSOLE": str(self._console),
         }
         try:
             return store.run(command, deadline, variables, called)
         except CommandFailed as failure:
-            raise store.trouble(self.name, failure, self._state / "failure.log") from failure
+            trouble = store.trouble(self.name, failure, self._state / "failure.log", ADVICE)
+            words = "; ".join([str(trouble), *(f"console: {line}" for line in self._last_words())])
+            raise CannotBuild(words) from failure

@@ -114,6 +114,8 @@ def _hold(state: Path) -> NoReturn:
     daemons = {subprocess.Popen([name], stdin=subprocess.DEVNULL, stdout=2).pid for name in ("virtlogd", "libvirtd")}
     end = time.monotonic() + DEADLINE
     while not _SOCKET.exists() and time.monotonic() < end:
+        if os.waitpid(-1, os.WNOHANG)[0] in daemons:
+            sys.exit("a daemon has ended")
         time.sleep(0.02)
     print("ready" if _SOCKET.exists() else "late", flush=True)
     while True:

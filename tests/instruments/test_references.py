@@ -32,12 +32,27 @@ def test_what_is_kept_is_what_differs(judge):
     ((kernel, kept),) = references.combined([read(judged.report)]).items()
     assert kernel == str(local())
     assert kept["counts"] == {"conforms": 2}
-    assert kept["answers"] == {"made.m0.law of=version": {"cite": "a commit", "actual": -9}}
-    other = {**kept, "reference": "i386 1.2", "answers": {"made.m0.law of=version": {"cite": "a commit", "actual": 0}}}
+    assert kept["answers"] == {"made.m0.law of=version": {"cite": "a commit", "actual": -9, "of": "version"}}
+    other = {
+        **kept,
+        "reference": "i386 1.2",
+        "answers": {"made.m0.law of=version": {**kept["answers"]["made.m0.law of=version"], "actual": 0}},
+    }
     text = references.text([other, kept])
     assert "| made.m0.law of=version | 0 | -9 EBADF |" in text
     assert references.unmeasured([kept]) == ["made.m0.law of=version"]
     assert references.unmeasured([kept, other]) == []
+    assert references.unkept([read(judged.report)], [other]) == []
+    assert references.unkept([read(judged.report)], []) == ["made.m0.law of=version (a commit)"]
+
+
+def test_entries_are_compared_in_one_version():
+    def on(reference, actual):
+        return {"reference": reference, "answers": {"x": {"cite": "c", "actual": actual, "of": "entry"}}}
+
+    native, later, control = on("i386 6.1.176", 1), on("ia32-compat 6.18", 2), on("ia32-compat 6.1.170", 2)
+    assert references.unmeasured([native, later]) == ["x"]
+    assert references.unmeasured([native, later, control]) == []
 
 
 def test_a_run_that_deviates_is_no_reference_until_it_is_judged_again(judge):

@@ -37,6 +37,17 @@ def test_it(calls, expect):
     expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
 '''
 
+BUSY = '''
+import time
+@law
+def test_it(calls, expect):
+    """The machine is at work."""
+    end = time.monotonic() + 25
+    while time.monotonic() < end:
+        os.write(3, b'{"type":"started","test":"tests/made/test_m01.py::test_it[socketcall-int80]"}\\n')
+        time.sleep(0.1)
+'''
+
 #: The machine is a shell of this one: the same command lines, streams and files as with a VM.
 RUN = """
 import json, sys
@@ -46,8 +57,7 @@ from probes.suite.known import Policy
 from probes.targets import remote
 from probes.trouble import Trouble
 
-remote.GRACE = 1.0
-parts, panicked, *words = json.loads(sys.argv[1])
+parts, panicked, remote.GRACE, *words = json.loads(sys.argv[1])
 args = parsed(["check", *words])
 machine = remote.Machine(
     "far", lambda script: ["sh", "-c", script], str(checkout()), sys.executable, parts,
@@ -65,12 +75,12 @@ except Trouble as trouble:
 def start(tmp_path):
     """Starts a run of the sources of test modules on the machine."""
 
-    def begin(*sources, args=(), parts=1, panicked=False):
+    def begin(*sources, args=(), parts=1, panicked=False, grace=1.0):
         write_tests(tmp_path, *sources)
         # Without a pid namespace a test sees, and can end, what judges it.
         words = ["--tests", "tests", "--report", str(tmp_path / "report"), "--isolation", "none", *args]
         return subprocess.Popen(
-            [sys.executable, "-c", RUN, json.dumps([parts, panicked, *words])],
+            [sys.executable, "-c", RUN, json.dumps([parts, panicked, grace, *words])],
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
@@ -140,6 +150,21 @@ def test_a_machine_that_is_gone_loses_the_test_it_was_at(run):
     assert judged.lines("results.jsonl")[-1]["counts"]["lost"] == 1
     assert "made.m1.law socketcall int80" in judged.out
     assert "1 lost, 2 not run" in judged.out
+
+
+def test_a_part_that_is_lost_leaves_the_others_alone(run):
+    judged = run(DIES, GOOD, GOOD, GOOD, GOOD, GOOD, parts=2)
+    assert judged.status == 3
+    verdicts = {check["id"].split(".")[1]: check["verdict"] for check in judged.checks}
+    assert verdicts == {"m0": "lost", "m2": "not_run", "m4": "not_run", **dict.fromkeys(("m1", "m3", "m5"), "conforms")}
+
+
+def test_a_part_that_hangs_ends_the_others_but_does_not_lose_them(run):
+    # The other part is at a test of which it tells every now and then that it has not ended yet.
+    judged = run(HANGS, BUSY, args=["--deadline", "30"], parts=2, grace=-28.0)
+    assert judged.status == 3
+    verdicts = {check["id"].split(".")[1]: (check["verdict"], check["detail"][:20]) for check in judged.checks}
+    assert verdicts == {"m0": ("lost", "nothing was heard fo"), "m1": ("not_run", "the run ended first")}
 
 
 def test_what_a_deviation_told_before_the_end_outranks_it(run):

@@ -3,7 +3,9 @@
 import fcntl
 import os
 import re
+import shlex
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 from conftest import missing
 from probes import cli
-from probes.checkout import packages
+from probes.checkout import checkout, packages
 from probes.suite.known import Policy
 from probes.targets import box, remote, store, vagrant
 from probes.targets.store import CannotBuild
@@ -177,6 +179,40 @@ def test_a_guest_that_ends_is_lost_with_its_last_words(tmp_path, monkeypatch, en
     assert 1 <= len(lost) <= vagrant.CPUS
     assert all(re.search(says, check["detail"]) for check in lost), lost
     assert {check["verdict"] for check in checks} == {"conforms", "lost", "not_run"}
+
+
+@pytest.mark.usefixtures("built")
+def test_the_suite_is_used_by_tox_in_the_guest_without_a_network():
+    script = f"cd {vagrant.CHECKOUT} && tox run -e py -- -q tests/multiplexer/test_number.py -k out_of_range"
+    with vagrant.guest(KERNEL, quiet) as here:
+        command = here.command(f"runuser -u vagrant -- sh -c {shlex.quote(script)}")
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"1 behaviours, \d+ checks: \d+ conforms", done.stdout)
+
+
+@pytest.mark.usefixtures("built")
+def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
+    config = store.cache() / "vagrant" / KERNEL / "ssh_config"
+    machine = f"ssh=-F {config} socketcall-{KERNEL}//python=sudo {vagrant.PYTHON}//chdir={vagrant.CHECKOUT}"
+    words = [
+        sys.executable,
+        "-m",
+        "probes.cli",
+        "check",
+        "multiplexer.number.out-of-range",
+        "--report",
+        str(tmp_path / "all"),
+    ]
+    words += ["--", "--dist", "each", "--tx", f"id=vm//{machine}", "--tx", "id=here//popen"]
+    with vagrant.guest(KERNEL, quiet) as here:
+        command = here.world.command("env", "-C", str(checkout()), *words)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = {name: read(tmp_path / "all" / name) for name in ("vm", "here")}
+    assert [runs[name].run["target"]["word"] for name in ("vm", "here")] == [32, struct.calcsize("P") * 8]
+    assert runs["vm"].run["reference"].startswith("i386 6.1.")
+    assert all(run.counts["conforms"] > 100 for run in runs.values())
 
 
 @pytest.mark.usefixtures("built")
