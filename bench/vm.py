@@ -26,7 +26,7 @@ from probes.targets import box, remote, store, vagrant
 
 GLOBS = ("multiplexer.*", "bind.port.*", "bind.rebind.*", "wire.*")
 #: The command line of the box's own kernel, as vagrant/box/Vagrantfile has it.
-APPEND = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 audit=1"
+APPEND = "root=/dev/vda rw console=ttyS0 quiet loglevel=3 net.ifnames=0 audit=1"
 
 
 def quiet(line: str) -> None:

@@ -25,7 +25,7 @@ from probes.targets.store import CannotBuild, CommandFailed, Say, cache
 from probes.targets.world import World
 
 TOOLS = (
-    "vagrant", "libvirtd", "virtlogd", "dnsmasq", "iptables", "qemu-img", "rsync", "ssh", "nsenter", "unshare", "ip",
+    "vagrant", "libvirtd", "virtlogd", "virsh", "dnsmasq", "iptables", "qemu-img", "rsync", "ssh", "nsenter", "unshare", "ip",
 )  # fmt: skip
 UP_DEADLINE = 900.0
 STEP_DEADLINE = 120.0
@@ -76,9 +76,9 @@ def guest(kernel: str, say: Say) -> Iterator[Guest]:
         except OSError as error:
             raise store.unwritable(name, error) from error
         yield here
-        # It ends with its world anyway; asked first, it leaves its disk in order.
+        # It ends with its world anyway; asked first, qemu leaves its disk in order.
         with suppress(CannotBuild):
-            here.vagrant("halt", "--force")
+            here.end()
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def _wipe(state: Path) -> None:
 def _patience() -> Iterator[str]:
     """ssh's options. A guest that has just come back may not answer at once: connecting is tried again."""
     options = {"ServerAliveInterval": PATIENCE // 6, "ServerAliveCountMax": 6, "ConnectTimeout": 20}
-    for name, value in {**options, "ConnectionAttempts": PATIENCE, "LogLevel": "ERROR"}.items():
+    for name, value in {**options, "ConnectionAttempts": PATIENCE, "LogLevel": "INFO"}.items():
         yield from ("-o", f"{name}={value}")
 
 
@@ -186,6 +186,11 @@ class Guest:
         list_all = f"cd {CHECKOUT} && PYTHONPATH={CHECKOUT} {PYTHON} -P -m probes.cli check --list >/dev/null"
         self._run(self.command(list_all), UP_DEADLINE, "check --list")
         self.vagrant("snapshot", "save", SNAPSHOT)
+
+    def end(self) -> None:
+        """Ends the emulator. `vagrant halt` would try to reach a guest that may be gone, for a minute. Raises CannotBuild."""
+        destroy = self.world.command("virsh", "-c", "qemu:///system", "destroy", f"socketcall-{self._kernel}")
+        self._run(destroy, STEP_DEADLINE, "virsh destroy")
 
     def _push(self) -> None:
         """The checkout as it is now, and the time: a snapshot has that of its saving."""
