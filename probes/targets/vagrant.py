@@ -25,7 +25,8 @@ from probes.targets.store import CannotBuild, CommandFailed, Say, cache
 from probes.targets.world import World
 
 TOOLS = (
-    "vagrant", "libvirtd", "virtlogd", "virsh", "dnsmasq", "iptables", "qemu-img", "rsync", "ssh", "nsenter", "unshare", "ip",
+    "vagrant", "libvirtd", "virtlogd", "virsh", "dnsmasq", "iptables", "qemu-img", "rsync", "ssh", "ip", "nsenter",
+    "unshare",
 )  # fmt: skip
 UP_DEADLINE = 900.0
 STEP_DEADLINE = 120.0
@@ -188,7 +189,7 @@ class Guest:
         self.vagrant("snapshot", "save", SNAPSHOT)
 
     def end(self) -> None:
-        """Ends the emulator. `vagrant halt` would try to reach a guest that may be gone, for a minute. Raises CannotBuild."""
+        """Ends the emulator. Raises CannotBuild. `vagrant halt` would look for a guest that may be gone, for a minute."""
         destroy = self.world.command("virsh", "-c", "qemu:///system", "destroy", f"socketcall-{self._kernel}")
         self._run(destroy, STEP_DEADLINE, "virsh destroy")
 
