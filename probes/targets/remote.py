@@ -37,6 +37,8 @@ START_DEADLINE = 600.0
 #: Seconds that a test may outlive its own deadline before the machine is taken for hung.
 GRACE = 60.0
 _TICK = 1.0
+#: How lines begin that say why: ours, and pytest's.
+_ERRORS = ("socketcall: ", "ERROR: ")
 #: Variables of ours that mean the same there.
 _VARIABLES = re.compile(r"(SOCKETCALL|HYPOTHESIS)_(?!CACHE|KERNEL)\w+")
 #: Options of check that mean the same there.
@@ -89,10 +91,12 @@ class _Part:
     heard: float = field(default_factory=time.monotonic)
 
     def said(self) -> str:
-        """The last line that it wrote beside its stream."""
+        """The last error that it wrote beside its stream, or the last line."""
         self.errors.seek(0)
         lines = [line for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip().removeprefix("socketcall: ") if lines else "without a word"
+        errors = [line for line in lines if line.startswith(_ERRORS)]
+        last = next(reversed(errors or lines), "without a word").strip()
+        return next((last.removeprefix(start) for start in _ERRORS if last.startswith(start)), last)
 
     def notice_silence(self) -> bool:
         """Whether it has been silent for so long that it hangs."""
@@ -140,7 +144,9 @@ class Judge:
             self._writer.discard()
         if interrupted:
             return 130
-        raise Trouble(f"{self._machine.name}: the run did not begin: {self._reason(self._parts[0])}")
+        part = self._parts[0]
+        why = self._machine.gone() or part.fault or part.said()
+        raise Trouble(f"{self._machine.name}: the run did not begin: {self._with_last_words(why)}")
 
     # Starting
 
@@ -269,6 +275,9 @@ class Judge:
     def _reason(self, part: _Part) -> str:
         """Why a stream has no end."""
         why = self._machine.gone() or part.fault or f"its stream broke off: {part.said()}"
+        return self._with_last_words(why)
+
+    def _with_last_words(self, why: str) -> str:
         return "; ".join([why, *(f"console: {line}" for line in self._machine.last_words())])
 
 

@@ -219,7 +219,7 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
 def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path):
     report = tmp_path / "report"
     words = [sys.executable, "-m", "probes.cli", "target", "run", f"vagrant:{KERNEL}", "--"]
-    words += ["multiplexer.number.too-high", "--report", str(report)]
+    words += ["multiplexer.number.out-of-range", "--report", str(report)]
     killed = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     state = store.cache() / "vagrant" / KERNEL
     try:
