@@ -28,15 +28,15 @@ FAMILY_MAX = 46
 PROTOCOL_MAX = 263
 
 
-#: What OK looks like: which number that is depends on who asks.
+#: What OK looks like where one call is judged: which number that is depends on who asks.
 LOWEST = "the lowest free descriptor"
 
 
-def told(answer):
-    """An answer as it is judged."""
+def told(answer, free):
+    """An answer as it is judged: OK is the descriptor that is free."""
     if isinstance(answer, Changed):
-        return Changed(answer.version, told(answer.before), told(answer.after), answer.cite)
-    return LOWEST if answer == OK else answer
+        return Changed(answer.version, told(answer.before, free), told(answer.after, free), answer.cite)
+    return free if answer == OK else answer
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_types(number, calls, expect):
         if expected is None:
             continue
         (free,) = witness.lowest()
-        announced = expect(told(expected), type=type)
+        announced = expect(told(expected, LOWEST), type=type)
         result = calls.socket(number, type, 0)
         announced.of(LOWEST if result == free else int(result), result)
         if result >= 0:
