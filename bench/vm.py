@@ -111,16 +111,17 @@ def main(words: list[str]) -> int:
         with bare(kernel, work) as machine:
             judged(args, machine)
         plain = time.monotonic() - start
+        print(f"bare qemu {plain:.1f} s", flush=True)
         vagrant.forget(kernel)
         os.environ["SOCKETCALL_ACCEL"] = "tcg"
         times = []
-        for _ in ("box", "snapshot"):
+        for begins in ("box", "snapshot"):
             start = time.monotonic()
             with vagrant.guest(kernel, quiet) as guest:
                 first = judged(args, guest.machine()) - start
             times.append((time.monotonic() - start, first))
+            print(f"VM from its {begins} {times[-1][0]:.1f} s, the first test after {first:.1f} s", flush=True)
     (from_box, _), (from_snapshot, first) = times
-    print(f"bare qemu {plain:.1f} s, VM from its box {from_box:.1f} s, from its snapshot {from_snapshot:.1f} s")
     print(f"{from_box / plain:6.2f}  the VM from its box / bare qemu (at most 1.3)")
     print(f"{from_snapshot / plain:6.2f}  the VM from its snapshot / bare qemu")
     print(f"{first:6.1f}  s from its snapshot to the first test (at most 30)")
