@@ -1,6 +1,6 @@
 """The box of the i386 VM: a disk with a Debian 12 i386 root and what the suite needs, and a kernel to choose.
 
-    vm-root  →  box-KERNEL: disk.qcow2 vmlinuz initrd.img, and package.box, which `vagrant box add` takes
+    vm-root  →  box-KERNEL: box.img vmlinuz initrd.img, and package.box, which `vagrant box add` takes
 
 What a guest needs is all inside: it installs nothing from a network.
 """

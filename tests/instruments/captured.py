@@ -68,7 +68,13 @@ class Captured:
 
     def wait(self):
         """Waits for its end; returns itself. `status`, `out` and `err` are there then."""
-        self.out, self.err = self.process.communicate(timeout=DEADLINE)
+        try:
+            self.out, self.err = self.process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            # Left alone, it would be reported as unclosed in the sandbox of every later test.
+            self.process.kill()
+            self.process.communicate()
+            raise
         self.status = self.process.returncode
         return self
 
