@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from probes import capture, run
+from probes import VERSION, capture, run
 from probes.trouble import Trouble
 
 EXIT = """exit status: 0 all as expected, 1 something deviates, 2 usage or could not start, 3 nothing deviates but
@@ -22,6 +22,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="socketcall", description="Conformance suite for the i386 Linux socket system calls.")
+    parser.add_argument("--version", action="version", version=f"socketcall {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -32,8 +33,10 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", "judge the documented behaviours on this kernel", EXIT)
     _check_arguments(check)
     check.set_defaults(run=run.check)
-    behaviours = command("behaviours", "the catalogue: id, statement, source, folder, routes, since")
-    behaviours.add_argument("--json", action="store_true", help="as JSON lines")
+    behaviours = command("behaviours", "the catalogue: id, statement, source; --json has more")
+    behaviours.add_argument(
+        "--json", action="store_true", help="as JSON lines: also folder, test, routes, since, references"
+    )
     behaviours.add_argument("--register", action="store_true", help="append new ids to tests/ids.txt")
     behaviours.set_defaults(run=run.behaviours)
     capturing = command("capture", "the socket calls of any program, as they cross into the kernel")

@@ -138,17 +138,19 @@ def behaviours(args: argparse.Namespace) -> int:
     """Prints the catalogue."""
     args.tests = None
     items = collected(args)
+    from probes.suite import references
     from probes.suite.behaviours import catalogue, register, registered
 
     tests = checkout() / "tests"
     if args.register:
         register(tests, catalogue(items))
         return 0
-    since = registered(tests)
+    since, differ = registered(tests), references.by_behaviour(references.stored())
     for id, found in sorted(catalogue(items).items()):
         line: dict[str, Any] = {"id": id, "statement": found.statement, "source": found.source, "folder": found.folder}
         line |= {"test": found.test, "routes": found.routes}
         line["since"] = since[id].since if id in since else "unregistered"
+        line["references"] = differ.get(id, {})
         if args.json:
             print(json.dumps(line, ensure_ascii=False))
         else:

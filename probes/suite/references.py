@@ -139,6 +139,16 @@ def _by_cite(all_kept: list[Kept]) -> dict[str, list[tuple[str, list[str]]]]:
     }  # fmt: skip
 
 
+def by_behaviour(all_kept: Iterable[Kept]) -> dict[str, dict[str, dict[str, Any]]]:
+    """For each behaviour with a difference: case, kernel, and what that answered."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for one in all_kept:
+        for name, answer in one["answers"].items():
+            id, _, case = name.partition(" ")
+            found.setdefault(id, {}).setdefault(case, {})[one["reference"]] = answer["actual"]
+    return found
+
+
 def _shown(answer: Mapping[str, Any] | None) -> str:
     return "—" if answer is None else value(answer["actual"])
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -91,6 +92,28 @@ def write_tests(folder, *sources):
     made.mkdir(parents=True, exist_ok=True)
     for number, source in enumerate(sources):
         (made / f"test_m{number:02}.py").write_text(PRELUDE.replace("{name}", f"m{number}") + source)
+
+
+@pytest.fixture
+def spawn():
+    """Starts processes as subprocess.Popen does, in sessions of their own; a test that fails leaves none."""
+    with contextlib.ExitStack() as stack:
+
+        def start(command, **how):
+            process = subprocess.Popen(command, start_new_session=True, **how)
+            stack.callback(_end, process)
+            return process
+
+        yield start
+
+
+def _end(process):
+    """Ends a process that still runs, and those it started: unclosed, it would be told of in every later sandbox."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+        stream.close()
 
 
 @pytest.fixture

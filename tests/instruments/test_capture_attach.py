@@ -48,9 +48,9 @@ def ask(path="here"):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_attach_and_detach(number):
+def test_attach_and_detach(spawn, number):
     """A process with two threads blocked in accept: what they do from then on is seen, and they go on untouched."""
-    server = subprocess.Popen([sys.executable, "-c", SERVER], start_new_session=True)
+    server = spawn([sys.executable, "-c", SERVER])
     pid_of()
     wait_for(lambda: len(threads(server.pid)) == 2, "two threads")
     tids = sorted(threads(server.pid))
@@ -75,8 +75,8 @@ def test_attach_and_detach(number):
     assert server.wait() == -signal.SIGKILL
 
 
-def test_an_attached_process_survives_a_capture_that_is_killed_or_fails():
-    server = subprocess.Popen([sys.executable, "-c", SERVER], start_new_session=True)
+def test_an_attached_process_survives_a_capture_that_is_killed_or_fails(spawn):
+    server = spawn([sys.executable, "-c", SERVER])
     pid_of()
     running = Captured("-p", str(server.pid))
     wait_for(running.path.exists, "the beginning")
@@ -97,8 +97,8 @@ def test_an_attached_process_survives_a_capture_that_is_killed_or_fails():
     server.wait()
 
 
-def test_an_attached_process_that_ends_gives_its_status():
-    server = subprocess.Popen([sys.executable, "-c", SERVER], start_new_session=True)
+def test_an_attached_process_that_ends_gives_its_status(spawn):
+    server = spawn([sys.executable, "-c", SERVER])
     pid_of()
     running = Captured("-p", str(server.pid))
     wait_for(running.path.exists, "the beginning")

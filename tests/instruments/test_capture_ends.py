@@ -149,12 +149,12 @@ def refuse_ptrace():
     ptrace.set_filter(seccomp.answering(number, errno.EPERM, architecture))
 
 
-def test_ptrace_is_forbidden():
+def test_ptrace_is_forbidden(spawn):
     done = capture(*python("open('ran', 'w')"), preexec_fn=refuse_ptrace)
     assert done.status == 125
     assert "Operation not permitted; run as root" in one_line(done)
     assert not Path("ran").exists()
-    sleeper = subprocess.Popen([sys.executable, "-c", WAITING])
+    sleeper = spawn([sys.executable, "-c", WAITING])
     pid_of()
     wait_for(lambda: asleep(sleeper.pid), "accept")
     done = capture("-p", str(sleeper.pid), preexec_fn=refuse_ptrace)

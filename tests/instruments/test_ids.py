@@ -5,13 +5,17 @@ import subprocess
 
 from conftest import installed, run_command
 from probes.checkout import checkout
+from probes.suite import references
 from probes.suite.behaviours import IDS, registered
 
 
 def test_catalogue_and_list_agree(tmp_path):
     """Every behaviour is registered and not retired; every id that is not retired has its behaviour."""
     run = run_command(tmp_path, "behaviours", "--json")
-    catalogue = {json.loads(line)["id"] for line in run.out.splitlines()}
+    lines = [json.loads(line) for line in run.out.splitlines()]
+    catalogue = {line["id"] for line in lines}
+    differ = {line["id"] for line in lines if line["references"]}
+    assert differ == set(references.by_behaviour(references.stored()))
     alive = {id for id, line in registered(checkout() / "tests").items() if not line.retired}
     assert catalogue - alive == set(), "run `socketcall behaviours --register`"
     assert alive - catalogue == set(), "an id that is gone keeps its line, with the version that retired it"

@@ -40,6 +40,7 @@ def test_what_is_kept_is_what_differs(judge):
     }
     text = references.text([other, kept])
     assert "| made.m0.law of=version | 0 | -9 EBADF |" in text
+    assert references.by_behaviour([other, kept]) == {"made.m0.law": {"of=version": {"i386 1.2": 0, kernel: -9}}}
     assert references.unmeasured([kept]) == ["made.m0.law of=version"]
     assert references.unmeasured([kept, other]) == []
     assert references.unkept([read(judged.report)], [other]) == []

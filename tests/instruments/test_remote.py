@@ -72,17 +72,17 @@ except Trouble as trouble:
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, spawn):
     """Starts a run of the sources of test modules on the machine."""
 
     def begin(*sources, args=(), parts=1, panicked=False, grace=1.0):
         write_tests(tmp_path, *sources)
         # Without a pid namespace a test sees, and can end, what judges it.
         words = ["--tests", "tests", "--report", str(tmp_path / "report"), "--isolation", "none", *args]
-        return subprocess.Popen(
+        return spawn(
             [sys.executable, "-c", RUN, json.dumps([parts, panicked, grace, *words])],
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     return begin

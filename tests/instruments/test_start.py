@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from conftest import run_command
+from probes import VERSION
 
 #: Refuses, for the process that it becomes, what each machine of these tests lacks.
 LACK = """
@@ -61,3 +62,8 @@ def test_kernel_without_ia32_entry(tmp_path):
     assert run.status == 2
     assert "this kernel has no IA32 entry" in run.err
     assert len(run.err.splitlines()) == 1
+
+
+def test_version(tmp_path):
+    run = run_command(tmp_path, "--version")
+    assert (run.status, run.out, run.err) == (0, f"socketcall {VERSION}\n", "")

@@ -59,12 +59,20 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def builder(tmp_path: Path, body: str) -> subprocess.Popen[str]:
-    """Another process that makes the artefact slow. The file is the same, so the recipe is too."""
-    script = tmp_path / "builder.py"
-    script.write_text(SLOW.format(body=body))
-    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env)
+Builder = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def builder(tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]) -> Builder:
+    """Starts other processes that make the artefact slow. The file is the same, so the recipe is too."""
+
+    def start(body: str) -> subprocess.Popen[str]:
+        script = tmp_path / "builder.py"
+        script.write_text(SLOW.format(body=body))
+        env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        return spawn([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env)
+
+    return start
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -144,9 +152,9 @@ def test_a_build_that_fails_leaves_nothing(own_cache: Path, error: BaseException
     assert [path.suffix for path in own_cache.iterdir()] == [".lock"]
 
 
-def test_a_second_builder_waits_for_the_first_and_builds_nothing(tmp_path: Path, own_cache: Path) -> None:
+def test_a_second_builder_waits_for_the_first_and_builds_nothing(tmp_path: Path, builder: Builder) -> None:
     body = f"time.sleep(1); open({str(tmp_path / 'builds')!r}, 'a').write('x')"
-    first, second = builder(tmp_path, body), builder(tmp_path, body)
+    first, second = builder(body), builder(body)
     heard = [first.communicate(timeout=30)[0], second.communicate(timeout=30)[0]]
     assert (tmp_path / "builds").read_text() == "x"
     assert sorted("waiting" in text for text in heard) == [False, True]
@@ -164,13 +172,13 @@ def test_waiting_for_a_builder_has_an_end(tmp_path: Path, own_cache: Path, monke
         store.make(recipe, quiet)
 
 
-def test_what_a_killed_build_left_is_swept_and_built_again(tmp_path: Path, own_cache: Path) -> None:
+def test_what_a_killed_build_left_is_swept_and_built_again(tmp_path: Path, own_cache: Path, builder: Builder) -> None:
     marker = tmp_path / "sleep"
     body = (
         f"from probes.targets.store import run\n    if not Path({str(marker)!r}).exists(): "
         f"run(['sh', '-c', 'echo $$ >{marker}; exec sleep 300'], 300)"
     )
-    killed = builder(tmp_path, body)
+    killed = builder(body)
     wait_for(lambda: marker.exists() and marker.read_text())
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=30)
@@ -178,7 +186,7 @@ def test_what_a_killed_build_left_is_swept_and_built_again(tmp_path: Path, own_c
     (left,) = own_cache.glob("slow-*.part-*")
     assert [path.name for path in left.iterdir()] == ["half"]
 
-    place = Path(builder(tmp_path, body).communicate(timeout=30)[0].splitlines()[-1])
+    place = Path(builder(body).communicate(timeout=30)[0].splitlines()[-1])
     assert sorted(path.name for path in place.iterdir()) == ["half", "whole"]
     assert not list(own_cache.glob("*.part-*"))
 
@@ -326,7 +334,9 @@ sys.exit(3)
 
 
 @pytest.fixture
-def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.Popen[str]]:
+def inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[..., subprocess.Popen[str]]
+) -> Callable[..., subprocess.Popen[str]]:
     """Start a run in the real root, of a checkout whose command line interface only tells what it sees."""
     monkeypatch.delenv("SOCKETCALL_CACHE")
     if not store.have(i386.ROOT):
@@ -338,13 +348,12 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., sub
     call += "sys.exit(run(sys.argv[2:], Path(sys.argv[1]), print))"
 
     def start(*check_args: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        return spawn(
             [sys.executable, "-c", call, str(tmp_path / "checkout"), *check_args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-            start_new_session=True,
         )
 
     return start

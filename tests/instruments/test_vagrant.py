@@ -216,11 +216,11 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
 
 
 @pytest.mark.usefixtures("built")
-def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path):
+def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path, spawn):
     report = tmp_path / "report"
     words = [sys.executable, "-m", "probes.cli", "target", "run", f"vagrant:{KERNEL}", "--"]
     words += ["multiplexer.number.out-of-range", "--report", str(report)]
-    killed = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    killed = spawn(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     state = store.cache() / "vagrant" / KERNEL
     try:
         wait_for(lambda: any("qemu-system" in line for line in _processes(state)), BOOT_DEADLINE)

@@ -325,13 +325,13 @@ def spent(process):
         return 0
 
 
-def test_interrupt_leaves_nothing(tmp_path):
+def test_interrupt_leaves_nothing(tmp_path, spawn):
     """Ctrl-C ends the run and everything in it."""
     write_tests(tmp_path, ENDINGS["a loop"][0])
     command = [sys.executable, "-m", "probes.cli", "check", "--tests", str(tmp_path / "tests")]
-    run = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    run = spawn(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )  # fmt: skip
     me = psutil.Process(run.pid)
     deadline = time.monotonic() + COMMAND_DEADLINE
