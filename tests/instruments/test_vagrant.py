@@ -181,6 +181,13 @@ def test_a_guest_that_ends_is_lost_with_its_last_words(tmp_path, monkeypatch, en
     assert {check["verdict"] for check in checks} == {"conforms", "lost", "not_run"}
 
 
+def test_the_kernel_is_read_where_root_built_it_and_not_in_a_private_home(built):
+    with vagrant.guest(KERNEL, quiet) as here:
+        command = here.world.command("virsh", "-c", "qemu:///system", "dumpxml", f"socketcall-{KERNEL}")
+        xml = subprocess.run(command, capture_output=True, text=True, timeout=LOSS_DEADLINE, check=True).stdout
+    assert re.findall("<(?:kernel|initrd)>(.*)</", xml) == [f"{built}/vmlinuz", f"{built}/initrd.img"]
+
+
 @pytest.mark.usefixtures("built")
 def test_the_suite_is_used_by_tox_in_the_guest_without_a_network():
     script = f"cd {vagrant.CHECKOUT} && tox run -e py -- -q tests/multiplexer/test_number.py -k out_of_range"
