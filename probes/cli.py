@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from probes import VERSION, capture, run
+from probes.shard import Shard
 from probes.trouble import Trouble
 
 EXIT = """exit status: 0 all as expected, 1 something deviates, 2 usage or could not start, 3 nothing deviates but
@@ -84,7 +85,7 @@ def _check_arguments(check: argparse.ArgumentParser) -> None:
         "--require", metavar="FILE", nargs="?", const="", help="nothing may be not applicable but the ids of FILE"
     )
     check.add_argument("--stream", type=int, metavar="FD", help="tell the run as it happens to this descriptor")
-    check.add_argument("--shard", metavar="I/N", help="only the I-th of N parts")
+    check.add_argument("--shard", metavar="I/N", type=Shard.of, help="only the I-th of N parts")
     check.add_argument("--reference", metavar="ABI-VERSION", help="judge against i386-6.1, ia32-compat-6.1, …")
     check.add_argument("--isolation", choices=("full", "net", "none"), help="what the sandbox makes itself")
     check.add_argument("--deadline", type=float, metavar="S", help="seconds a test may take")

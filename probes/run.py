@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from probes.trouble import Trouble
 from probes.view.diff import as_json, compare, text
 from probes.view.results import read
 
+#: Those options of check that choose tests.
+_CHOOSING = ("route", "gate", "shard")
 #: Options of check that go to the plugin under the same name.
 _PASSED_ON = (
-    "route", "gate", "case", "seed", "report", "reference", "isolation", "deadline", "expect", "write_expect", "shard",
-    "stream",
+    *_CHOOSING, "case", "seed", "report", "reference", "isolation", "deadline", "expect", "write_expect", "stream",
 )  # fmt: skip
 
 
@@ -36,8 +38,7 @@ def check(args: argparse.Namespace) -> int:
     if args.list:
         return _list(args)
     can_start(args.isolation or "full")
-    given = {name.replace("_", "-"): getattr(args, name) for name in _PASSED_ON}
-    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    options = _given(args, _PASSED_ON)
     if args.require is not None:
         options.append(f"--require={args.require}" if args.require else "--require")
     if args.fail_fast:
@@ -56,6 +57,10 @@ def check(args: argparse.Namespace) -> int:
     if status == 3 and not listener.run.counts.all["conforms"]:
         print("socketcall: nothing could be judged; see the reasons in results.jsonl", file=sys.stderr)
     return status
+
+
+def _given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name in names if (value := getattr(args, name, None)) is not None]
 
 
 class _Listener:
@@ -100,7 +105,8 @@ def _common(args: argparse.Namespace) -> list[str]:
 def collected(args: argparse.Namespace) -> list[pytest.Item]:
     """The tests of behaviours that a check would run. Raises Trouble if they cannot be collected."""
     collector = _Collector()
-    code = pytest.main([*_common(args), "--collect-only", "-p", "no:terminal"], plugins=[collector])
+    chosen = _given(args, _CHOOSING)
+    code = pytest.main([*_common(args), *chosen, "--collect-only", "-p", "no:terminal"], plugins=[collector])
     if collector.errors:
         raise Trouble(f"cannot collect {collector.errors[0]}")
     if code == pytest.ExitCode.USAGE_ERROR:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import gc
-import re
 import secrets
 import shutil
 import tempfile
@@ -19,6 +17,7 @@ from probes.channel import Channel
 from probes.checkout import target
 from probes.gate import WORD, gate, gate_names
 from probes.sandbox import DEADLINE, CannotSandbox, Outcome, Wish
+from probes.shard import Shard
 from probes.suite import item as items
 from probes.suite.account import ACCOUNT, POLICY, Here
 from probes.suite.behaviours import behaviour_of, catalogue
@@ -43,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--require", metavar="FILE", nargs="?", const="", help="nothing may be not applicable but ids of FILE"
     )
-    group.addoption("--shard", metavar="I/N", type=shard_of, help="only the I-th of N parts")
+    group.addoption("--shard", metavar="I/N", type=Shard.of, help="only the I-th of N parts")
     group.addoption("--seed", type=int, help="seed of random values (default: a new one, printed)")
     group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
     group.addoption("--stream", type=int, metavar="FD", help="tell the run as it happens to this descriptor")
@@ -51,14 +50,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--reference", metavar="ABI-VERSION", help="judge against this kernel (default: the local one)")
     group.addoption("--no-progress", action="store_true", help="print failures and counts only")
     group.addoption("--isolation", choices=("full", "net", "none"), default="full", help="what a sandbox makes itself")
-
-
-def shard_of(text: str) -> tuple[int, int]:
-    """I/N, with I from 1 to N. Raises ArgumentTypeError."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no I/N with I from 1 to N")
-    return int(match[1]), int(match[2])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -135,12 +126,12 @@ class Run:
             kept = [item for item in items if (this := behaviour_of(item)) and this.id in chosen]
             self._config.hook.pytest_deselected(items=[item for item in items if item not in kept])
             items[:] = kept
-        shard = self._config.getoption("shard")
+        shard: Shard | None = self._config.getoption("shard")
         if shard:
-            number, count = shard
-            gone = [item for index, item in enumerate(items) if index % count != number - 1]
-            self._config.hook.pytest_deselected(items=gone)
-            items[:] = [item for index, item in enumerate(items) if index % count == number - 1]
+            chosen_items = shard.choose(items)
+            gone = set(items).difference(chosen_items)
+            self._config.hook.pytest_deselected(items=[item for item in items if item in gone])
+            items[:] = chosen_items
         policy = self._config.stash.get(POLICY, None)
         if policy is not None and policy.known is not None:
             try:

@@ -23,8 +23,8 @@ from typing import IO, Any
 
 from probes.abi.record import Record
 from probes.checkout import TARGET, checkout
+from probes.shard import Shard
 from probes.suite.known import Policy
-from probes.suite.plugin import shard_of
 from probes.suite.results import Counts, Writer, overall
 from probes.suite.stream import Reader
 from probes.suite.verdicts import Check, whole
@@ -53,7 +53,6 @@ def admitted(args: argparse.Namespace) -> Policy:
         raise Trouble("--pdb: there is nobody to ask on another machine; log in and run `socketcall check` there")
     if args.tests and not Path(args.tests).resolve().is_relative_to(checkout()):
         raise Trouble(f"--tests: {args.tests} is not in {checkout()}, and only that is copied; put it there")
-    _shard(args.shard)
     return Policy.of(args.expect, args.require, args.write_expect)
 
 
@@ -288,9 +287,9 @@ def _pipe(part: _Part) -> int:
 
 def _script(machine: Machine, args: argparse.Namespace, seed: int, number: int) -> str:
     """The shell script that runs one part there: its stream on stdout, everything else on stderr."""
-    first, count = _shard(args.shard)
+    shard = (args.shard or Shard(1, 1)).part(number, machine.parts)
     given = {name: getattr(args, name) for name in _PASSED_ON}
-    given |= {"seed": seed, "shard": f"{first + count * number}/{count * machine.parts}", "stream": 3, "report": ""}
+    given |= {"seed": seed, "shard": shard, "stream": 3, "report": ""}
     if args.tests:
         given["tests"] = os.path.relpath(args.tests, checkout())
     words = [machine.python, "-P", "-m", "probes.cli", "check", *args.ids]
@@ -300,12 +299,3 @@ def _script(machine: Machine, args: argparse.Namespace, seed: int, number: int) 
     variables = passed | {TARGET: machine.name, "PYTHONPATH": machine.checkout}
     pairs = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return f"cd {machine.checkout} && {pairs} exec {shlex.join(words)} 3>&1 1>&2"
-
-
-def _shard(text: str | None) -> tuple[int, int]:
-    if text is None:
-        return 1, 1
-    try:
-        return shard_of(text)
-    except argparse.ArgumentTypeError as error:
-        raise Trouble(f"--shard: {error}") from error

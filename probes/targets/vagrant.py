@@ -1,6 +1,6 @@
 """The target vagrant:KERNEL: a VM of the suite's box, brought up by Vagrant over libvirt in a world of its own.
 
-    $SOCKETCALL_CACHE/vagrant/KERNEL/   box: which box it was made of, written last     ssh_config   console.log
+    $SOCKETCALL_CACHE/vagrant/KERNEL/   made-of: box and Vagrantfile, written last     ssh_config   console.log
                                         home/ dot/: Vagrant's        etc/ lib/ cache/: libvirt's, with disk and snapshot
 
 The first run boots, warms up and saves a snapshot; later ones begin there. What a killed run left is made anew.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import os
 import shlex
 import shutil
@@ -88,7 +89,7 @@ def _begun(kernel: str, place: Path, say: Say) -> Iterator[Guest]:
     state.mkdir(parents=True, exist_ok=True)
     with _alone(name, state), ExitStack() as stack:
         here = None
-        if _made_of(state) == place.name:
+        if _made_of(state) == _parts(kernel):
             store.room(name, state, ROOM)
             here = Guest(kernel, state, place, stack.enter_context(World(state)))
             try:
@@ -103,7 +104,7 @@ def _begun(kernel: str, place: Path, say: Say) -> Iterator[Guest]:
             say(f"{name}: booting, and saving a snapshot for later runs, two minutes")
             here = Guest(kernel, state, place, stack.enter_context(World(state)))
             here.boot()
-            (state / "box").write_text(place.name)
+            (state / "made-of").write_text(_parts(kernel))
         yield here
 
 
@@ -115,9 +116,9 @@ def forget(kernel: str) -> None:
 
 
 def outdated() -> list[Path]:
-    """The states of VMs that were made of a box whose recipe has changed since."""
-    current = {store.place(box.box(kernel)).name for kernel in box.KERNELS}
-    states = (cache() / "vagrant").glob("*/box")
+    """The states of VMs that were made of a box or a Vagrantfile that has changed since."""
+    states = (cache() / "vagrant").glob("*/made-of")
+    current = {_parts(kernel) for kernel in box.KERNELS}
     return sorted(made.parent for made in states if made.read_text() not in current)
 
 
@@ -144,13 +145,18 @@ def _alone(name: str, state: Path) -> Iterator[None]:
 
 
 def _made_of(state: Path) -> str | None:
-    """The box whose snapshot waits there; None if there is none, or what a killed run left."""
-    path = state / "box"
+    """What the VM whose snapshot waits there was made of; None if there is none, or what a killed run left."""
+    path = state / "made-of"
     return path.read_text() if path.exists() else None
 
 
+def _parts(kernel: str) -> str:
+    vagrantfile = (checkout() / "vagrant/Vagrantfile").read_bytes()
+    return f"{store.place(box.box(kernel)).name} {hashlib.sha256(vagrantfile).hexdigest()[:12]}"
+
+
 def _wipe(state: Path) -> None:
-    (state / "box").unlink(missing_ok=True)
+    (state / "made-of").unlink(missing_ok=True)
     for left in state.iterdir():
         if left.is_dir():
             shutil.rmtree(left)

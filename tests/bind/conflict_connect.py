@@ -54,8 +54,10 @@ class Connections(Rules):
     def own(self, s, port):
         """inet_bind_hash, sk_add_node_rcu: the socket is on the port now."""
         s.port = port
-        owners = self.bucket(s.protocol, port).owners
-        owners.insert(0 if self.goes_first(s) else len(owners), s)
+        bucket = self.bucket(s.protocol, port)
+        bucket.owners.insert(0 if self.goes_first(s) else len(bucket.owners), s)
+        if s.host4 == ANY4 and s.host6 != ANY6:
+            bucket.zeros.add(s.family)
 
     def disown(self, s):
         """inet_put_port, udp_lib_unhash: the last owner takes with it what was remembered of its port."""

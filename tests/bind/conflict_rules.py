@@ -77,6 +77,8 @@ class Bucket:
     fastreuseport: int = NO
     #: The socket that set fastreuseport, as it was then: fastuid, fast_v6_rcv_saddr, fast_ipv6_only, …
     fast: Sock | None = None
+    #: The families of those that came with 0.0.0.0 or the v4-mapped wildcard, which share an inet_bind2_bucket.
+    zeros: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -203,14 +205,20 @@ class Rules:
     @rule("inet_bind2_bucket_match_addr_any; 6.1.168 has 5e07e672412b of 6.8 without the commits that follow it there")
     def overlooks(self, a, b):
         """The stable 6.1 does not see the v4-mapped wildcard when it binds another v4-mapped address, by mistake."""
-        if a.host6 is None or not a.host6.startswith(MAPPED) or a.host4 == ANY4:
-            return False
-        return (6, 1, 168) <= self.version < (6, 2) and b.host6 == MAPPED + ANY4
+        return self.may_overlook(a) and b.host6 == MAPPED + ANY4
+
+    def may_overlook(self, a):
+        """Whether a binder is of that kind."""
+        mapped = a.host6 is not None and a.host6.startswith(MAPPED) and a.host4 != ANY4
+        return mapped and (6, 1, 168) <= self.version < (6, 2)
 
     def hides_a_wildcard(self, a, bucket):
-        """inet_bhash2_addr_any_conflict from 6.1 to d91ef1e1b55f: whether TCP asks only the newest wildcard of several on
-        the port. Which one that is depends on more than the model follows: it says nothing of such a call."""
+        """Whether TCP asks some wildcards on the port and not others, for reasons that the model does not follow: it says
+        nothing of such a call. inet_bhash2_addr_any_conflict from 6.1 to d91ef1e1b55f asks the newest of several; where a
+        v4-mapped wildcard is overlooked, so is the 0.0.0.0 that came after it, and none of both that came before it."""
         kernel = Reference("", self.version)
+        if self.may_overlook(a) and len(bucket.zeros) > 1:
+            return True
         if not kernel.has("6.1") or kernel.has(WILDCARDS_MENDED) or not self.counts_as_ipv4(a) or a.host4 == ANY4:
             return False
         return len({(owner.family, owner.host6) for owner in bucket.owners if owner.host4 == ANY4}) > 1

@@ -163,7 +163,9 @@ def test_remembered(new_socket, expect):
 
 @behaviour("bind.conflict.mapped-wildcard", f"{SOURCE_TCP}; inet_bind2_bucket_match_addr_any")
 def test_mapped_wildcard(new_socket, expect):
-    """A v4-mapped address conflicts with the v4-mapped wildcard; the stable Linux 6.1 from 6.1.168 on does not see that."""
+    """A v4-mapped address conflicts with the v4-mapped wildcard, and with 0.0.0.0; the stable Linux 6.1 from 6.1.168 on
+    overlooks the v4-mapped wildcard, and 0.0.0.0 if it came to a port that had that.
+    """
     later = Changed("6.2", before=0, after=-EADDRINUSE, cite="56f3e3f01f81 tcp: Save address type in inet_bind2_bucket")
     cite = "5e07e672412b tcp: Use bhash2 for v4-mapped-v6 non-wildcard address, in 6.1.168 without what followed in 6.8"
     mistaken = Changed("6.1.168", before=-EADDRINUSE, after=later, cite=cite)
@@ -171,6 +173,17 @@ def test_mapped_wildcard(new_socket, expect):
     need(first.bind(TCP6.address(5000, "::ffff:0.0.0.0")))
     expect(mistaken, second="mapped").of(new_socket(*TCP6.triple).bind(TCP6.address(5000, "::ffff:127.0.0.1")))
     expect(-EADDRINUSE, second="ipv4").of(new_socket(*TCP.triple).bind(TCP.address(5000, "127.0.0.1")))
+    wildcards = [(TCP, "0.0.0.0"), (TCP6, "::ffff:0.0.0.0")]
+    for port, order in enumerate((wildcards, wildcards[::-1]), 5001):
+        came = []
+        for kind, host in order:
+            came.append(new_socket(*kind.triple))
+            need(came[-1].setsockopt(SOL_SOCKET, SO_REUSEADDR, 1))
+            need(came[-1].bind(kind.address(port, host)))
+        need(came[0].close())
+        left = order[1][0]
+        announced = expect(mistaken if left is TCP else -EADDRINUSE, left=left)
+        announced.of(new_socket(*TCP6.triple).bind(TCP6.address(port, "::ffff:127.0.0.1")))
 
 
 @behaviour("bind.conflict.several-wildcards", f"{SOURCE_TCP}; inet_bhash2_addr_any_conflict; ipv6(7) IPV6_V6ONLY")

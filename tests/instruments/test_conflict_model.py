@@ -24,7 +24,7 @@ from conflict_kernel import Kernel, answer  # noqa: E402
 from conflict_meetings import meeting_checks  # noqa: E402
 from conflict_model import Model  # noqa: E402
 from conflict_play import FIRST_PORT, SAMPLE, STRIDE  # noqa: E402
-from conflict_rules import RULES  # noqa: E402
+from conflict_rules import BHASH2_ONLY, RULES  # noqa: E402
 from conflict_table import (  # noqa: E402
     STATES,
     apart_checks,
@@ -42,6 +42,8 @@ FINDABLE = [
     name for name, rule in RULES.items()
     if (rule.until is None or rule.until > VERSION) and (ROOT or name != "has_no_user")
 ]  # fmt: skip
+#: What a bucket of TCP remembers takes three sockets before 6.8: the sequences have them.
+BY_THREE = {"wildcard_fits"} if VERSION < BHASH2_ONLY else set()
 pytestmark = pytest.mark.sandbox(trace="none", ids=len(USERS))
 
 
@@ -88,7 +90,7 @@ class Missing(set):
 
 
 def test_a_rule_turned_round_fails_the_tables():
-    missing = Missing(FINDABLE)
+    missing = Missing(set(FINDABLE) - BY_THREE)
     for check, members in some_checks():
         namespaces.new_network()
         pair()

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from conftest import run_command
+from conftest import ONE_GATE, run_command
 
+ROUTES = ("socketcall", "direct")
 IDS = ("bind.rebind.bound", "bind.rebind.raw")
 #: Answers the direct getsockname with ENOTCONN, for the process that it becomes.
 DEVIATE = """
@@ -22,7 +23,7 @@ PREFIX = (sys.executable, "-c", DEVIATE)
 def deviating(tmp_path_factory):
     """A run on the deviating kernel, and the list that it wrote."""
     folder = tmp_path_factory.mktemp("deviating")
-    run = run_command(folder, "check", *IDS, "--write-expect", "known", prefix=PREFIX)
+    run = run_command(folder, "check", *ONE_GATE, *IDS, "--write-expect", "known", prefix=PREFIX)
     assert run.status == 1, run.out + run.err
     return run, (folder / "known").read_text()
 
@@ -33,7 +34,7 @@ def check(tmp_path):
 
     def run(text, *args, prefix=PREFIX):
         (tmp_path / "known").write_text(text)
-        return run_command(tmp_path, "check", *IDS, "--expect", "known", *args, prefix=prefix)
+        return run_command(tmp_path, "check", *ONE_GATE, *IDS, "--expect", "known", *args, prefix=prefix)
 
     return run
 
@@ -87,7 +88,7 @@ def test_bad_lists(name, check):
 
 def test_diff_names_exactly_that(deviating, tmp_path):
     """The diff with a run on the true kernel names the deviations, and nothing else."""
-    true = run_command(tmp_path, "check", *IDS)
+    true = run_command(tmp_path, "check", *ONE_GATE, *IDS)
     assert true.status == 0
     done = run_command(tmp_path, "diff", str(true.report), str(deviating[0].report), "--json")
     found = json.loads(done.out)
@@ -131,10 +132,14 @@ def test_again_runs_one_key(deviating, tmp_path):
 
 def test_list_prints_keys(tmp_path):
     """--list prints what would run, and judges nothing."""
-    run = run_command(tmp_path, "check", "bind.rebind.raw", "--list")
-    assert run.status == 0
-    assert len(run.out.splitlines()) == 4
-    assert not run.report.exists()
+    lists = {}
+    for chosen in ("", "--route direct", "--shard 1/2"):
+        run = run_command(tmp_path, "check", *ONE_GATE, "bind.rebind.raw", "--list", *chosen.split())
+        assert run.status == 0
+        assert not run.report.exists()
+        lists[chosen] = run.out.splitlines()
+    everything = [f"bind.rebind.raw [kind={kind}] {route} int80" for route in ROUTES for kind in ("raw", "raw6")]
+    assert lists == {"": everything, "--route direct": everything[2:], "--shard 1/2": everything[::2]}
 
 
 def test_require(tmp_path, judge):

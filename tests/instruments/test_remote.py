@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import COMMAND_DEADLINE, Judged, write_tests
+from conftest import COMMAND_DEADLINE, ONE_GATE, Judged, write_tests
 from probes.checkout import checkout
 
 GOOD = '''
@@ -78,7 +78,7 @@ def start(tmp_path, spawn):
     def begin(*sources, args=(), parts=1, panicked=False, grace=1.0):
         write_tests(tmp_path, *sources)
         # Without a pid namespace a test sees, and can end, what judges it.
-        words = ["--tests", "tests", "--report", str(tmp_path / "report"), "--isolation", "none", *args]
+        words = [*ONE_GATE, "--tests", "tests", "--report", str(tmp_path / "report"), "--isolation", "none", *args]
         return spawn(
             [sys.executable, "-c", RUN, json.dumps([parts, panicked, grace, *words])],
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, stdin=subprocess.DEVNULL,
