@@ -1,6 +1,7 @@
 """Makes the calls of conflict_model.py, and tells them as people write them."""
 
 import os
+import socket
 import string
 import struct
 from errno import errorcode
@@ -22,6 +23,8 @@ SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
 #: Where the model is wrong a connect or an accept may wait for an answer that never comes: a second, and it is told.
 PATIENCE = struct.pack("<ii", 1, 0)
 BACKLOG = 16
+#: Seconds that a packet may take over loopback.
+SETTLING = 10
 
 
 class Kernel:
@@ -33,6 +36,7 @@ class Kernel:
         self.fds = {}
         self._owners = {}
         self._patient = set()
+        self._ends = set()
 
     def make(self, step):
         """Makes the call of a step; the result of each call that is judged, with what was predicted, as a list of
@@ -44,6 +48,7 @@ class Kernel:
             listener, end = step.accepted
             accept = Call("accept", listener, end)
             made.append((accept, 0, self._accept(accept)))
+            self._ends |= {call.slot, end}
         return made
 
     def play(self, steps):
@@ -59,6 +64,7 @@ class Kernel:
         """Closes what is open in some slots, unseen."""
         for slot in slots:
             fd = self.fds.pop(slot, None)
+            self._ends.discard(slot)
             if fd is not None:
                 self._patient.discard(fd)
                 os.close(fd)
@@ -113,7 +119,24 @@ class Kernel:
     def _close(self, call):
         fd = self.fds.pop(call.slot)
         self._patient.discard(fd)
-        return self.calls.close(fd)
+        result = self.calls.close(fd)
+        if call.slot in self._ends:
+            self._ends.remove(call.slot)
+            settle()
+        return result
+
+
+def settle():
+    """Waits until what is on its way over loopback has arrived, and its answer. On a busy machine a close returns before
+    its FIN has got to the other end, which would then be closed at the same time, not after it. A CPU's packets arrive one
+    after the other (process_backlog), so these come last."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+        last.settimeout(SETTLING)
+        last.bind(("127.0.0.1", 0))
+        last.connect(last.getsockname())
+        for _ in ("what was sent", "what that was answered"):
+            last.send(b".")
+            last.recv(1)
 
 
 _addresses = {}
