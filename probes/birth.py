@@ -35,12 +35,15 @@ class _Code:
         protect(page, PAGE, PROT_READ | PROT_EXEC)
         # It keeps the interpreter's lock, as fork does.
         self.enter = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(page)
-        self.frame = (ctypes.c_size_t * 8)()
+        self.frame = (ctypes.c_size_t * 11)()
         self.stacks = map_low(2 * _STACK)
         address = ctypes.c_size_t()
         # The C library keeps the thread's id where the kernel was told to clear it.
         found = ctypes.CDLL(None).prctl(_PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) == 0
         self.tid_address = address.value if found else 0
+        python = ctypes.pythonapi
+        around = (python.PyOS_BeforeFork, python.PyOS_AfterFork_Child, python.PyOS_AfterFork_Parent)
+        self.around_fork = [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in around]
 
 
 _code: _Code | None = None
@@ -54,15 +57,12 @@ def fork(namespaces: int, init: bool) -> Born:
         _code = _Code()
     frame = _code.frame
     init_stack = _code.stacks + 2 * _STACK if init else 0
-    frame[:] = [0, namespaces, _code.stacks + _STACK, init_stack, _code.tid_address, 0, 0, 0]
+    frame[:] = [0, namespaces, _code.stacks + _STACK, init_stack, _code.tid_address, 0, 0, 0, *_code.around_fork]
     sys.stdout.flush()
     sys.stderr.flush()
-    ctypes.pythonapi.PyOS_BeforeFork()
     helper: int = _code.enter(ctypes.addressof(frame))
     if helper == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
         return Born(0)
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
     if helper < 0:
         raise OSError(-helper, os.strerror(-helper))
     os.waitpid(helper, 0)

@@ -5,6 +5,10 @@
 #   frame, in words: 0 room for the stack pointer   1 namespaces to leave, as flags of unshare(2)
 #                    2 top of the helper's stack    3 top of init's stack, 0: no init   4 where the newborn's id goes, or 0
 #                    5 out: negative errno          6 out: init's id                    7 out: the newborn's id
+#                    8 PyOS_BeforeFork              9 PyOS_AfterFork_Child             10 PyOS_AfterFork_Parent
+#
+# The interpreter's own preparations are called from here, as os.fork has them: between two instructions of Python it may
+# hand its lock to another thread, and in the newborn, where there is none, would wait for that for ever.
 #
 # A helper that shares our memory, as after vfork(2), leaves the namespaces and bears two siblings of its own, children
 # of ours: init, the first process of the pid namespace, which shares our memory too and waits until we die or end it;
@@ -27,6 +31,8 @@
     push r14
     push r15
     mov rbx, rdi
+    sub rsp, 8                  # aligned for calls
+    call [rbx+8*W]
     mov [rbx], rsp
     mov eax, 56                 # clone(flags, stack, 0, 0, 0)
     mov edi, VM|VFORK|SIGCHLD
@@ -37,7 +43,11 @@
     syscall
     test rax, rax
     jz helper
+    mov r12, rax
+    call [rbx+10*W]
+    mov rax, r12
 return:
+    add rsp, 8
     pop r15
     pop r14
     pop r13
@@ -84,6 +94,7 @@ exit:
     syscall
 newborn:
     mov rsp, [rbx]
+    call [rbx+9*W]
     xor eax, eax
     jmp return
 gate:
@@ -112,6 +123,8 @@ wait:
     push esi
     push edi
     mov ebp, [esp+20]
+    sub esp, 12                 # aligned for calls
+    call [ebp+8*W]
     mov [ebp], esp
     mov eax, 120                # clone(flags, stack, 0, 0, 0)
     mov ebx, VM|VFORK|SIGCHLD
@@ -122,7 +135,11 @@ wait:
     int 0x80
     test eax, eax
     jz helper
+    mov esi, eax
+    call [ebp+10*W]
+    mov eax, esi
 return:
+    add esp, 12
     pop edi
     pop esi
     pop ebp
@@ -167,6 +184,7 @@ exit:
     int 0x80
 newborn:
     mov esp, [ebp]
+    call [ebp+9*W]
     xor eax, eax
     jmp return
 gate:

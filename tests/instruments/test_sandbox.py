@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from probes import namespaces, sandbox
+from probes import birth, namespaces, sandbox
 from probes.abi.numbers import SOCKETCALL
 from probes.calls import Calls
 from probes.channel import Channel, ChannelFull
 from probes.gate import gate
 from probes.memory import Memory
 from probes.sandbox import Wish
+from probes.trace.deadline import Deadline
 
 DEADLINE = 20
 
@@ -150,3 +152,23 @@ def test_channel_keeps_order_and_has_an_end():
     with pytest.raises(ChannelFull):
         channel.say({"c": "x" * 200})
     assert channel.heard() == [{"a": 1}, {"b": [2]}]
+
+
+def test_another_thread_that_wants_the_interpreter_keeps_nobody_from_being_born():
+    """The newborn has no other thread to hand the interpreter's lock to."""
+    done = threading.Event()
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=lambda: [None for _ in iter(done.is_set, True)])
+    thread.start()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            born = birth.fork(0, init=False)
+            if not born.child:
+                os._exit(7)
+            with Deadline(DEADLINE, lambda born=born: birth.kill(born.child)):
+                assert os.waitstatus_to_exitcode(os.waitpid(born.child, 0)[1]) == 7
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
