@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from conftest import COMMAND_DEADLINE, ONE_GATE, Judged, installed, run_check, run_command, write_tests
-from probes.checkout import checkout
+from probes.checkout import TARGET, checkout
 from probes.suite.reference import Reference, version_of
 from probes.view.results import read
 
@@ -253,11 +253,12 @@ def test_names_of_folders(machines):
 
 
 @pytest.fixture
-def far(tmp_path):
+def far(tmp_path, monkeypatch):
     """A checkout elsewhere, and an `ssh` that goes there: all of it but another kernel and the way.
 
     Its tests are others than those here, under the same names.
     """
+    monkeypatch.delenv(TARGET, raising=False)
     place, programs = tmp_path / "far", tmp_path / "bin"
     write_tests(place, GOOD, BAD)
     for name in ("pyproject.toml", "conftest.py"):
