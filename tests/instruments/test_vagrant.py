@@ -10,9 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from conftest import missing
@@ -230,11 +231,13 @@ def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path
     killed = spawn(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     state = store.cache() / "vagrant" / KERNEL
     try:
-        wait_for(lambda: any("qemu-system" in line for line in _processes(state)), BOOT_DEADLINE)
+        wait_for(lambda: _with_emulator(killed), BOOT_DEADLINE)
+        started = _with_emulator(killed)
     finally:
         os.kill(killed.pid, signal.SIGKILL)
         killed.communicate()
-    wait_for(lambda: not _processes(state), LOSS_DEADLINE)
+    assert started
+    assert not psutil.wait_procs(started, timeout=LOSS_DEADLINE)[1]
     again = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
     assert again.returncode == 0, again.stderr
     assert not _processes(state)
@@ -247,6 +250,16 @@ def wait_for(condition, deadline):
     while not condition():
         assert time.monotonic() < end, f"nothing happened for {deadline} s"
         time.sleep(0.05)
+
+
+def _with_emulator(run):
+    """The processes that a run has started, as soon as an emulator is among them."""
+    assert run.poll() is None, "it ended before that"
+    started = psutil.Process(run.pid).children(recursive=True)
+    with suppress(psutil.NoSuchProcess):
+        if any(process.name().startswith("qemu-system") for process in started):
+            return started
+    return []
 
 
 def _processes(cache):
