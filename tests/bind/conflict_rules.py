@@ -214,8 +214,8 @@ class Rules:
 
     def hides_a_wildcard(self, a, bucket):
         """Whether TCP asks some wildcards on the port and not others, for reasons that the model does not follow: it says
-        nothing of such a call. inet_bhash2_addr_any_conflict from 6.1 to d91ef1e1b55f asks the newest of several; where a
-        v4-mapped wildcard is overlooked, so is the 0.0.0.0 that came after it, and none of both that came before it."""
+        nothing of such a call. inet_bhash2_addr_any_conflict from 6.1 to d91ef1e1b55f asks the newest of several; where the
+        v4-mapped wildcard is overlooked, so is a 0.0.0.0 that came after it, but neither if a 0.0.0.0 came first."""
         kernel = Reference("", self.version)
         if self.may_overlook(a) and len(bucket.zeros) > 1:
             return True

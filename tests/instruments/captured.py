@@ -10,23 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+from conftest import DEADLINE, wait_for
 from probes.checkout import checkout
 from probes.suite.reference import local
 
-#: Seconds that anything may take before its test fails: less than a test may take (probes.sandbox.DEADLINE).
-DEADLINE = 20
 #: What answers int $0x80 here.
 ABI = local().abi
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(checkout())}
-
-
-def wait_for(condition, what):
-    """Waits until a condition is true, and returns what it gave."""
-    end = time.monotonic() + DEADLINE
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {DEADLINE} s for {what}"
-        time.sleep(0.005)
-    return found
 
 
 class Captured:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ pytest.register_assert_rewrite("captured")
 
 #: Tests here count checks: 32-bit Python has two gates, and every check twice.
 ONE_GATE = ("--gate", "int80")
+#: Seconds that anything may take before its test fails: less than a test may take (probes.sandbox.DEADLINE).
+DEADLINE = 20
 #: Seconds that a command may take before its test fails.
 COMMAND_DEADLINE = 120
 
@@ -34,6 +37,15 @@ def missing(what):
     """Skips a test for want of something of the machine's, naming it; fails instead under SOCKETCALL_REQUIRE."""
     say = pytest.fail if os.environ.get("SOCKETCALL_REQUIRE") else pytest.skip
     say(str(what))
+
+
+def wait_for(condition, what, deadline=DEADLINE):
+    """Waits until a condition is true, and returns what it gave."""
+    end = time.monotonic() + deadline
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited {deadline} s for {what}"
+        time.sleep(0.005)
+    return found
 
 
 PRELUDE = """

@@ -6,11 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from conftest import COMMAND_DEADLINE, ONE_GATE, Judged, write_tests
+from conftest import COMMAND_DEADLINE, ONE_GATE, Judged, wait_for, write_tests
 from probes.checkout import checkout
 
 GOOD = '''
@@ -219,7 +218,7 @@ def test_an_interrupt_ends_the_run_with_what_is_there(start, tmp_path):
     # The second test never ends: by then the first has been told.
     process = start(GOOD, DIES.replace("SIGKILL", "SIGURG"))
     results = tmp_path / "report.part" / "results.jsonl"
-    _wait_for(lambda: results.exists() and '"conforms"' in results.read_text(), process)
+    wait_for(lambda: results.exists() and '"conforms"' in results.read_text(), "the first check", COMMAND_DEADLINE)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=COMMAND_DEADLINE)
     assert process.returncode == 130
@@ -233,11 +232,3 @@ def test_a_shard_is_divided_further(run):
     others = {check["id"] for check in second.checks}
     assert not ids & others
     assert len(ids | others) == 5
-
-
-def _wait_for(condition, process):
-    end = time.monotonic() + COMMAND_DEADLINE
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)

@@ -9,14 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import installed, missing
+from conftest import installed, missing, wait_for
 from probes.targets import debian, i386, store
 from probes.targets.store import CannotBuild, Recipe, Say
 
@@ -73,13 +72,6 @@ def builder(tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]) -> Buil
         return spawn([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env)
 
     return start
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "nothing happened for 30 s"
-        time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -179,10 +171,10 @@ def test_what_a_killed_build_left_is_swept_and_built_again(tmp_path: Path, own_c
         f"run(['sh', '-c', 'echo $$ >{marker}; exec sleep 300'], 300)"
     )
     killed = builder(body)
-    wait_for(lambda: marker.exists() and marker.read_text())
+    wait_for(lambda: marker.exists() and marker.read_text(), "the build")
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=30)
-    wait_for(lambda: gone(int(marker.read_text())))
+    wait_for(lambda: gone(int(marker.read_text())), "the end of what it ran")
     (left,) = own_cache.glob("slow-*.part-*")
     assert [path.name for path in left.iterdir()] == ["half"]
 
@@ -233,7 +225,7 @@ def test_a_command_that_fails_is_one_line_and_its_output_is_kept(own_cache: Path
 def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
     with pytest.raises(store.CommandFailed, match="did not end within 1 s"):
         store.run(["sh", "-c", f"sleep 300 & echo $! >{tmp_path}/child; wait"], 1)
-    wait_for(lambda: gone(int((tmp_path / "child").read_text())))
+    wait_for(lambda: gone(int((tmp_path / "child").read_text())), "the end of what it ran")
 
 
 @pytest.fixture
@@ -378,7 +370,7 @@ def test_an_interrupt_ends_the_run_inside_in_its_own_way(
     process.stdin.write("\n")
     process.stdin.flush()
     assert process.stdout.readline()
-    wait_for((tmp_path / "out/report").exists)
+    wait_for((tmp_path / "out/report").exists, "the report")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     process.communicate(timeout=60)
     assert process.returncode == 130

@@ -9,14 +9,13 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from conftest import missing
+from conftest import missing, wait_for
 from probes import cli
 from probes.checkout import checkout, packages
 from probes.suite.known import Policy
@@ -136,7 +135,10 @@ def once(path, happens):
     done = threading.Event()
 
     def watch():
-        wait_for(lambda: done.is_set() or (path.exists() and '"type":"check"' in path.read_text()), BOOT_DEADLINE)
+        def begun():
+            return path.exists() and '"type":"check"' in path.read_text()
+
+        wait_for(lambda: done.is_set() or begun(), "a check", BOOT_DEADLINE)
         if not done.is_set():
             happens()
 
@@ -231,25 +233,15 @@ def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path
     killed = spawn(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     state = store.cache() / "vagrant" / KERNEL
     try:
-        wait_for(lambda: _with_emulator(killed), BOOT_DEADLINE)
-        started = _with_emulator(killed)
+        started = wait_for(lambda: _with_emulator(killed), "its emulator", BOOT_DEADLINE)
     finally:
         os.kill(killed.pid, signal.SIGKILL)
         killed.communicate()
-    assert started
     assert not psutil.wait_procs(started, timeout=LOSS_DEADLINE)[1]
     again = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
     assert again.returncode == 0, again.stderr
     assert not _processes(state)
     assert read(report).run["target"]["abi"] == "i386"
-
-
-def wait_for(condition, deadline):
-    """Waits until something is so."""
-    end = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < end, f"nothing happened for {deadline} s"
-        time.sleep(0.05)
 
 
 def _with_emulator(run):
