@@ -1,3 +1,3 @@
-"""Registers the plugin. Everything else that tests ask for is in probes/suite."""
+"""Registers the plugin. What tests import is in probes/testing."""
 
-pytest_plugins = ["probes.suite.fixtures", "probes.suite.plugin"]
+pytest_plugins = ["probes.testing.fixtures", "probes.plugin.plugin"]

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from probes import namespaces, sandbox
 from probes.abi.numbers import SOCKETCALL
-from probes.calls import Calls
-from probes.channel import Channel
-from probes.gate import gate
-from probes.memory import Memory
-from probes.sandbox import Wish
-from probes.sweep import Sweep
+from probes.entry.calls import Calls
+from probes.entry.gate import gate
+from probes.entry.memory import Memory
+from probes.entry.sweep import Sweep
+from probes.sandbox import namespaces, sandbox
+from probes.sandbox.channel import Channel
+from probes.sandbox.sandbox import SandboxSpec
 from probes.trace import ptrace, seccomp
 
 TESTS = 60
@@ -39,7 +39,7 @@ ROUNDS = 5
 TEST = '''
 import errno
 import pytest
-from probes.suite import behaviour
+from probes.testing import behaviour
 
 @behaviour("made.bench.law", "this benchmark")
 @pytest.mark.routes("socketcall")
@@ -95,7 +95,7 @@ def fixed_cost() -> float:
         timer = Timer(work)
         root = Path(__file__).resolve().parent.parent
         options = ["-c", str(root / "pyproject.toml"), f"--rootdir={folder}", "-p", "no:cacheprovider", "-qq"]
-        plugins = ["-p", "probes.suite.fixtures", "-p", "probes.suite.plugin", "--no-progress"]
+        plugins = ["-p", "probes.testing.fixtures", "-p", "probes.plugin.plugin", "--no-progress"]
         if pytest.main([str(made), *options, *plugins], plugins=[timer]) != 0:
             sys.exit("bench: the made tests did not pass")
     print(
@@ -150,7 +150,7 @@ def traced_call(work: Path) -> float:
         took = []
         for count in (1, CALLS):
             start = time.perf_counter()
-            sandbox.run(calling(count), Wish(), channel, work, None)
+            sandbox.run(calling(count), SandboxSpec(), channel, work, None)
             took.append(time.perf_counter() - start)
         ours = took[1] - took[0]
         bare = bare_trace(CALLS) - bare_trace(1)

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from probes.checkout import checkout
-from probes.cli import parsed
-from probes.suite.known import Policy
+from probes.cli.main import parsed
+from probes.installation import checkout
+from probes.report.expectations import Policy
 from probes.targets import box, remote, store, vagrant
 
 GLOBS = ("multiplexer.*", "bind.port.*", "bind.rebind.*", "wire.*")

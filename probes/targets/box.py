@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.checkout import checkout
+from probes.installation import checkout
 from probes.targets import debian, store
 from probes.targets.i386 import PACKAGES, REQUIREMENTS, SUITE
 from probes.targets.store import CannotBuild, Recipe, Say, tool

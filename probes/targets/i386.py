@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from probes.checkout import TARGET
+from probes.installation import TARGET
 from probes.targets import debian, store
 from probes.targets.store import CannotBuild, Recipe, Say, cache, tool
 
@@ -96,7 +96,7 @@ def run(check_args: list[str], checkout: Path, say: Say) -> int:
     writable = list(_folders_named(check_args, checkout))
     _try(argv(root, checkout, ["true"], writable))
     python = [f"{SUITE}/bin/python3", "-P"]  # -P: this checkout's probes, whatever the current folder holds
-    command = argv(root, checkout, [*python, "-m", "probes.cli", "check", *check_args], writable)
+    command = argv(root, checkout, [*python, "-m", "probes.cli.main", "check", *check_args], writable)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run inside, which ends in good order
     try:
         status = subprocess.run(command, check=False).returncode

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from probes.abi.record import Record
-from probes.checkout import TARGET, checkout
-from probes.shard import Shard
-from probes.suite.known import Policy
-from probes.suite.results import Counts, Writer, overall
-from probes.suite.stream import Reader
-from probes.suite.verdicts import Check, whole
-from probes.trouble import Trouble
-from probes.view import failure
-from probes.view.results import key_text
+from probes.errors import CommandError
+from probes.installation import TARGET, checkout
+from probes.plugin.shard import Shard
+from probes.plugin.stream import Reader
+from probes.plugin.verdicts import Check, whole
+from probes.report import failure
+from probes.report.expectations import Expectations
+from probes.report.reader import key_text
+from probes.report.writer import Counts, Writer, overall
 
 #: Seconds from the start of `check` there to its first test.
 START_DEADLINE = 600.0
@@ -45,15 +45,15 @@ _VARIABLES = re.compile(r"(SOCKETCALL|HYPOTHESIS)_(?!CACHE|KERNEL)\w+")
 _PASSED_ON = ("route", "gate", "case", "reference", "isolation", "deadline")
 
 
-def admitted(args: argparse.Namespace) -> Policy:
-    """What a run was told to expect. Raises Trouble for arguments that are wrong, before a machine is started for them."""
+def admitted(args: argparse.Namespace) -> Expectations:
+    """What a run was told to expect. Raises CommandError: wrong arguments, before a machine is started."""
     if args.list:
-        raise Trouble("--list: what would run is the same everywhere; ask `socketcall check --list` here")
+        raise CommandError("--list: what would run is the same everywhere; ask `socketcall check --list` here")
     if "--pdb" in args.rest:
-        raise Trouble("--pdb: there is nobody to ask on another machine; log in and run `socketcall check` there")
+        raise CommandError("--pdb: there is nobody to ask on another machine; log in and run `socketcall check` there")
     if args.tests and not Path(args.tests).resolve().is_relative_to(checkout()):
-        raise Trouble(f"--tests: {args.tests} is not in {checkout()}, and only that is copied; put it there")
-    return Policy.of(args.expect, args.require, args.write_expect)
+        raise CommandError(f"--tests: {args.tests} is not in {checkout()}, and only that is copied; put it there")
+    return Expectations.of(args.expect, args.require, args.write_expect)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class _Part:
 class Judge:
     """Takes the streams of one run and writes its files."""
 
-    def __init__(self, machine: Machine, args: argparse.Namespace, policy: Policy) -> None:
+    def __init__(self, machine: Machine, args: argparse.Namespace, policy: Expectations) -> None:
         self._machine, self._args, self._policy = machine, args, policy
         self._writer: Writer | None = None
         self._parts: list[_Part] = []
@@ -121,7 +121,7 @@ class Judge:
         self._seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
 
     def run(self) -> int:
-        """The exit status of the whole. Raises Trouble if it could not begin."""
+        """The exit status of the whole. Raises CommandError if it could not begin."""
         with ExitStack() as self._open:
             interrupted = False
             try:
@@ -145,7 +145,7 @@ class Judge:
             return 130
         part = self._parts[0]
         why = self._machine.gone() or part.fault or part.said()
-        raise Trouble(f"{self._machine.name}: the run did not begin: {self._with_last_words(why)}")
+        raise CommandError(f"{self._machine.name}: the run did not begin: {self._with_last_words(why)}")
 
     # Starting
 
@@ -219,7 +219,7 @@ class Judge:
             return Writer(Path(self._args.report).absolute(), facts)
         except OSError as error:
             why = f"cannot write to {self._args.report}: {error.strerror}; give another --report"
-            raise Trouble(why) from error
+            raise CommandError(why) from error
 
     def _write(self, carried: dict[str, Any]) -> None:
         assert self._writer is not None
@@ -292,7 +292,7 @@ def _script(machine: Machine, args: argparse.Namespace, seed: int, number: int) 
     given |= {"seed": seed, "shard": shard, "stream": 3, "report": ""}
     if args.tests:
         given["tests"] = os.path.relpath(args.tests, checkout())
-    words = [machine.python, "-P", "-m", "probes.cli", "check", *args.ids]
+    words = [machine.python, "-P", "-m", "probes.cli.main", "check", *args.ids]
     words += [f"--{name}={value}" for name, value in given.items() if value is not None]
     words += ["--fail-fast"] * args.fail_fast + ["--", *args.rest] * bool(args.rest)
     passed = {name: value for name, value in os.environ.items() if _VARIABLES.fullmatch(name)}

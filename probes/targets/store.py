@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.checkout import packages, which
-from probes.trouble import Trouble
+from probes.errors import CommandError
+from probes.installation import packages, which
 
 Say = Callable[[str], None]
 
@@ -41,7 +41,7 @@ LOCK_DEADLINE = 3600.0
 """How long to wait for somebody else's build of the same artefact, in seconds."""
 
 
-class CannotBuild(Trouble):
+class CannotBuild(CommandError):
     """An artefact, or a target that stands on it, cannot be had. The message is one line: what, why, what to do."""
 
 

@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from probes.checkout import checkout
+from probes.installation import checkout
 from probes.targets import box, remote, store
 from probes.targets.i386 import SUITE
+from probes.targets.private_libvirt import PrivateLibvirt
 from probes.targets.store import CannotBuild, CommandFailed, Say, cache
-from probes.targets.world import World
 
 TOOLS = (
     "vagrant", "libvirtd", "virtlogd", "virsh", "dnsmasq", "iptables", "qemu-img", "rsync", "ssh", "ip", "nsenter",
@@ -55,7 +55,7 @@ _LAST_WORDS = 5
 
 
 def run(kernel: str, args: argparse.Namespace, say: Say) -> int:
-    """Runs `check` in the VM, which is made if it is missing, and returns its exit status. Raises Trouble."""
+    """Runs `check` in the VM, which is made if it is missing, and returns its exit status. Raises CommandError."""
     policy = remote.admitted(args)
     with guest(kernel, say) as here:
         return remote.Judge(here.machine(), args, policy).run()
@@ -91,7 +91,7 @@ def _begun(kernel: str, place: Path, say: Say) -> Iterator[Guest]:
         here = None
         if _made_of(state) == _parts(kernel):
             store.room(name, state, ROOM)
-            here = Guest(kernel, state, place, stack.enter_context(World(state)))
+            here = Guest(kernel, state, place, stack.enter_context(PrivateLibvirt(state)))
             try:
                 here.resume()
             except CannotBuild as trouble:
@@ -102,7 +102,7 @@ def _begun(kernel: str, place: Path, say: Say) -> Iterator[Guest]:
             _wipe(state)
             store.room(name, state, MEGABYTES)
             say(f"{name}: booting, and saving a snapshot for later runs, two minutes")
-            here = Guest(kernel, state, place, stack.enter_context(World(state)))
+            here = Guest(kernel, state, place, stack.enter_context(PrivateLibvirt(state)))
             here.boot()
             (state / "made-of").write_text(_parts(kernel))
         yield here
@@ -172,7 +172,7 @@ def _patience() -> Iterator[str]:
 class Guest:
     """A VM in its world."""
 
-    def __init__(self, kernel: str, state: Path, place: Path, world: World) -> None:
+    def __init__(self, kernel: str, state: Path, place: Path, world: PrivateLibvirt) -> None:
         self.name = f"vagrant:{kernel}"
         self._kernel, self._state, self._box, self.world = kernel, state, place, world
         self._console = state / "console.log"
@@ -190,7 +190,7 @@ class Guest:
         (self._state / "ssh_config").write_text(self.vagrant("ssh-config"))
         self._push()
         # What every run reads is read once: the bytecode is written, and the guest has the files in memory.
-        list_all = f"cd {CHECKOUT} && PYTHONPATH={CHECKOUT} {PYTHON} -P -m probes.cli check --list >/dev/null"
+        list_all = f"cd {CHECKOUT} && PYTHONPATH={CHECKOUT} {PYTHON} -P -m probes.cli.main check --list >/dev/null"
         self._run(self.command(list_all), UP_DEADLINE, "check --list")
         self.vagrant("snapshot", "save", SNAPSHOT)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from probes.gate import Gate
+from probes.entry.gate import Gate
 from probes.trace import ptrace
-from probes.trace.call import IP, SP, Call, installs_filter, number_of, restarts
 from probes.trace.processes import group, in_vdso, kill
+from probes.trace.traced_call import IP, SP, Call, installs_filter, number_of, restarts
 
 _WALL = 0x40000000
 _OPTIONS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 
-from probes.gate import COOKIE, SIX_ARGUMENTS
+from probes.entry.gate import COOKIE, SIX_ARGUMENTS
 from probes.trace import ptrace
 
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from probes.trace import ptrace, seccomp
-from probes.trace.call import FILTERING, socket_numbers
 from probes.trace.loop import Tracer
 from probes.trace.processes import field, has_ended, threads
+from probes.trace.traced_call import FILTERING, socket_numbers
 
 #: As env(1) has them.
 CANNOT_TRACE, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127

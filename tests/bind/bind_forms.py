@@ -6,7 +6,7 @@ from errno import EAFNOSUPPORT, EINVAL
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
 
-from probes.suite.kinds import (
+from probes.testing.socket_kinds import (
     NETLINK,
     PACKET,
     PACKET_DGRAM,
@@ -19,7 +19,7 @@ from probes.suite.kinds import (
     UNIX_DGRAM,
     UNIX_SEQPACKET,
     UNIX_STREAM,
-    Kind,
+    SocketKind,
 )
 
 #: struct sockaddr_storage: no address is longer (move_addr_to_kernel).
@@ -69,7 +69,7 @@ class Form:
     """The address of a kind of socket: one that can be bound, how many bytes of it are enough and how many too many,
     and what another family in it answers."""
 
-    kind: Kind
+    kind: SocketKind
     good: bytes
     enough: int
     most: int

@@ -3,10 +3,19 @@
 from errno import EADDRNOTAVAIL
 from ipaddress import IPv4Address, IPv6Address
 
-from bind_links import BROADCAST, ELSEWHERE, ELSEWHERE6, LOCAL, LOCAL6, NEIGHBOUR, NEIGHBOUR6, NETWORK, TENTATIVE
-
-from probes.suite import Changed
-from probes.suite.kinds import RAW, RAW6
+from probes.testing import VersionDifference
+from probes.testing.socket_kinds import RAW, RAW6
+from tests.bind.bind_links import (
+    BROADCAST,
+    ELSEWHERE,
+    ELSEWHERE6,
+    LOCAL,
+    LOCAL6,
+    NEIGHBOUR,
+    NEIGHBOUR6,
+    NETWORK,
+    TENTATIVE,
+)
 
 #: An index that no link has.
 NO_LINK = 0x3FFFFFFF
@@ -27,7 +36,10 @@ HOSTS = {
     "this-net": ("0.0.0.1", REFUSED),
     "class-e": ("240.0.0.1", REFUSED),
     "class-e-end": ("255.255.255.254", REFUSED),
-    "lowest": (NETWORK, Changed("5.14", 0, REFUSED, "58fee5fc83658: the lowest address of a network is no broadcast")),
+    "lowest": (
+        NETWORK,
+        VersionDifference("5.14", 0, REFUSED, "58fee5fc83658: the lowest address of a network is no broadcast"),
+    ),
 }
 #: Hosts of IPv6 that need no scope.
 HOSTS6 = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from probes.suite import not_applicable
+from probes.testing import not_applicable
 
 # Imported here, before any sandbox: each test is a process of its own and would import it again.
 try:

@@ -2,7 +2,7 @@
 
 import struct
 
-from probes.sweep import Sweep
+from probes.entry.sweep import Sweep
 
 RANGE = "net.ipv4.ip_local_port_range"
 

@@ -2,7 +2,7 @@
 
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EISCONN, ENETUNREACH
 
-from conflict_rules import (
+from tests.bind.conflict_rules import (
     ANY4,
     ANY6,
     CLOSED,

@@ -6,11 +6,10 @@ import string
 import struct
 from errno import errorcode
 
-from conflict_model import Call
-
 from probes.abi import sockaddr
-from probes.gate import Result
-from probes.suite import need
+from probes.entry.gate import Result
+from probes.testing import need
+from tests.bind.conflict_model import Call
 
 AF = {4: 2, 6: 10}
 TYPE_AND_PROTOCOL = {"tcp": (1, 6), "udp": (2, 17), "udp-lite": (2, 136)}

@@ -5,8 +5,8 @@ Like conflict_table.py: a member is one client and where it connects to; one in 
 
 from dataclasses import dataclass
 
-from conflict_model import Call
-from conflict_table import ADDRESSES, Check, End
+from tests.bind.conflict_model import Call
+from tests.bind.conflict_table import ADDRESSES, Check, End
 
 #: Who listens: nobody, one, perhaps on one link only, or two that share the port by SO_REUSEPORT, the one on a wildcard.
 LISTENERS = {

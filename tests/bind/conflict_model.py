@@ -9,8 +9,8 @@ calls are not made.
 from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, EOPNOTSUPP
 from typing import NamedTuple
 
-from conflict_connect import SLOTS, Connections
-from conflict_rules import ANY4, ANY6, CLOSED, CONNECTED, LISTENING, LOOPBACK_LINK, MAPPED, Sock, rule
+from tests.bind.conflict_connect import SLOTS, Connections
+from tests.bind.conflict_rules import ANY4, ANY6, CLOSED, CONNECTED, LISTENING, LOOPBACK_LINK, MAPPED, Sock, rule
 
 
 class Call(NamedTuple):

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from conflict_kernel import Kernel, answer
-from conflict_model import Model
-from conflict_table import outcome
-
-from probes import namespaces
-from probes.calls import Calls
-from probes.suite import Broke
+from probes.entry.calls import Calls
+from probes.sandbox import namespaces
+from probes.testing import Broke
+from tests.bind.conflict_kernel import Kernel, answer
+from tests.bind.conflict_model import Model
+from tests.bind.conflict_table import outcome
 
 #: Each member has ports of its own, from the first one up: below ip_local_port_range, and as many as its sockets.
 FIRST_PORT, STRIDE = 5000, 4

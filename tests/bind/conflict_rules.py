@@ -8,7 +8,7 @@ fewer functions, before inet_bhash2.
 import functools
 from dataclasses import dataclass, field
 
-from probes.suite.reference import Reference
+from probes.testing.reference import Reference
 
 ANY4, ANY6 = "0.0.0.0", "::"
 MAPPED = "::ffff:"

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from conflict_kernel import Kernel, answer
-from conflict_model import Model
-from conflict_rules import LOOPBACK_LINK
-from conflict_sequences import CONNECTING, LARGEST, LENGTH, PLAIN, Composer
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
-from probes import namespaces
+from probes.sandbox import namespaces
+from tests.bind.conflict_kernel import Kernel, answer
+from tests.bind.conflict_model import Model
+from tests.bind.conflict_rules import LOOPBACK_LINK
+from tests.bind.conflict_sequences import CONNECTING, LARGEST, LENGTH, PLAIN, Composer
 
 #: Sequences that are tried to simplify one that disagrees.
 SIMPLIFIED = 400

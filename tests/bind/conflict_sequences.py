@@ -1,8 +1,8 @@
 """Sequences of calls for conflict_model.py out of plain numbers, whoever draws them: any numbers are a sequence, smaller
 ones a simpler sequence, and a zero is nothing."""
 
-from conflict_model import SLOTS, Call
-from conflict_rules import ANY4, ANY6, LISTENING, LOOPBACK_LINK, MAPPED
+from tests.bind.conflict_model import SLOTS, Call
+from tests.bind.conflict_rules import ANY4, ANY6, LISTENING, LOOPBACK_LINK, MAPPED
 
 HOSTS = {
     4: (ANY4, "127.0.0.1", "127.0.0.2"),

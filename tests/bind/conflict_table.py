@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
-from conflict_model import Call, Model
-from conflict_rules import LOOPBACK_LINK, MAPPED
-
 from probes.abi.record import errno_name
+from tests.bind.conflict_model import Call, Model
+from tests.bind.conflict_rules import LOOPBACK_LINK, MAPPED
 
 #: Addresses by the name they have in cases: family, host, IPV6_V6ONLY.
 ADDRESSES = {

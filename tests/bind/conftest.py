@@ -1,7 +1,8 @@
 """What the tests of bind() share."""
 
 import pytest
-from bind_links import pair
+
+from tests.bind.bind_links import pair
 
 
 @pytest.fixture

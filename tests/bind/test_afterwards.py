@@ -6,10 +6,10 @@ import struct
 from errno import EADDRINUSE, EAGAIN, ECONNREFUSED, EINVAL, ENOTCONN, EOPNOTSUPP
 
 import pytest
-from bind_forms import ETH_P_ALL, inet, inet6, netlink, packet, unix
 
-from probes.suite import behaviour, need, not_applicable, witness
-from probes.suite.kinds import (
+from probes.testing import behaviour, need, not_applicable
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import (
     CONNECTING,
     NETLINK,
     PACKET,
@@ -23,8 +23,9 @@ from probes.suite.kinds import (
     UNIX_DGRAM,
     UNIX_STREAM,
     WITH_PORTS,
-    Kind,
+    SocketKind,
 )
+from tests.bind.bind_forms import ETH_P_ALL, inet, inet6, netlink, packet, unix
 
 SOURCE = "bind(2); getsockname(2); S4 3.2 steps 8 and 11"
 SOURCE_TABLES = "proc(5) /proc/net; raw(7), udp(7), tcp(7); udp_lib_get_port, raw_hash_sk, inet_hash; BEHAVIOURS bind"
@@ -32,8 +33,8 @@ SOURCE_LOCKS = (
     "connect(2) AF_UNSPEC; SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK in __inet_bind, __inet6_bind; S4 3.2 step 10"
 )
 SOURCE_LOST = f"{SOURCE_LOCKS}; __udp_disconnect, tcp_disconnect, tcp_set_state inet_put_port"
-UDPLITE = Kind("udplite", python.AF_INET, python.SOCK_DGRAM, 136)
-UDPLITE6 = Kind("udplite6", python.AF_INET6, python.SOCK_DGRAM, 136)
+UDPLITE = SocketKind("udplite", python.AF_INET, python.SOCK_DGRAM, 136)
+UDPLITE6 = SocketKind("udplite6", python.AF_INET6, python.SOCK_DGRAM, 136)
 NO_LINGER = struct.pack("<ii", 1, 0)
 #: st in the tables: include/net/tcp_states.h.
 CLOSED, LISTENING = "07", "0A"

@@ -18,12 +18,12 @@ from itertools import combinations
 from socket import AF_INET, AF_INET6
 
 import pytest
-from bind_forms import ETH_P_ALL, FORMS, family_word, inet, inet6, netlink, packet, selinux, unix
 
-from probes import namespaces
 from probes.abi.names import value
-from probes.suite import behaviour, need
-from probes.suite.kinds import NETLINK, PACKET, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import NETLINK, PACKET, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX
+from tests.bind.bind_forms import ETH_P_ALL, FORMS, family_word, inet, inet6, netlink, packet, selinux, unix
 
 #: An address of the sandbox, one of nobody (RFC 5737, RFC 3849), and IPv4 within IPv6.
 LOCAL, FOREIGN = 0x7F000001, 0xC6336401

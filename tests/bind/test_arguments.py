@@ -7,12 +7,12 @@ from errno import EAFNOSUPPORT, EBADF, EFAULT, EINVAL, ENOTSOCK
 from socket import AF_INET, AF_INET6, AF_PACKET, AF_UNIX, AF_UNSPEC
 
 import pytest
-from bind_forms import FORMS, LONGEST, family_word, inet, inet6, unix
 
-from probes.memory import PAGE, PROT_READ
-from probes.suite import behaviour, need
-from probes.suite.kinds import TCP, TCP6, UDP, UDP6, UNIX
-from probes.sweep import Sweep
+from probes.entry.memory import PAGE, PROT_READ
+from probes.entry.sweep import Sweep
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import TCP, TCP6, UDP, UDP6, UNIX
+from tests.bind.bind_forms import FORMS, LONGEST, family_word, inet, inet6, unix
 
 SOURCE_FD = "bind(2); __sys_bind, sockfd_lookup_light; S4 3.1 step 2"
 SOURCE_LENGTH = "bind(2) EINVAL; move_addr_to_kernel `ulen > sizeof(struct sockaddr_storage)`; S4 3.1 step 3"

@@ -4,11 +4,12 @@ from errno import EADDRINUSE, EADDRNOTAVAIL, EAGAIN
 from socket import SO_REUSEADDR, SOL_SOCKET
 
 import pytest
-from bind_ports import RANGE, automatic, port_of
 
-from probes import namespaces
-from probes.suite import behaviour, need, witness
-from probes.suite.kinds import CONNECTING, TCP, UDP, UDP6, WITH_PORTS
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import CONNECTING, TCP, UDP, UDP6, WITH_PORTS
+from tests.bind.bind_ports import RANGE, automatic, port_of
 
 SOURCE = "bind(2) EADDRINUSE; ip(7) ip_local_port_range; inet_csk_find_open_port, udp_lib_get_port"
 SOURCE_RESERVED = "Documentation/networking/ip-sysctl.rst ip_local_reserved_ports; inet_is_local_reserved_port"

@@ -5,12 +5,12 @@ from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOPROTOOPT
 from socket import IPPROTO_IP
 
 import pytest
-from bind_ports import RANGE, automatic
 
-from probes import namespaces
 from probes.abi.names import value
-from probes.suite import Changed, behaviour, need, not_applicable
-from probes.suite.kinds import CONNECTING, WITH_PORTS
+from probes.sandbox import namespaces
+from probes.testing import VersionDifference, behaviour, need, not_applicable
+from probes.testing.socket_kinds import CONNECTING, WITH_PORTS
+from tests.bind.bind_ports import RANGE, automatic
 
 SOURCE_NO_PORT = "ip(7) IP_BIND_ADDRESS_NO_PORT; __inet_bind, __inet6_bind `bind_address_no_port`"
 SOURCE_SOCKET_RANGE = "ip(7) of man-pages 6.04 IP_LOCAL_PORT_RANGE; inet_sk_get_local_port_range"
@@ -97,7 +97,7 @@ def test_socket_range_option(kind, new_socket, expect):
     ranges = {"both": (50000, 50001), "lower": (50000, 0), "upper": (0, 50001), "none": (0, 0), "same": (5, 5)}
     for name, (low, high) in {**ranges, "wrong": (50001, 50000)}.items():
         answer = -EINVAL if name == "wrong" else 0
-        announced = expect(Changed(SOCKET_RANGE_SINCE, -ENOPROTOOPT, answer, SOCKET_RANGE_CITE), range=name)
+        announced = expect(VersionDifference(SOCKET_RANGE_SINCE, -ENOPROTOOPT, answer, SOCKET_RANGE_CITE), range=name)
         announced.of(set_range(socket, low, high))
 
 

@@ -5,17 +5,17 @@ import os
 
 import pytest
 
-from probes import namespaces
 from probes.abi.numbers import ROUTES
-from probes.calls import Calls
-from probes.gate import Gate
-from probes.suite import Broke, behaviour, not_applicable
-from probes.suite.fixtures import entries, reference
-from probes.suite.witness import protocols
+from probes.entry.calls import Calls
+from probes.entry.gate import Gate
+from probes.sandbox import namespaces
+from probes.testing import Broke, behaviour, not_applicable
+from probes.testing.fixtures import entries, reference
+from probes.testing.procfs import protocols
 
 try:
-    from conflict_kernel import told
-    from conflict_search import Search, Sequences, agrees
+    from tests.bind.conflict_kernel import told
+    from tests.bind.conflict_search import Search, Sequences, agrees
 except ImportError as error:
     if error.name != "hypothesis":
         raise

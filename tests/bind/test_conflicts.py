@@ -10,11 +10,19 @@ the first and the last member of each check and those that surprise are traced.
 from errno import EADDRINUSE
 
 import pytest
-from bind_links import pair
-from conflict_meetings import meeting_checks
-from conflict_play import Player
-from conflict_rules import WILDCARDS_MENDED
-from conflict_table import (
+
+from probes.entry.calls import Calls
+from probes.entry.gate import Gate
+from probes.sandbox import namespaces
+from probes.testing import VersionDifference, behaviour, need, not_applicable
+from probes.testing.fixtures import reference
+from probes.testing.procfs import protocols
+from probes.testing.socket_kinds import TCP, TCP6
+from tests.bind.bind_links import pair
+from tests.bind.conflict_meetings import meeting_checks
+from tests.bind.conflict_play import Player
+from tests.bind.conflict_rules import WILDCARDS_MENDED
+from tests.bind.conflict_table import (
     STATES,
     UDP_STATES,
     apart_checks,
@@ -23,14 +31,6 @@ from conflict_table import (
     three_checks,
     user_checks,
 )
-
-from probes import namespaces
-from probes.calls import Calls
-from probes.gate import Gate
-from probes.suite import Changed, behaviour, need, not_applicable
-from probes.suite.fixtures import reference
-from probes.suite.kinds import TCP, TCP6
-from probes.suite.witness import protocols
 
 SOURCE = "socket(7) SO_REUSEADDR, SO_REUSEPORT; ip(7); bind(2) EADDRINUSE"
 SOURCE_TCP = f"{SOURCE}; tcp(7); inet_csk_get_port, inet_csk_bind_conflict, inet_bind_conflict, inet_rcv_saddr_equal"
@@ -150,7 +150,9 @@ def test_remembered(new_socket, expect):
     """A port remembers the option that its first socket had at its bind, when that has lost it: since Linux 6.8 only
     SO_REUSEPORT, and for the same address only.
     """
-    gone = Changed("6.8", before=0, after=-EADDRINUSE, cite="822fb91fc724 tcp: Check hlist_empty(&tb->bhash2)")
+    gone = VersionDifference(
+        "6.8", before=0, after=-EADDRINUSE, cite="822fb91fc724 tcp: Check hlist_empty(&tb->bhash2)"
+    )
     for port, host in enumerate(("127.0.0.1", "0.0.0.0"), 5000):
         same = host == "127.0.0.1"
         expect(0 if same else gone, option="SO_REUSEPORT", second=host).of(
@@ -166,9 +168,11 @@ def test_mapped_wildcard(new_socket, expect):
     """A v4-mapped address conflicts with the v4-mapped wildcard, and with 0.0.0.0; the stable Linux 6.1 from 6.1.168 on
     overlooks the v4-mapped wildcard, and 0.0.0.0 if it came to a port that had that.
     """
-    later = Changed("6.2", before=0, after=-EADDRINUSE, cite="56f3e3f01f81 tcp: Save address type in inet_bind2_bucket")
+    later = VersionDifference(
+        "6.2", before=0, after=-EADDRINUSE, cite="56f3e3f01f81 tcp: Save address type in inet_bind2_bucket"
+    )
     cite = "5e07e672412b tcp: Use bhash2 for v4-mapped-v6 non-wildcard address, in 6.1.168 without what followed in 6.8"
-    mistaken = Changed("6.1.168", before=-EADDRINUSE, after=later, cite=cite)
+    mistaken = VersionDifference("6.1.168", before=-EADDRINUSE, after=later, cite=cite)
     first = new_socket(*TCP6.triple)
     need(first.bind(TCP6.address(5000, "::ffff:0.0.0.0")))
     expect(mistaken, second="mapped").of(new_socket(*TCP6.triple).bind(TCP6.address(5000, "::ffff:127.0.0.1")))
@@ -192,8 +196,8 @@ def test_several_wildcards(new_socket, expect):
     one, until that was mended.
     """
     cite = "d91ef1e1b55f tcp: Fix bind() regression for v6-only wildcard and v4(-mapped-v6) non-wildcard addresses"
-    mended = Changed(WILDCARDS_MENDED, before=0, after=-EADDRINUSE, cite=cite)
-    last = Changed("6.1", before=-EADDRINUSE, after=mended, cite="28044fc1d495 net: Add a bhash2 table")
+    mended = VersionDifference(WILDCARDS_MENDED, before=0, after=-EADDRINUSE, cite=cite)
+    last = VersionDifference("6.1", before=-EADDRINUSE, after=mended, cite="28044fc1d495 net: Add a bhash2 table")
     for port, (first, second) in enumerate([(TCP, TCP6), (TCP6, TCP)], 5000):
         for kind in (first, second):
             wildcard = new_socket(*kind.triple)

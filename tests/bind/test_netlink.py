@@ -7,12 +7,13 @@ import struct
 from errno import EADDRINUSE, EAGAIN, EINVAL, EPERM
 
 import pytest
-from bind_forms import family_word, netlink
 
-from probes import namespaces
 from probes.abi.names import value
-from probes.suite import behaviour, need, not_applicable, witness
-from probes.suite.kinds import NETLINK
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need, not_applicable
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import NETLINK
+from tests.bind.bind_forms import family_word, netlink
 
 SOURCE = "netlink(7) Address formats; netlink_bind"
 SOURCE_PORT = f"{SOURCE}, netlink_insert, netlink_autobind"

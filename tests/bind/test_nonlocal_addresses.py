@@ -4,14 +4,14 @@ from errno import EINVAL, ENODEV, EPERM
 from socket import IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
 import pytest
-from bind_forms import inet, inet6
-from bind_hosts import HOSTS, HOSTS6, NO_LINK, REFUSED, host4, host6, mapped, name_of, port_of
-from bind_links import LINK_LOCAL, LOCAL, LOCAL6, NEIGHBOUR, NEIGHBOUR6
 
-from probes import namespaces
 from probes.abi.names import value
-from probes.suite import Changed, behaviour, need
-from probes.suite.kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
+from probes.sandbox import namespaces
+from probes.testing import VersionDifference, behaviour, need
+from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
+from tests.bind.bind_forms import inet, inet6
+from tests.bind.bind_hosts import HOSTS, HOSTS6, NO_LINK, REFUSED, host4, host6, mapped, name_of, port_of
+from tests.bind.bind_links import LINK_LOCAL, LOCAL, LOCAL6, NEIGHBOUR, NEIGHBOUR6
 
 SOURCE = "inet_can_nonlocal_bind, ipv6_can_nonlocal_bind; S4 3.2 step 5"
 SOURCE_FREE = f"ip(7) IP_FREEBIND; {SOURCE}"
@@ -29,14 +29,14 @@ ALL, ALL6 = (TCP, UDP, RAW), (TCP6, UDP6, RAW6)
 
 def allowed(kind, answer):
     """What a host answers where nobody asks whose it is."""
-    return Changed("5.17", answer, 0, RAW_SINCE) if kind is RAW and answer != 0 else 0
+    return VersionDifference("5.17", answer, 0, RAW_SINCE) if kind is RAW and answer != 0 else 0
 
 
 def every_host(expect, new_socket, kinds, option=None, refused=False):
     """Judges binding each kind to each host of its family: `refused` tells that nonlocal ones still are."""
     for kind in kinds:
         for host, (text, answer) in (HOSTS if kind in ALL else HOSTS6).items():
-            if isinstance(answer, Changed):
+            if isinstance(answer, VersionDifference):
                 continue
             socket = new_socket(*kind.triple)
             if option:

@@ -6,11 +6,11 @@ import struct
 from errno import EAGAIN, EINVAL, ENETDOWN, ENODEV
 
 import pytest
-from bind_forms import ETH_P_ALL, family_word, packet
 
-from probes import namespaces
-from probes.suite import behaviour, need
-from probes.suite.kinds import PACKET, PACKET_DGRAM
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import PACKET, PACKET_DGRAM
+from tests.bind.bind_forms import ETH_P_ALL, family_word, packet
 
 SOURCE = "packet(7); packet_bind, packet_do_bind"
 SOURCE_NAME = "packet(7) Address types; packet_getname"

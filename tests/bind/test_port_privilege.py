@@ -6,11 +6,12 @@ from errno import EACCES, EINVAL
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 
 import pytest
-from bind_ports import ports
 
-from probes import namespaces
-from probes.suite import Broke, behaviour, need, not_applicable, witness
-from probes.suite.kinds import RAW, RAW6, WITH_PORTS, Kind
+from probes.sandbox import namespaces
+from probes.testing import Broke, behaviour, need, not_applicable
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import RAW, RAW6, WITH_PORTS, SocketKind
+from tests.bind.bind_ports import ports
 
 SOURCE = "bind(2) EACCES; ip(7) ip_unprivileged_port_start; inet_port_requires_bind_service; S4 3.2 step 6"
 SOURCE_NAMESPACE = (
@@ -22,18 +23,18 @@ NEWUSER, NEWNET = 0x10000000, 0x40000000
 START, RANGE = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_port_range"
 #: Protocols with ports that a kernel may have beside TCP and UDP, by their names in /proc/net/protocols.
 OTHERS = {
-    "UDP-Lite": Kind("udplite", AF_INET, SOCK_DGRAM, 136),
-    "UDPLITEv6": Kind("udplite6", AF_INET6, SOCK_DGRAM, 136),
-    "MPTCP": Kind("mptcp", AF_INET, SOCK_STREAM, 262),
-    "MPTCPv6": Kind("mptcp6", AF_INET6, SOCK_STREAM, 262),
-    "SCTP": Kind("sctp", AF_INET, SOCK_SEQPACKET, 132),
-    "SCTPv6": Kind("sctp6", AF_INET6, SOCK_SEQPACKET, 132),
+    "UDP-Lite": SocketKind("udplite", AF_INET, SOCK_DGRAM, 136),
+    "UDPLITEv6": SocketKind("udplite6", AF_INET6, SOCK_DGRAM, 136),
+    "MPTCP": SocketKind("mptcp", AF_INET, SOCK_STREAM, 262),
+    "MPTCPv6": SocketKind("mptcp6", AF_INET6, SOCK_STREAM, 262),
+    "SCTP": SocketKind("sctp", AF_INET, SOCK_SEQPACKET, 132),
+    "SCTPv6": SocketKind("sctp6", AF_INET6, SOCK_SEQPACKET, 132),
     # SOCK_DCCP
-    "DCCP": Kind("dccp", AF_INET, 6, 33),
-    "DCCPv6": Kind("dccp6", AF_INET6, 6, 33),
+    "DCCP": SocketKind("dccp", AF_INET, 6, 33),
+    "DCCPv6": SocketKind("dccp6", AF_INET6, 6, 33),
 }
 #: A datagram socket of ICMP: what it has for a port is the identifier of its echo requests.
-PING = {"PING": Kind("ping", AF_INET, SOCK_DGRAM, 1), "PINGv6": Kind("ping6", AF_INET6, SOCK_DGRAM, 58)}
+PING = {"PING": SocketKind("ping", AF_INET, SOCK_DGRAM, 1), "PINGv6": SocketKind("ping6", AF_INET6, SOCK_DGRAM, 58)}
 
 
 def there(protocol):

@@ -3,11 +3,11 @@
 from errno import EACCES
 
 import pytest
-from bind_ports import ports
 
-from probes import namespaces
-from probes.suite import behaviour, need
-from probes.suite.kinds import WITH_PORTS
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import WITH_PORTS
+from tests.bind.bind_ports import ports
 
 SOURCE = "bind(2) EACCES; ip(7) ip_unprivileged_port_start; __inet_bind, __inet6_bind; S4 3.2 step 6"
 #: Without a sysctl, the line lies here (include/net/ip.h PROT_SOCK).

@@ -4,11 +4,10 @@ from errno import EADDRINUSE, ECONNREFUSED, EINVAL
 from pathlib import Path
 
 import pytest
-from bind_forms import ETH_P_ALL, packet, unix
 
 from probes.abi.names import value
-from probes.suite import Changed, behaviour, need
-from probes.suite.kinds import (
+from probes.testing import VersionDifference, behaviour, need
+from probes.testing.socket_kinds import (
     CONNECTING,
     PACKET,
     PACKET_DGRAM,
@@ -21,6 +20,7 @@ from probes.suite.kinds import (
     UNIX_STREAM,
     WITH_PORTS,
 )
+from tests.bind.bind_forms import ETH_P_ALL, packet, unix
 
 SOURCE = "bind(2) EINVAL; __inet_bind, __inet6_bind `sk->sk_state != TCP_CLOSE || inet->inet_num`; S4 3.2 step 7"
 SOURCE_UNIX = "bind(2) EINVAL; unix(7) EINVAL; unix_bind_bsd, unix_bind_abstract `u->addr`"
@@ -159,7 +159,9 @@ def test_unix_leaves_no_file(kind, new_socket, expect):
     """A refused second bind leaves no file."""
     socket = new_socket(*kind.triple)
     need(socket.bind(unix(b"\0first")))
-    made = Changed("5.14", True, False, "c0c3b8d380a8: unix_bind_bsd(): unlink if we fail after successful mknod")
+    made = VersionDifference(
+        "5.14", True, False, "c0c3b8d380a8: unix_bind_bsd(): unlink if we fail after successful mknod"
+    )
     announced = expect(made, afterwards="file")
     result = socket.bind(unix(b"second"))
     announced.of(Path("second").exists(), result)

@@ -6,12 +6,12 @@ from errno import EACCES, EADDRINUSE, ECONNREFUSED, EINVAL, ELOOP, ENOENT, ENOTD
 from pathlib import Path
 
 import pytest
-from bind_forms import family_word, unix
 
-from probes import namespaces
-from probes.calls import Socket
-from probes.suite import behaviour, need
-from probes.suite.kinds import UNIX, UNIX_SEQPACKET, UNIX_STREAM
+from probes.entry.calls import Socket
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import UNIX, UNIX_SEQPACKET, UNIX_STREAM
+from tests.bind.bind_forms import family_word, unix
 
 SOURCE = "bind(2) ERRORS; unix(7) Pathname sockets; unix_bind, unix_bind_bsd (unix_mknod before Linux 5.14)"
 #: sizeof(sun_path).

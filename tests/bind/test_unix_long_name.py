@@ -5,7 +5,7 @@ from errno import ENAMETOOLONG
 from pathlib import Path
 
 from probes.abi import sockaddr
-from probes.suite import behaviour
+from probes.testing import behaviour
 
 NAME_MAX = 255
 

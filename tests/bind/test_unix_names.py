@@ -7,11 +7,11 @@ from pathlib import Path
 from socket import SO_PASSCRED, SOL_SOCKET
 
 import pytest
-from bind_forms import family_word, unix
 
-from probes import namespaces
-from probes.suite import behaviour, need
-from probes.suite.kinds import UNIX, UNIX_DGRAM
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import UNIX, UNIX_DGRAM
+from tests.bind.bind_forms import family_word, unix
 
 SOURCE_ABSTRACT = "unix(7) Abstract sockets; unix_bind_abstract"
 SOURCE_AUTOBIND = "unix(7) Autobind feature; unix_autobind"

@@ -3,7 +3,8 @@
 from contextlib import ExitStack
 
 import pytest
-from entry_calls import by_route
+
+from tests.entry.entry_calls import by_route
 
 
 @pytest.fixture

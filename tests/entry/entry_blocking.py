@@ -6,7 +6,7 @@ import struct
 from functools import partial
 from typing import NamedTuple
 
-from probes.suite.blocking import drain, fill
+from probes.testing.blocking import drain, fill
 
 POLLIN = 1
 #: Seconds that never pass.

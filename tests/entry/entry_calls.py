@@ -8,8 +8,8 @@ from errno import EINTR
 from probes.abi import sockaddr
 from probes.abi.numbers import OPERATIONS
 from probes.abi.syscalls import SYSCALLS
-from probes.gate import REGISTERS, WORD
-from probes.suite.witness import lowest
+from probes.entry.gate import REGISTERS, WORD
+from probes.testing.procfs import lowest
 
 RESULT, *OTHERS = REGISTERS[WORD]
 #: Nothing that a register holds by chance: no pointer, no small number, another in each.

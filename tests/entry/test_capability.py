@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from entry_calls import own
 
-from probes import namespaces
 from probes.abi import sockaddr
-from probes.memory import pack_words
-from probes.suite import Changed, behaviour, not_applicable
-from probes.suite.witness import lowest
+from probes.entry.memory import pack_words
+from probes.sandbox import namespaces
+from probes.testing import VersionDifference, behaviour, not_applicable
+from probes.testing.procfs import lowest
+from tests.entry.entry_calls import own
 
 SOURCE = (
     "capabilities(7) CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_CHROOT; S2 4.4 capable(); ns_capable"
@@ -44,7 +44,7 @@ class Privileged(NamedTuple):
         """What the call answers to somebody with these capabilities; `fd` is the descriptor if it makes one."""
         value = fd if self.call == "socket" else 0
         if self.what in ("SO_MARK", "SO_PRIORITY") and RAW in kept and ADMIN not in kept:
-            return Changed("5.17", before=self.error, after=value, cite=RAW_TOO)
+            return VersionDifference("5.17", before=self.error, after=value, cite=RAW_TOO)
         return value if set(self.needs) & set(kept) else self.error
 
 

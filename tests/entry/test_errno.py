@@ -21,10 +21,10 @@ from errno import (
 from pathlib import Path
 
 import pytest
-from entry_calls import NUMBER, by_route
 
-from probes.gate import WORD
-from probes.suite import Broke, behaviour, need
+from probes.entry.gate import WORD
+from probes.testing import Broke, behaviour, need
+from tests.entry.entry_calls import NUMBER, by_route
 
 SOURCE = "syscall(2); intro(2) `error code`, errno(3); S3 1 _syscall1; include/linux/err.h MAX_ERRNO"
 #: Numbers of this word size for what libc has no function for.

@@ -9,12 +9,12 @@ from errno import EFAULT, errorcode
 from typing import NamedTuple
 
 import pytest
-from entry_calls import own
 
 from probes.abi import sockaddr
-from probes.memory import PROT_NONE, PROT_READ, pack_words
-from probes.suite import behaviour
-from probes.suite.witness import descriptors
+from probes.entry.memory import PROT_NONE, PROT_READ, pack_words
+from probes.testing import behaviour
+from probes.testing.procfs import descriptors
+from tests.entry.entry_calls import own
 
 SOURCE_IN = "S2 4.4 copy_from_user; intro(2) EFAULT, the ERRORS of each call; lib/usercopy.c _copy_from_user"
 SOURCE_OUT = "S2 4.4 copy_to_user; intro(2) EFAULT, the ERRORS of each call; lib/usercopy.c _copy_to_user"

@@ -5,13 +5,13 @@ import socket
 from errno import EBADF, EFAULT, ENOSYS
 
 import pytest
-from entry_calls import NUMBER, converse
 
 from probes.abi.syscalls import SYSCALLS, VERSIONS
-from probes.gate import WORD
-from probes.suite import behaviour, need, not_applicable
-from probes.suite.witness import lowest
-from probes.sweep import Sweep
+from probes.entry.gate import WORD
+from probes.entry.sweep import Sweep
+from probes.testing import behaviour, need, not_applicable
+from probes.testing.procfs import lowest
+from tests.entry.entry_calls import NUMBER, converse
 
 pytestmark = pytest.mark.routes("direct")
 

@@ -6,11 +6,11 @@ import socket
 from errno import EBADF, EFAULT, EINVAL, EMSGSIZE, ENOSYS, EOPNOTSUPP
 
 import pytest
-from entry_calls import NUMBER, OTHERS, RESULT, before, by_route, converse, kept, patterned
 
-from probes.gate import WORD
-from probes.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
-from probes.suite import Difference, behaviour, not_applicable
+from probes.entry.gate import WORD
+from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
+from probes.testing import AbiDifference, behaviour, not_applicable
+from tests.entry.entry_calls import NUMBER, OTHERS, RESULT, before, by_route, converse, kept, patterned
 
 # A call through the vDSO with an ebp of our choice is seen only where every call is.
 pytestmark = pytest.mark.sandbox(trace="calls")
@@ -167,7 +167,7 @@ def test_abi(the_gate, expect):
     """The call enters as one of i386, from either word size, by the gate it was made through; a tracer is told."""
     cite = "arch/x86/entry/entry_32.S entry_INT80_32; entry_64_compat.S, do_int80_emulation"
     result = the_gate.enter(NUMBER["getpid"])
-    expect(Difference(["i386"], ["ia32-compat"], cite), seen="abi").seen("abi", result)
+    expect(AbiDifference(["i386"], ["ia32-compat"], cite), seen="abi").seen("abi", result)
     expect([the_gate.name], seen="gate").seen("gate", result)
     expect([NUMBER["getpid"]], seen="nr").seen("nr", result)
     expect([WORD], seen="word").seen("word", result)

@@ -6,11 +6,11 @@ from errno import EINTR
 from socket import MSG_WAITALL
 
 import pytest
-from entry_blocking import LONG, RESTARTED, Blocked, Blocking
-from entry_calls import NUMBER, before, by_route, kept, own, patterned
 
-from probes.gate import WORD
-from probes.suite import behaviour
+from probes.entry.gate import WORD
+from probes.testing import behaviour
+from tests.entry.entry_blocking import LONG, RESTARTED, Blocked, Blocking
+from tests.entry.entry_calls import NUMBER, before, by_route, kept, own, patterned
 
 SOURCE = "signal(7) Interruption of system calls; sigaction(2) SA_RESTART; S3 ret_from_sys_call, S5 1.3; handle_signal"
 SOURCE_STOP = "signal(7) `by stop signals`; arch/x86/kernel/signal.c arch_do_signal_or_restart"

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import DEADLINE, wait_for
-from probes.checkout import checkout
-from probes.suite.reference import local
+from probes.installation import checkout
+from probes.testing.reference import local
+from tests.instruments.conftest import DEADLINE, wait_for
 
 #: What answers int $0x80 here.
 ABI = local().abi
@@ -25,7 +25,7 @@ class Captured:
     def __init__(self, *arguments, format="jsonl", environment=(), **popen):
         self.path = Path(f"capture-{time.monotonic_ns()}").absolute()
         self.format = format
-        command = [sys.executable, "-m", "probes.cli", "capture", "--format", format, "-o", self.path, *arguments]
+        command = [sys.executable, "-m", "probes.cli.main", "capture", "--format", format, "-o", self.path, *arguments]
         self.process = subprocess.Popen(
             command, env={**ENVIRONMENT, **dict(environment)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True, **popen,

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from probes.checkout import checkout, packages
+from probes.installation import checkout, packages
 from probes.targets import debian, store
 
 pytest.register_assert_rewrite("captured")
 
 #: Tests here count checks: 32-bit Python has two gates, and every check twice.
 ONE_GATE = ("--gate", "int80")
-#: Seconds that anything may take before its test fails: less than a test may take (probes.sandbox.DEADLINE).
+#: Seconds that anything may take before its test fails: less than a test may take (probes.sandbox.sandbox.DEADLINE).
 DEADLINE = 20
 #: Seconds that a command may take before its test fails.
 COMMAND_DEADLINE = 120
@@ -51,7 +51,7 @@ def wait_for(condition, what, deadline=DEADLINE):
 PRELUDE = """
 import ctypes, errno, os, signal, socket, struct, sys
 import pytest
-from probes.suite import behaviour, need, not_applicable
+from probes.testing import behaviour, need, not_applicable
 
 ADDRESS = struct.pack("<H2s4s8x", 2, b"\\0\\0", bytes([127, 0, 0, 1]))
 law = behaviour("made.{name}.law", "this test")
@@ -85,7 +85,7 @@ class Judged:
 
 def run_command(folder, *args, prefix=(), env=None):
     """Runs `socketcall` with some arguments in a folder."""
-    command = [*prefix, sys.executable, "-m", "probes.cli", *args]
+    command = [*prefix, sys.executable, "-m", "probes.cli.main", *args]
     environment = {**os.environ, "PYTHONPATH": str(checkout()), **(env or {})}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=COMMAND_DEADLINE,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from probes.abi import layouts, names, options, sockaddr
-from probes.abi.generate_options import Block, Headers, literal
+from tools.generate_options import Block, Headers, literal
 
 #: The structure, its name in C, its size on i386, its members and their offsets. Checked with gcc 12.2 -m32 against
 #: the headers of Linux 6.1 and glibc 2.36; `test_the_compiler_agrees` does it again where there is such a compiler.

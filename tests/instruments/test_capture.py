@@ -9,10 +9,24 @@ import struct
 from pathlib import Path
 
 import pytest
-from captured import ABI, BASE, DATA, PAGE, Captured, capture, i386, int80, program, python, u32, words, x86_64
 
-from probes.gate import WORD
+from probes.entry.gate import WORD
 from probes.trace import ptrace, seccomp
+from tests.instruments.captured import (
+    ABI,
+    BASE,
+    DATA,
+    PAGE,
+    Captured,
+    capture,
+    i386,
+    int80,
+    program,
+    python,
+    u32,
+    words,
+    x86_64,
+)
 
 pytestmark = pytest.mark.sandbox(trace="none")
 needs_64_bits = pytest.mark.skipif(WORD == 32, reason="a 32-bit tracer sees no 64-bit registers")

@@ -6,9 +6,21 @@ import subprocess
 import sys
 
 import pytest
-from captured import DEADLINE, WAIT, WAITING, Captured, asleep, capture, one_line, pid_of, python, status_of, wait_for
 
 from probes.trace.processes import threads
+from tests.instruments.captured import (
+    DEADLINE,
+    WAIT,
+    WAITING,
+    Captured,
+    asleep,
+    capture,
+    one_line,
+    pid_of,
+    python,
+    status_of,
+    wait_for,
+)
 
 pytestmark = pytest.mark.sandbox(trace="none")
 

@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from captured import (
+
+from probes.entry.gate import WORD
+from probes.sandbox.namespaces import keep_capabilities
+from probes.trace import ptrace, seccomp
+from tests.instruments.captured import (
     ABI,
     DATA,
     DEADLINE,
@@ -29,10 +33,6 @@ from captured import (
     wait_for,
     x86_64,
 )
-
-from probes.gate import WORD
-from probes.namespaces import keep_capabilities
-from probes.trace import ptrace, seccomp
 
 pytestmark = pytest.mark.sandbox(trace="none")
 
@@ -58,7 +58,13 @@ echo "$0 $1 $2 $(cut -d" " -f5 /proc/$$/stat)" >&2
     done = capture("--", *program)
     assert done.out == alone.stdout
     assert done.err == f"a b -c -- {done.process.pid}\n"
-    command = [sys.executable, "-m", "probes.cli", "capture", *python("import socket; print(socket.socket().fileno())")]
+    command = [
+        sys.executable,
+        "-m",
+        "probes.cli.main",
+        "capture",
+        *python("import socket; print(socket.socket().fileno())"),
+    ]
     told = subprocess.run(command, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True,
                           check=True, timeout=DEADLINE)  # fmt: skip
     assert told.stdout == "3\n"
@@ -127,7 +133,7 @@ def test_an_output_that_cannot_be_written(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
-        [sys.executable, "-m", "probes.cli", "capture", "-o", "/dev/stdout", *made], env=ENVIRONMENT, stdout=writing,
+        [sys.executable, "-m", "probes.cli.main", "capture", "-o", "/dev/stdout", *made], env=ENVIRONMENT, stdout=writing,
         stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     os.close(writing)

@@ -3,29 +3,22 @@ by the tables nor by the random sequences."""
 
 import functools
 import os
-import sys
 
 import pytest
 
-from probes import namespaces
-from probes.calls import Calls
-from probes.checkout import checkout
-from probes.gate import Gate
-from probes.memory import Memory
-from probes.suite.reference import local
-from probes.suite.witness import protocols
-
-BIND = str(checkout() / "tests" / "bind")
-if BIND not in sys.path:
-    sys.path.append(BIND)
-
-from bind_links import pair  # noqa: E402
-from conflict_kernel import Kernel, answer  # noqa: E402
-from conflict_meetings import meeting_checks  # noqa: E402
-from conflict_model import Model  # noqa: E402
-from conflict_play import FIRST_PORT, SAMPLE, STRIDE  # noqa: E402
-from conflict_rules import BHASH2_ONLY, RULES  # noqa: E402
-from conflict_table import (  # noqa: E402
+from probes.entry.calls import Calls
+from probes.entry.gate import Gate
+from probes.entry.memory import Memory
+from probes.sandbox import namespaces
+from probes.testing.procfs import protocols
+from probes.testing.reference import local
+from tests.bind.bind_links import pair
+from tests.bind.conflict_kernel import Kernel, answer
+from tests.bind.conflict_meetings import meeting_checks
+from tests.bind.conflict_model import Model
+from tests.bind.conflict_play import FIRST_PORT, SAMPLE, STRIDE
+from tests.bind.conflict_rules import BHASH2_ONLY, RULES
+from tests.bind.conflict_table import (
     STATES,
     apart_checks,
     device_checks,

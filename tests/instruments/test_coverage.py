@@ -7,9 +7,9 @@ import textwrap
 
 import pytest
 
-from conftest import installed
-from probes.suite import coverage, manpages
-from probes.suite.coverage import Fact, Judged
+from tests.instruments.conftest import installed
+from tools import coverage, manpages
+from tools.coverage import Fact, Judged
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def pages() -> list[str]:
 
 
 def test_the_map_is_up_to_date(facts: list[Fact], behaviours: dict[str, Judged]) -> None:
-    assert coverage.MAP.read_text() == coverage.render(facts, behaviours), "run `python -m probes.suite.coverage`"
+    assert coverage.MAP.read_text() == coverage.render(facts, behaviours), "run `python -m tools.coverage`"
 
 
 def test_every_fact_that_must_be_is_mapped_to_behaviours_that_exist(

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from test_verdicts import ENDINGS, GOOD
 
-from conftest import run_check, run_command, write_tests
-from probes.checkout import checkout
+from probes.installation import checkout
+from tests.instruments.conftest import run_check, run_command, write_tests
+from tests.instruments.test_verdicts import ENDINGS, GOOD
 
 MISSING = '''
 @law

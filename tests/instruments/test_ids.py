@@ -3,10 +3,10 @@
 import json
 import subprocess
 
-from conftest import installed, run_command
-from probes.checkout import checkout
-from probes.suite import references
-from probes.suite.behaviours import IDS, registered
+from probes.installation import checkout
+from probes.testing.behaviours import IDS, registered
+from tests.instruments.conftest import installed, run_command
+from tools import references
 
 
 def test_catalogue_and_list_agree(tmp_path):

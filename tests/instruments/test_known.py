@@ -1,11 +1,11 @@
-"""Known deviations, requirements, shards and diffs, on a kernel that a seccomp filter makes deviate."""
+"""ExpectedDeviations deviations, requirements, shards and diffs, on a kernel that a seccomp filter makes deviate."""
 
 import json
 import sys
 
 import pytest
 
-from conftest import ONE_GATE, run_command
+from tests.instruments.conftest import ONE_GATE, run_command
 
 ROUTES = ("socketcall", "direct")
 IDS = ("bind.rebind.bound", "bind.rebind.raw")

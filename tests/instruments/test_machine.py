@@ -4,12 +4,13 @@ import struct
 
 import pytest
 
-from conftest import installed
-from probes.calls import Calls
-from probes.gate import COOKIE, MARK, SEGMENTS, WORD, gate, gate_names
-from probes.machine import code, generate
-from probes.memory import PAGE, Memory
-from probes.sweep import Sweep
+from probes.entry.calls import Calls
+from probes.entry.gate import COOKIE, MARK, SEGMENTS, WORD, gate, gate_names
+from probes.entry.machine import code
+from probes.entry.memory import PAGE, Memory
+from probes.entry.sweep import Sweep
+from tests.instruments.conftest import installed
+from tools import generate_machine_code as generate
 
 
 @pytest.mark.parametrize("word", generate.WORDS)

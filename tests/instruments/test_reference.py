@@ -2,10 +2,10 @@
 
 import pytest
 
-from probes.suite.expect import plain
-from probes.suite.reference import Changed, Difference, Reference, local, parse, resolved, version_of
+from probes.testing.expect import plain
+from probes.testing.reference import AbiDifference, Reference, VersionDifference, local, parse, resolved, version_of
 
-VALUE = Difference(i386=1, ia32_compat=Changed("6.2", before=2, after=3, cite="inner"), cite="outer")
+VALUE = AbiDifference(i386=1, ia32_compat=VersionDifference("6.2", before=2, after=3, cite="inner"), cite="outer")
 
 
 @pytest.mark.parametrize(("text", "expected"), [("i386-6.1", 1), ("ia32-compat-6.1", 2), ("ia32-compat-6.2", 3)])

@@ -2,17 +2,17 @@
 
 import pytest
 
-from probes.suite import references
-from probes.suite.reference import local
-from probes.trouble import Trouble
-from probes.view.results import read
+from probes.errors import CommandError
+from probes.report.reader import read
+from probes.testing.reference import local
+from tools import references
 
 DIFFERS = '''
-from probes.suite.reference import Changed, Difference
+from probes.testing.reference import VersionDifference, AbiDifference
 @law
 def test_it(calls, expect):
     """Something differs."""
-    here = Changed("2.0", before=0, after=-errno.EBADF, cite="a commit")
+    here = VersionDifference("2.0", before=0, after=-errno.EBADF, cite="a commit")
     expect(here, of="version").of(calls.bind(-1, ADDRESS))
     expect(-errno.EBADF, of="none").of(calls.bind(-1, ADDRESS))
 '''
@@ -60,7 +60,7 @@ def test_a_run_that_deviates_is_no_reference_until_it_is_judged_again(judge):
     judged = judge(DIFFERS.replace("after=-errno.EBADF", "after=1"))
     assert judged.status == 1
     wrong = read(judged.report)
-    with pytest.raises(Trouble, match=r"made.m0.law of=version deviates on .*: that is no reference"):
+    with pytest.raises(CommandError, match=r"made.m0.law of=version deviates on .*: that is no reference"):
         references.combined([wrong])
     right = read(judge(DIFFERS).report)
     assert references.combined([wrong, right]) == references.combined([right])
@@ -68,5 +68,5 @@ def test_a_run_that_deviates_is_no_reference_until_it_is_judged_again(judge):
 
 def test_a_run_judged_against_another_kernel_is_no_reference(judge):
     other = read(judge(DIFFERS, args=["--reference", "i386-5.10"]).report)
-    with pytest.raises(Trouble, match=r"was judged against i386 5.10: leave out --reference"):
+    with pytest.raises(CommandError, match=r"was judged against i386 5.10: leave out --reference"):
         references.combined([other])

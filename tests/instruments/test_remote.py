@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from conftest import COMMAND_DEADLINE, ONE_GATE, Judged, wait_for, write_tests
-from probes.checkout import checkout
+from probes.installation import checkout
+from tests.instruments.conftest import COMMAND_DEADLINE, ONE_GATE, Judged, wait_for, write_tests
 
 GOOD = '''
 @law
@@ -50,11 +50,11 @@ def test_it(calls, expect):
 #: The machine is a shell of this one: the same command lines, streams and files as with a VM.
 RUN = """
 import json, sys
-from probes.checkout import checkout
-from probes.cli import parsed
-from probes.suite.known import Policy
+from probes.installation import checkout
+from probes.cli.main import parsed
+from probes.report.expectations import Expectations
 from probes.targets import remote
-from probes.trouble import Trouble
+from probes.errors import CommandError
 
 parts, panicked, remote.GRACE, *words = json.loads(sys.argv[1])
 args = parsed(["check", *words])
@@ -63,8 +63,8 @@ machine = remote.Machine(
     lambda: "the guest's kernel panicked" if panicked else None, lambda: ["[1.0] oops"],
 )
 try:
-    sys.exit(remote.Judge(machine, args, Policy.of(args.expect, args.require, args.write_expect)).run())
-except Trouble as trouble:
+    sys.exit(remote.Judge(machine, args, Expectations.of(args.expect, args.require, args.write_expect)).run())
+except CommandError as trouble:
     print(f"socketcall: {trouble}", file=sys.stderr)
     sys.exit(2)
 """

@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from probes import birth, namespaces, sandbox
 from probes.abi.numbers import SOCKETCALL
-from probes.calls import Calls
-from probes.channel import Channel, ChannelFull
-from probes.gate import gate
-from probes.memory import Memory
-from probes.sandbox import Wish
+from probes.entry.calls import Calls
+from probes.entry.gate import gate
+from probes.entry.memory import Memory
+from probes.sandbox import clone, namespaces, sandbox
+from probes.sandbox.channel import Channel, ChannelFull
+from probes.sandbox.sandbox import SandboxSpec
 from probes.trace.deadline import Deadline
 
 DEADLINE = 20
@@ -33,7 +33,7 @@ def run(tmp_path):
     channel = Channel()
 
     def do(body, deadline=DEADLINE, **wish):
-        return sandbox.run(lambda: body(channel), Wish(**wish), channel, tmp_path, deadline)
+        return sandbox.run(lambda: body(channel), SandboxSpec(**wish), channel, tmp_path, deadline)
 
     return do
 
@@ -163,10 +163,10 @@ def test_another_thread_that_wants_the_interpreter_keeps_nobody_from_being_born(
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(300):
-            born = birth.fork(0, init=False)
+            born = clone.fork(0, init=False)
             if not born.child:
                 os._exit(7)
-            with Deadline(DEADLINE, lambda born=born: birth.kill(born.child)):
+            with Deadline(DEADLINE, lambda born=born: clone.kill(born.child)):
                 assert os.waitstatus_to_exitcode(os.waitpid(born.child, 0)[1]) == 7
     finally:
         sys.setswitchinterval(interval)

@@ -7,8 +7,8 @@ import pytest
 from probes.abi.numbers import BY_DIRECT, PLAIN, SOCKETCALL
 from probes.abi.record import Record
 from probes.abi.syscalls import SYSCALLS
-from probes.sandbox import Outcome
-from probes.suite.verdicts import Check, Subject, judge
+from probes.plugin.verdicts import Check, Subject, judge
+from probes.sandbox.sandbox import SandboxResult
 
 KEY = {"id": "made.up.law", "case": "", "route": "direct", "gate": "int80", "word": 32}
 
@@ -21,7 +21,7 @@ def record(seq: int, call: int, ret: int | None, ebx: str = "0x5") -> Record:
 
 def judged(field: str, expected: object, records: list[Record], calls: list[int], observed: bool = True) -> Check:
     check = {**KEY, "verdict": "unjudged", "expected": expected, "calls": calls, "field": field}
-    outcome = Outcome([{"check": check}, {"finished": True}])
+    outcome = SandboxResult([{"check": check}, {"finished": True}])
     (only,) = judge(Subject(**KEY, observed=observed), outcome, records, set())
     return only
 

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from conftest import run_command
 from probes import VERSION
+from tests.instruments.conftest import run_command
 
 #: Refuses, for the process that it becomes, what each machine of these tests lacks.
 LACK = """

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import installed, missing, wait_for
 from probes.targets import debian, i386, store
 from probes.targets.store import CannotBuild, Recipe, Say
+from tests.instruments.conftest import installed, missing, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

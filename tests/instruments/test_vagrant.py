@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import missing, wait_for
-from probes import cli
-from probes.checkout import checkout, packages
-from probes.suite.known import Policy
+from probes.cli.main import main as cli
+from probes.installation import checkout, packages
+from probes.report.expectations import Expectations
+from probes.report.reader import read
 from probes.targets import box, remote, store, vagrant
 from probes.targets.store import CannotBuild
-from probes.view.results import read
+from tests.instruments.conftest import missing, wait_for
 
 KERNEL = box.DEFAULT
 #: Seconds for a VM to be made, and for one that is there to go on.
@@ -175,7 +175,7 @@ def test_a_guest_that_ends_is_lost_with_its_last_words(tmp_path, monkeypatch, en
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOSS_DEADLINE, check=False)
 
         with once(report.with_name("report.part") / "results.jsonl", happens):
-            status = remote.Judge(here.machine(), args, Policy(None, None, None)).run()
+            status = remote.Judge(here.machine(), args, Expectations(None, None, None)).run()
     assert status == 3
     checks = read(report).checks
     lost = [check for check in checks if check["verdict"] == "lost"]
@@ -208,7 +208,7 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
     words = [
         sys.executable,
         "-m",
-        "probes.cli",
+        "probes.cli.main",
         "check",
         "multiplexer.number.out-of-range",
         "--report",
@@ -228,7 +228,7 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
 @pytest.mark.usefixtures("built")
 def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path, spawn):
     report = tmp_path / "report"
-    words = [sys.executable, "-m", "probes.cli", "target", "run", f"vagrant:{KERNEL}", "--"]
+    words = [sys.executable, "-m", "probes.cli.main", "target", "run", f"vagrant:{KERNEL}", "--"]
     words += ["multiplexer.number.out-of-range", "--report", str(report)]
     killed = spawn(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     state = store.cache() / "vagrant" / KERNEL

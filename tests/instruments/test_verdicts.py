@@ -10,9 +10,9 @@ import time
 import psutil
 import pytest
 
-from conftest import run_check, write_tests
-from probes.checkout import checkout
-from probes.suite.results import Counts
+from probes.installation import checkout
+from probes.report.writer import Counts
+from tests.instruments.conftest import run_check, write_tests
 
 #: Seconds for a run to begin or to end.
 COMMAND_DEADLINE = 60
@@ -40,7 +40,7 @@ def test_it(calls, expect):
     expect({"a": b"x"}).of({"a": b"y"}, result)
 ''', "deviates", 1, "79"),
     "a range that surprises": ('''
-from probes.sweep import Sweep
+from probes.entry.sweep import Sweep
 @law
 def test_it(calls, expect):
     """All calls from 1 to 30 are no calls."""
@@ -155,7 +155,7 @@ def test_it(calls, expect):
     expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
 ''', "deviates", 1, "died SIGSYS"),
     "a gate that faults": ('''
-from probes import memory
+from probes.entry import memory
 @law
 def test_it(calls, the_gate, expect):
     """The gate itself faults, as where no kernel answers it."""
@@ -328,7 +328,7 @@ def spent(process):
 def test_interrupt_leaves_nothing(tmp_path, spawn):
     """Ctrl-C ends the run and everything in it."""
     write_tests(tmp_path, ENDINGS["a loop"][0])
-    command = [sys.executable, "-m", "probes.cli", "check", "--tests", str(tmp_path / "tests")]
+    command = [sys.executable, "-m", "probes.cli.main", "check", "--tests", str(tmp_path / "tests")]
     run = spawn(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,10 +10,18 @@ import sys
 
 import pytest
 
-from conftest import COMMAND_DEADLINE, ONE_GATE, Judged, installed, run_check, run_command, write_tests
-from probes.checkout import TARGET, checkout
-from probes.suite.reference import Reference, version_of
-from probes.view.results import read
+from probes.installation import TARGET, checkout
+from probes.report.reader import read
+from probes.testing.reference import Reference, version_of
+from tests.instruments.conftest import (
+    COMMAND_DEADLINE,
+    ONE_GATE,
+    Judged,
+    installed,
+    run_check,
+    run_command,
+    write_tests,
+)
 
 GOOD = '''
 @law

@@ -5,7 +5,7 @@ import socket
 import struct
 from contextlib import contextmanager
 
-from probes.suite import Broke, not_applicable
+from probes.testing import Broke, not_applicable
 
 _PROTOCOL, _READ_LOG = 9, 1
 _ERROR, _GET, _ADD_RULE, _DEL_RULE = 2, 1000, 1011, 1012

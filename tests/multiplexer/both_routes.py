@@ -3,11 +3,11 @@
 import errno
 from itertools import count
 
-from route_states import State, described, ready
-from route_words import Placed
-
-from probes.calls import Calls
-from probes.suite import Broke, witness
+from probes.entry.calls import Calls
+from probes.testing import Broke
+from probes.testing import procfs as witness
+from tests.multiplexer.route_states import State, described, ready
+from tests.multiplexer.route_words import Placed
 
 
 class Both:

@@ -4,11 +4,11 @@ import socket
 from errno import EAGAIN, EDESTADDRREQ, EINVAL, ENOTCONN, EOPNOTSUPP, EPROTONOSUPPORT
 
 import pytest
-from both_routes import Both
 
-from probes import namespaces
 from probes.abi.numbers import OPERATIONS
-from probes.memory import pack_words
+from probes.entry.memory import pack_words
+from probes.sandbox import namespaces
+from tests.multiplexer.both_routes import Both
 
 #: A struct msghdr or mmsghdr of zeros: no name, no data, no control.
 NO_MESSAGE = bytes(32)

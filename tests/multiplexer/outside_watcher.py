@@ -7,7 +7,7 @@ import traceback
 from contextlib import suppress
 
 from probes.abi.numbers import SOCKETCALL
-from probes.suite import Broke, not_applicable
+from probes.testing import Broke, not_applicable
 from probes.trace import ptrace
 
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1

@@ -9,7 +9,8 @@ import stat
 import struct
 import termios
 
-from probes.suite import Broke, witness
+from probes.testing import Broke
+from probes.testing import procfs as witness
 
 SERVER, CLIENT = ("127.0.0.1", 5000), ("127.0.0.1", 5001)
 DATA = b"data"

@@ -7,8 +7,9 @@ import pytest
 
 from probes.abi.numbers import OPERATIONS, SOCKETCALL
 from probes.abi.sockaddr import inet
-from probes.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, pack_words, protect
-from probes.suite import behaviour, witness
+from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, pack_words, protect
+from probes.testing import behaviour
+from probes.testing import procfs as witness
 
 pytestmark = pytest.mark.routes("socketcall")
 

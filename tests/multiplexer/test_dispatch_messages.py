@@ -9,10 +9,10 @@ import socket
 import struct
 
 import pytest
-from route_states import DATA, SERVER
-from route_words import BAD, FD, Put, Words, inet, message, messages, room
 
-from probes.suite import behaviour
+from probes.testing import behaviour
+from tests.multiplexer.route_states import DATA, SERVER
+from tests.multiplexer.route_words import BAD, FD, Put, Words, inet, message, messages, room
 
 pytestmark = pytest.mark.routes("socketcall")
 

@@ -6,10 +6,10 @@ The tables say what both routes answer: a column is the state of the descriptor 
 import socket
 
 import pytest
-from route_states import DATA, SERVER
-from route_words import BAD, FD, Put, inet, length, room
 
-from probes.suite import behaviour
+from probes.testing import behaviour
+from tests.multiplexer.route_states import DATA, SERVER
+from tests.multiplexer.route_words import BAD, FD, Put, inet, length, room
 
 pytestmark = pytest.mark.routes("socketcall")
 

@@ -7,9 +7,9 @@ import socket
 import struct
 
 import pytest
-from route_words import BAD, FD, Put, length, room
 
-from probes.suite import behaviour
+from probes.testing import behaviour
+from tests.multiplexer.route_words import BAD, FD, Put, length, room
 
 pytestmark = pytest.mark.routes("socketcall")
 

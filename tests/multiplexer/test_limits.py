@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from probes.abi.numbers import OPERATIONS, SOCKETCALL
-from probes.gate import WORD
-from probes.memory import PAGE, OutOfMemory
-from probes.suite import Broke, Difference, behaviour
-from probes.sweep import Sweep
+from probes.entry.gate import WORD
+from probes.entry.memory import PAGE, OutOfMemory
+from probes.entry.sweep import Sweep
+from probes.testing import AbiDifference, Broke, behaviour
 
 pytestmark = pytest.mark.routes("socketcall")
 
@@ -37,7 +37,7 @@ def differing(answer, expect, *pages):
     an x86-64 kernel and have not got the pages."""
     if None in pages and expect.reference.abi == "ia32-compat":
         raise Broke("a page above 3 GiB: it is taken, or the process may not have it")
-    return Difference(i386=-EFAULT, ia32_compat=answer, cite=CITE)
+    return AbiDifference(i386=-EFAULT, ia32_compat=answer, cite=CITE)
 
 
 def across(low, high, split, words):

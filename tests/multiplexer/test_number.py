@@ -5,8 +5,8 @@ from errno import EAFNOSUPPORT, EBADF, EINVAL
 import pytest
 
 from probes.abi.numbers import BY_CALL, SOCKETCALL
-from probes.suite import behaviour
-from probes.sweep import Sweep
+from probes.entry.sweep import Sweep
+from probes.testing import behaviour
 
 pytestmark = pytest.mark.routes("socketcall")
 

@@ -7,16 +7,16 @@ from errno import ENOMEDIUM
 from pathlib import Path
 
 import pytest
-from audit_log import SOCKETCALL as WORDS
-from audit_log import SYSCALL, AuditLog
-from outside_watcher import may_be_traced, watched
-from seccomp_reader import FIELDS, Reader
 
 from probes.abi.numbers import BY_CALL, OPERATIONS, SOCKETCALL
-from probes.calls import Calls
-from probes.gate import WORD
-from probes.suite import behaviour, not_applicable
+from probes.entry.calls import Calls
+from probes.entry.gate import WORD
+from probes.testing import behaviour, not_applicable
 from probes.trace import ptrace, seccomp
+from tests.multiplexer.audit_log import SOCKETCALL as WORDS
+from tests.multiplexer.audit_log import SYSCALL, AuditLog
+from tests.multiplexer.outside_watcher import may_be_traced, watched
+from tests.multiplexer.seccomp_reader import FIELDS, Reader
 
 pytestmark = pytest.mark.routes("socketcall")
 

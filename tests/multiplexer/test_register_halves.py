@@ -3,8 +3,8 @@
 import pytest
 
 from probes.abi.numbers import SOCKETCALL
-from probes.gate import REGISTERS, WORD
-from probes.suite import behaviour, not_applicable
+from probes.entry.gate import REGISTERS, WORD
+from probes.testing import behaviour, not_applicable
 
 pytestmark = pytest.mark.routes("socketcall")
 

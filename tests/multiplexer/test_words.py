@@ -5,7 +5,7 @@ from errno import EFAULT
 import pytest
 
 from probes.abi.numbers import SOCKETCALL
-from probes.suite import behaviour
+from probes.testing import behaviour
 
 pytestmark = pytest.mark.routes("socketcall")
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from probes.abi.names import value as number
-from probes.calls import Socket
-from probes.gate import Result
-from probes.memory import POISON
-from probes.suite import need, not_applicable, witness
-from probes.suite.kinds import NETLINK, PACKET, PACKET_DGRAM, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX
+from probes.entry.calls import Socket
+from probes.entry.gate import Result
+from probes.entry.memory import POISON
+from probes.testing import need, not_applicable
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX
 
 #: The protocol of each kind as /proc/net/protocols names it.
 PROTOCOL = {

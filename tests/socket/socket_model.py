@@ -1,5 +1,5 @@
 """What the documents say that socket(family, type, protocol) answers, written down. Of the kernel nothing is asked but
-which protocols it has registered (see probes.suite.witness).
+which protocols it has registered (see probes.testing.procfs).
 
 Sources: net/socket.c __sock_create, and each family's create function. OK stands for a descriptor.
 """
@@ -13,7 +13,8 @@ from socket import SOCK_RDM as RDM
 from socket import SOCK_SEQPACKET as SEQPACKET
 from socket import SOCK_STREAM as STREAM
 
-from probes.suite import Changed, witness
+from probes.testing import VersionDifference
+from probes.testing import procfs as witness
 
 OK = "a descriptor"
 DCCP, PACKET, AF_XDP = 6, 10, 44
@@ -34,8 +35,8 @@ LOWEST = "the lowest free descriptor"
 
 def told(answer, free):
     """An answer as it is judged: OK is the descriptor that is free."""
-    if isinstance(answer, Changed):
-        return Changed(answer.version, told(answer.before, free), told(answer.after, free), answer.cite)
+    if isinstance(answer, VersionDifference):
+        return VersionDifference(answer.version, told(answer.before, free), told(answer.after, free), answer.cite)
     return free if answer == OK else answer
 
 
@@ -74,7 +75,9 @@ INITIAL_ONLY = {
     31: "BLUETOOTH", 36: "IEEE802154", 39: "NFC",
 }  # fmt: skip
 
-VSOCK_SEQPACKET = Changed("5.14", before=-ESOCKTNOSUPPORT, after=OK, cite="vsock_create SOCK_SEQPACKET; vsock(7)")
+VSOCK_SEQPACKET = VersionDifference(
+    "5.14", before=-ESOCKTNOSUPPORT, after=OK, cite="vsock_create SOCK_SEQPACKET; vsock(7)"
+)
 FAMILIES = {
     1: Family("UNIX", ("UNIX",), {STREAM: OK, DGRAM: OK, RAW: OK, SEQPACKET: OK}),
     2: Family(

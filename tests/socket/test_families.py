@@ -3,7 +3,11 @@
 from errno import EAFNOSUPPORT, EINVAL
 
 import pytest
-from socket_model import (
+
+from probes.entry.sweep import Sweep
+from probes.testing import VersionDifference, behaviour, need, not_applicable
+from probes.testing import procfs as witness
+from tests.socket.socket_model import (
     FAMILIES,
     FAMILY_MAX,
     INITIAL_ONLY,
@@ -15,9 +19,6 @@ from socket_model import (
     TYPE_MAX,
     told,
 )
-
-from probes.suite import Changed, behaviour, need, not_applicable, witness
-from probes.sweep import Sweep
 
 SOURCE = "socket(2) EAFNOSUPPORT; __sock_create `family < 0 || family >= NPROTO`; S4 2.2 step 1"
 SOURCE_TYPE = "socket(2) EINVAL; __sock_create `type < 0 || type >= SOCK_MAX`; S4 2.2 step 1"
@@ -57,7 +58,9 @@ def test_type_out_of_range(calls, expect):
     """The types 11 to 15 do not exist: EINVAL for every family in range, present or not."""
     for type in NO_TYPES:
         expect(-EINVAL, type=type, families=f"0..{LAST_FAMILY - 1}").of(families(calls, type).run(range(LAST_FAMILY)))
-        last = Changed("5.15", before=-EAFNOSUPPORT, after=-EINVAL, cite="include/linux/socket.h AF_MAX with AF_MCTP")
+        last = VersionDifference(
+            "5.15", before=-EAFNOSUPPORT, after=-EINVAL, cite="include/linux/socket.h AF_MAX with AF_MCTP"
+        )
         expect(last, type=type, family=LAST_FAMILY).of(calls.socket(LAST_FAMILY, type, 0))
 
 

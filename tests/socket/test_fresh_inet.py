@@ -5,12 +5,13 @@ from errno import EAGAIN, EDESTADDRREQ, EINVAL, ENOTCONN, EOPNOTSUPP, EPIPE
 from socket import AF_INET, AF_INET6, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_RAW
 
 import pytest
-from socket_model import DGRAM, STREAM
-from socket_options import FORMS, IP_SET, IP_ZERO, IPV6_SET, IPV6_ZERO, ONE, ZERO
 
-from probes import namespaces
-from probes.suite import behaviour, need, witness
-from probes.suite.kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
+from tests.socket.socket_model import DGRAM, STREAM
+from tests.socket.socket_options import FORMS, IP_SET, IP_ZERO, IPV6_SET, IPV6_ZERO, ONE, ZERO
 
 SOURCE = "S4 2.3 steps 9 to 17; inet_create, inet6_create, sock_init_data"
 SOURCE_BUFFERS = f"{SOURCE}; socket(7) SO_RCVBUF, SO_SNDBUF, rmem_default, wmem_default"

@@ -5,11 +5,12 @@ from errno import EAGAIN, EINVAL, ENOTCONN, EOPNOTSUPP
 from socket import AF_NETLINK, AF_PACKET, AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL
 
 import pytest
-from socket_model import DGRAM, RAW
-from socket_options import FORMS, NETLINK_ZERO, ONE, PACKET_ZERO, ZERO
 
-from probes.suite import behaviour, witness
-from probes.suite.kinds import NETLINK, PACKET, PACKET_DGRAM, UNIX, UNIX_DGRAM, UNIX_SEQPACKET, UNIX_STREAM
+from probes.testing import behaviour
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, UNIX, UNIX_DGRAM, UNIX_SEQPACKET, UNIX_STREAM
+from tests.socket.socket_model import DGRAM, RAW
+from tests.socket.socket_options import FORMS, NETLINK_ZERO, ONE, PACKET_ZERO, ZERO
 
 SOURCE = "sock_init_data; socket(7)"
 KINDS = (*UNIX, NETLINK, PACKET, PACKET_DGRAM)

@@ -4,13 +4,14 @@ import os
 from socket import AF_PACKET, AF_UNIX, MSG_DONTWAIT
 
 import pytest
-from socket_model import STREAM
 
-from probes import namespaces
 from probes.abi import sockaddr
-from probes.suite import behaviour, need, witness
-from probes.suite.kinds import NETLINK, PACKET, PACKET_DGRAM, RAW6, TCP, TCP6, UDP, UDP6, UNIX
-from probes.suite.kinds import RAW as RAW_KIND
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, RAW6, TCP, TCP6, UDP, UDP6, UNIX
+from probes.testing.socket_kinds import RAW as RAW_KIND
+from tests.socket.socket_model import STREAM
 
 SOURCE = "S4 2.3 step 16 `sk->sk_prot->hash(sk)`; proc(5) /proc/net"
 KINDS = (TCP, TCP6, UDP, UDP6, RAW_KIND, RAW6, NETLINK, PACKET, PACKET_DGRAM, *UNIX)

@@ -4,11 +4,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from socket_options import TCP_SET, TCP_SYSCTLS, TCP_ZERO, UDP_ZERO
 
-from probes import namespaces
-from probes.suite import behaviour, witness
-from probes.suite.kinds import TCP, TCP6, UDP, UDP6
+from probes.sandbox import namespaces
+from probes.testing import behaviour
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import TCP, TCP6, UDP, UDP6
+from tests.socket.socket_options import TCP_SET, TCP_SYSCTLS, TCP_ZERO, UDP_ZERO
 
 SOURCE = "S4 2.3 step 17 tcp_v4_init_sock; tcp_init_sock"
 #: include/net/tcp_states.h.

@@ -6,12 +6,13 @@ from errno import EBADF, EINVAL, EMFILE, ENODEV, ENXIO, ESPIPE
 from stat import S_IFMT, S_IFSOCK
 
 import pytest
-from socket_model import DGRAM, FAMILY_MAX, RAW, STREAM, TIMES, TYPE_MAX
 
-from probes.suite import behaviour, need, witness
-from probes.suite.kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
-from probes.suite.kinds import RAW as RAW_KIND
-from probes.sweep import Sweep
+from probes.entry.sweep import Sweep
+from probes.testing import behaviour, need
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
+from probes.testing.socket_kinds import RAW as RAW_KIND
+from tests.socket.socket_model import DGRAM, FAMILY_MAX, RAW, STREAM, TIMES, TYPE_MAX
 
 SOURCE = "socket(2) RETURN VALUE; sock_map_fd; S4 2.1"
 SOURCE_FILE = "socket(2); sock_alloc; sockfs; S4 2.2 step 4"

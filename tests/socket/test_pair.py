@@ -6,13 +6,14 @@ from errno import EPIPE, EPROTONOSUPPORT, EPROTOTYPE
 from socket import AF_UNIX, MSG_NOSIGNAL
 
 import pytest
-from socket_model import CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, SEQPACKET, STREAM
 
 from probes.abi.names import value
-from probes.calls import Socket
-from probes.memory import PAGE
-from probes.suite import Changed, behaviour, need, not_applicable, witness
-from probes.suite.kinds import UNIX, UNIX_DGRAM, UNIX_SEQPACKET, UNIX_STREAM
+from probes.entry.calls import Socket
+from probes.entry.memory import PAGE
+from probes.testing import VersionDifference, behaviour, need, not_applicable
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import UNIX, UNIX_DGRAM, UNIX_SEQPACKET, UNIX_STREAM
+from tests.socket.socket_model import CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, SEQPACKET, STREAM
 
 SOURCE = "socketpair(2); __sys_socketpair"
 SOURCE_UNIX = f"{SOURCE}; unix(7); unix_socketpair"
@@ -145,7 +146,7 @@ def test_seen(kind, ends, expect):
     if kind is UNIX_DGRAM:
         unconnected = [f"{kind.type:04X}", "01"]
         cite = "unix_socketpair TCP_ESTABLISHED for datagrams too, 83301b5367a9"
-        connected = Changed("5.15", before=unconnected, after=connected, cite=cite)
+        connected = VersionDifference("5.15", before=unconnected, after=connected, cite=cite)
     for end, socket in enumerate((first, second)):
         expect(connected, end=end).of(witness.rows("unix")[witness.inode(socket.fd)][4:6], result)
     told = [[socket.fd, int(AF_UNIX), int(kind.type), "", "", "NONE"] for socket in (first, second)]

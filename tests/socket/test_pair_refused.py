@@ -5,12 +5,13 @@ from errno import EAFNOSUPPORT, EFAULT, EINVAL, EMFILE, EOPNOTSUPP, EPERM, EPROT
 from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK
 
 import pytest
-from socket_model import AF_XDP, CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, STREAM, TIMES, TYPE_MAX
 
-from probes.memory import POISON, PROT_READ
-from probes.suite import behaviour, need, witness
-from probes.suite.kinds import UNIX, UNIX_STREAM
-from probes.sweep import Sweep
+from probes.entry.memory import POISON, PROT_READ
+from probes.entry.sweep import Sweep
+from probes.testing import behaviour, need
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import UNIX, UNIX_STREAM
+from tests.socket.socket_model import AF_XDP, CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, STREAM, TIMES, TYPE_MAX
 
 SOURCE = "socketpair(2); __sys_socketpair"
 SOURCE_FAILURE = f"{SOURCE} put_unused_fd, sock_release on every error path"

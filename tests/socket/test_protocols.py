@@ -4,7 +4,13 @@ from errno import EACCES, EINVAL, ENOPROTOOPT, EPROTONOSUPPORT, ESOCKTNOSUPPORT
 from socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_VSOCK
 
 import pytest
-from socket_model import (
+
+from probes.abi.names import value
+from probes.entry.sweep import Sweep
+from probes.sandbox import namespaces
+from probes.testing import behaviour, not_applicable
+from probes.testing import procfs as witness
+from tests.socket.socket_model import (
     AF_XDP,
     DGRAM,
     FAMILIES,
@@ -20,11 +26,6 @@ from socket_model import (
     inet_has,
     told,
 )
-
-from probes import namespaces
-from probes.abi.names import value
-from probes.suite import behaviour, not_applicable, witness
-from probes.sweep import Sweep
 
 SOURCE = "socket(2) EPROTONOSUPPORT; ip(7) `socket(AF_INET, socket_type, protocol)`; S4 2.3 steps 2 to 5"
 SOURCE_INET = f"{SOURCE}; inet_create, inet6_create"

@@ -4,12 +4,13 @@ from errno import EPERM
 from socket import AF_INET, AF_INET6, AF_PACKET
 
 import pytest
-from socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW, TIMES
 
-from probes import namespaces
-from probes.suite import behaviour, need, not_applicable, witness
-from probes.suite.kinds import NETLINK, TCP, TCP6, UDP, UDP6, UNIX
-from probes.sweep import Sweep
+from probes.entry.sweep import Sweep
+from probes.sandbox import namespaces
+from probes.testing import behaviour, need, not_applicable
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import NETLINK, TCP, TCP6, UDP, UDP6, UNIX
+from tests.socket.socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW, TIMES
 
 SOURCE = (
     "raw(7), packet(7), capabilities(7) CAP_NET_RAW; inet_create `ns_capable(net->user_ns, CAP_NET_RAW)`; S4 2.3 step 6"

@@ -4,11 +4,12 @@ from errno import EPERM, ESOCKTNOSUPPORT
 from socket import AF_INET, AF_INET6, AF_PACKET, AF_UNIX
 
 import pytest
-from socket_model import CLOEXEC, NONBLOCK, PACKET
 
 from probes.abi.names import value
-from probes.calls import Socket
-from probes.suite import behaviour, need, not_applicable, witness
+from probes.entry.calls import Socket
+from probes.testing import behaviour, need, not_applicable
+from probes.testing import procfs as witness
+from tests.socket.socket_model import CLOEXEC, NONBLOCK, PACKET
 
 SOURCE = "socket(2) SOCK_PACKET; packet(7); ip(7) SOCK_PACKET; __sock_create `family = PF_PACKET`; S4 2.2 step 2"
 #: Column of the type in /proc/net/packet (packet_seq_show).

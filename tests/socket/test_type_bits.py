@@ -6,12 +6,13 @@ from errno import EAGAIN, EINVAL, ESOCKTNOSUPPORT
 from socket import AF_NETLINK, AF_UNIX
 
 import pytest
-from socket_model import CLOEXEC, DGRAM, NONBLOCK, OK, RAW, SEQPACKET, STREAM, TYPE_MASK
 
-from probes.suite import behaviour, need, witness
-from probes.suite.kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX
-from probes.suite.kinds import RAW as RAW_KIND
-from probes.sweep import Sweep
+from probes.entry.sweep import Sweep
+from probes.testing import behaviour, need
+from probes.testing import procfs as witness
+from probes.testing.socket_kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX
+from probes.testing.socket_kinds import RAW as RAW_KIND
+from tests.socket.socket_model import CLOEXEC, DGRAM, NONBLOCK, OK, RAW, SEQPACKET, STREAM, TYPE_MASK
 
 SOURCE = "socket(2) EINVAL Invalid flags in type; __sys_socket `flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)`; S5"
 SOURCE_FLAGS = "socket(2) SOCK_NONBLOCK, SOCK_CLOEXEC; __sys_socket, sock_map_fd; S5"

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from probes.abi.numbers import OPERATIONS, SOCKETCALL
-from probes.suite import Broke, behaviour, need, witness
-from probes.suite.blocking import fill
-from probes.suite.kinds import (
+from probes.testing import Broke, behaviour, need
+from probes.testing import procfs as witness
+from probes.testing.blocking import fill
+from probes.testing.socket_kinds import (
     CONNECTING,
     NETLINK,
     RAW,

@@ -4,8 +4,8 @@ import fcntl
 import os
 import struct
 
-from probes.suite import behaviour, need
-from probes.suite.kinds import TCP, UDP, UNIX_STREAM
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import TCP, UDP, UNIX_STREAM
 
 F_SETLK, F_WRLCK, SEEK_SET = 6, 1, 0
 #: struct flock of i386: l_type, l_whence, l_start, l_len, l_pid.

@@ -6,8 +6,8 @@ from errno import ECONNREFUSED
 import pytest
 
 from probes.abi import sockaddr
-from probes.suite import behaviour, need
-from probes.suite.kinds import CONNECTING, TCP, TCP6, UDP, UDP6, WITH_PORTS
+from probes.testing import behaviour, need
+from probes.testing.socket_kinds import CONNECTING, TCP, TCP6, UDP, UDP6, WITH_PORTS
 
 
 def ports(frame, layer):

@@ -1,0 +1,7 @@
+"""Runs `python -m probes.cli` as `socketcall`."""
+
+import sys
+
+from probes.cli.main import main
+
+sys.exit(main())

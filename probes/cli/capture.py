@@ -1,0 +1,223 @@
+"""`socketcall capture`: the socket calls of any program, i386 or x86-64, as they cross into the kernel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from probes.errors import CommandError
+from probes.report import capture as view
+from probes.trace.loop import Exit, Signal, Tracer
+from probes.trace.spawn import CANNOT_TRACE, ENDING, CannotCapture, attach, filtered, spawn, wider
+from probes.trace.traced_call import Call, socket_numbers
+
+EPILOG = f"""A line has: {view.LEGEND}. The capture goes on until PROGRAM and all that it started have ended.
+Ctrl-C is for PROGRAM; SIGTERM and SIGHUP are passed on to it. With -p, Ctrl-C ends the capture and the process goes on.
+Exit status: that of PROGRAM or PID, 128+N if signal N killed it; 0 after Ctrl-C with -p; 125 it could not be traced,
+126 not executed, 127 not found; 2 usage."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; the program and its arguments come behind `--`, as args.rest."""
+    parser.epilog = EPILOG
+    parser.usage = "%(prog)s [--format text|jsonl] [-o FILE] [-c] (-p PID | -- PROGRAM [ARGUMENT ...])"
+    parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="lines for people, or JSON lines")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there (default: standard error)")
+    parser.add_argument("-c", "--count", action="store_true", help="only count: calls, errors and time by operation")
+    parser.add_argument("-p", "--pid", metavar="PID", type=_pid, help="attach to a running process and its threads")
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no process id")
+    return int(text)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Captures, and returns the exit status. Raises CommandError: not one thing to capture was named."""
+    if bool(args.rest) == (args.pid is not None):
+        what = "both a program and -p PID were given" if args.rest else "nothing to capture: name a program after --"
+        raise CommandError(f"capture: {what}; give either -p PID or -- PROGRAM, see `socketcall capture --help`")
+    try:
+        if args.pid is not None:
+            return _attached(Capture(args), args.pid)
+        return _spawned(Capture(args), args.rest)
+    except CannotCapture as error:
+        print(f"socketcall: {error}", file=sys.stderr)
+        return error.status
+
+
+class Capture:
+    """Where calls, signals and ends go: to a file as lines, or into counts. Nothing is taken before `begin`; after a
+    failure to write, which raises CannotCapture once, nothing more."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._path: Path | None = args.output
+        self._json, self._count = args.format == "jsonl", bool(args.count)
+        self._counts: dict[view.Kind, view.Count] = {}
+        self._file: IO[str] | None = None
+        self._start, self._seq, self._main = 0, 0, 0
+        #: The wait status of the process that the capture is about, when it has ended.
+        self.ended: int | None = None
+
+    def tracer(self, every_call: bool, ours: bool) -> Tracer:
+        """The tracer that feeds it."""
+        return Tracer(
+            self._call,
+            every_call=every_call,
+            wanted=socket_numbers(),
+            signalled=self._signal,
+            ended=self._exit,
+            ours=ours,
+        )
+
+    def begin(self, pid: int) -> None:
+        """From now on; `pid` is what the capture is about. Raises CannotCapture: the file cannot be written."""
+        try:
+            self._file = self._path.open("w", encoding="utf-8") if self._path else sys.stderr
+        except OSError as error:
+            raise CannotCapture(
+                CANNOT_TRACE, f"cannot write {self._path}: {error.strerror}; name another file with -o"
+            ) from error
+        self._start, self._main = time.monotonic_ns(), pid
+
+    def finish(self) -> int:
+        """Writes what remains and returns the exit status."""
+        if self._count:
+            lines = map(_dumped, view.as_json(self._counts)) if self._json else [view.table(self._counts)]
+            for line in lines:
+                self._write(line)
+        if self._file is not None and self._path is not None:
+            self._file.close()
+        if self.ended is None:
+            return 0
+        return 128 + os.WTERMSIG(self.ended) if os.WIFSIGNALED(self.ended) else os.WEXITSTATUS(self.ended)
+
+    def _call(self, call: Call) -> None:
+        if self._file is None:
+            return
+        record = call.record()
+        if self._count:
+            view.count([record], self._counts)
+        else:
+            self._seq += 1
+            record.seq = self._seq
+            self._write(_dumped(record.as_json()) if self._json else view.line(record, self._start))
+
+    def _signal(self, told: Signal) -> None:
+        self._tell({"type": "signal", "t_ns": told.t_ns, "pid": told.pid, "tid": told.tid, "signal": told.number,
+                    "ip": hex(told.ip)})  # fmt: skip
+
+    def _exit(self, told: Exit) -> None:
+        killed = os.WIFSIGNALED(told.status)
+        self._tell({"type": "exit", "t_ns": told.t_ns, "pid": told.pid, "tid": told.tid,
+                    "status": None if killed else os.WEXITSTATUS(told.status),
+                    "signal": os.WTERMSIG(told.status) if killed else None})  # fmt: skip
+        if told.tid == self._main and self.ended is None:
+            self.ended = told.status
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if self._file is None or self._count:
+            return
+        self._seq += 1
+        event["seq"] = self._seq
+        self._write(_dumped(event) if self._json else view.event(event, self._start))
+
+    def _write(self, line: str) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            # Nobody gets the rest: said once.
+            self._file = None
+            raise CannotCapture(
+                CANNOT_TRACE,
+                f"cannot write {self._path or 'to standard error'}: {error.strerror}; the capture ends here",
+            ) from error
+
+
+def _dumped(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, separators=(",", ":"), ensure_ascii=False)
+
+
+def _spawned(capture: Capture, argv: list[str]) -> int:
+    tracer = capture.tracer(every_call=filtered(), ours=True)
+    pid = spawn(tracer, argv)
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        if capture.ended is not None:
+            # It left others behind: they are not left to themselves.
+            tracer.kill()
+        elif number in (signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
+        # A terminal sends the others to both of us.
+
+    try:
+        if wider(pid):
+            raise _too_wide(pid)
+        capture.begin(pid)
+    except CannotCapture:
+        tracer.kill()
+        tracer.run()
+        raise
+    with _Handling(pass_on):
+        tracer.resume(pid)
+        tracer.run()
+        return capture.finish()
+
+
+def _attached(capture: Capture, pid: int) -> int:
+    tracer = capture.tracer(every_call=True, ours=False)
+    if wider(pid):
+        raise _too_wide(pid)
+
+    def let_go(_number: int, _: FrameType | None) -> None:
+        if interrupted:
+            # Some tracee does not stop (it waits for a disk, or for a child of vfork): the kernel lets it go for us.
+            raise KeyboardInterrupt
+        interrupted.append(True)
+        tracer.release()
+
+    interrupted: list[bool] = []
+    with _Handling(let_go):
+        attach(tracer, pid)
+        try:
+            capture.begin(pid)
+        except CannotCapture:
+            tracer.release()
+            tracer.run()
+            raise
+        tracer.run()
+        return capture.finish()
+
+
+def _too_wide(pid: int) -> CannotCapture:
+    return CannotCapture(CANNOT_TRACE, f"process {pid} runs a 64-bit program: capture that with 64-bit Python")
+
+
+class _Handling:
+    """Handles the signals that end programs, but for those that whoever started us wants ignored."""
+
+    def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        self._old = {number: signal.getsignal(number) for number in ENDING}
+        for number, old in self._old.items():
+            if old is not signal.SIG_IGN:
+                signal.signal(number, self._handler)
+
+    def __exit__(self, *_: object) -> None:
+        for number, old in self._old.items():
+            if old is not signal.SIG_IGN:
+                signal.signal(number, old)

@@ -1,0 +1,1 @@
+"""Makes calls: memory, gates, routes, the swept loop."""

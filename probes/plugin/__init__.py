@@ -1,0 +1,1 @@
+"""The pytest plugin: collects behaviours, runs each test in its sandbox, gives verdicts."""

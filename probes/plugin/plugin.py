@@ -1,0 +1,197 @@
+"""The plugin: collects behaviours, and runs each test in a sandbox. What comes out goes to account. See conftest.py."""
+
+from __future__ import annotations
+
+import fnmatch
+import gc
+import secrets
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from probes.entry.gate import WORD, gate, gate_names
+from probes.errors import CommandError
+from probes.installation import target
+from probes.plugin import item as items
+from probes.plugin.run_facts import subject_of
+from probes.plugin.run_report import ACCOUNT, EXPECTATIONS, LocalReport
+from probes.plugin.shard import Shard
+from probes.plugin.stream import Stream
+from probes.plugin.xdist import Worker, XdistReport, distributes, is_worker
+from probes.sandbox import sandbox
+from probes.sandbox.channel import Channel
+from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
+from probes.testing.behaviours import behaviour_of, catalogue
+from probes.testing.fixtures import started_as_root
+
+ROOT_ONLY = "root: nobody else can map a second user id, or have capabilities outside a user namespace"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of a run; `socketcall check` passes them on."""
+    group = parser.getgroup("socketcall")
+    group.addoption("--behaviour", action="append", metavar="GLOB", help="only behaviours whose id matches")
+    group.addoption("--route", choices=("socketcall", "direct"), help="only this route")
+    group.addoption("--gate", choices=("int80", "vdso"), help="only this gate")
+    group.addoption("--case", metavar="GLOB", help="judge only checks whose case matches")
+    group.addoption("--expect", metavar="FILE", help="known deviations: lines of ID-GLOB | CASE-GLOB | reason")
+    group.addoption("--write-expect", metavar="FILE", help="write the deviations of this run as such a list")
+    group.addoption(
+        "--require", metavar="FILE", nargs="?", const="", help="nothing may be not applicable but ids of FILE"
+    )
+    group.addoption("--shard", metavar="I/N", type=Shard.of, help="only the I-th of N parts")
+    group.addoption("--seed", type=int, help="seed of random values (default: a new one, printed)")
+    group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
+    group.addoption("--stream", type=int, metavar="FD", help="tell the run as it happens to this descriptor")
+    group.addoption("--deadline", type=float, metavar="S", help="seconds a test may take (default: by measure)")
+    group.addoption("--reference", metavar="ABI-VERSION", help="judge against this kernel (default: the local one)")
+    group.addoption("--no-progress", action="store_true", help="print failures and counts only")
+    group.addoption("--isolation", choices=("full", "net", "none"), default="full", help="what a sandbox makes itself")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the marks and the run."""
+    config.addinivalue_line("markers", "behaviour(id, source, statement): set by @behaviour")
+    config.addinivalue_line("markers", "routes(*names): the only routes that a test is about")
+    config.addinivalue_line(
+        "markers", "sandbox(**wish): what a test asks of its sandbox, see probes.sandbox.sandbox.SandboxSpec"
+    )
+    if config.getoption("seed") is None:
+        config.option.seed = secrets.randbelow(1 << 31)
+    descriptor: int | None = config.getoption("stream")
+    if distributes(config):
+        if descriptor is not None:
+            raise pytest.UsageError("--stream tells of one process: leave out -n, --dist and --tx")
+        config.pluginmanager.register(XdistReport(config), ACCOUNT)
+        return
+    reporter = items.Reporter()
+    config.pluginmanager.register(reporter)
+    run = Run(config, reporter)
+    config.pluginmanager.register(run)
+    if is_worker(config):
+        config.pluginmanager.register(Worker(config))
+        return
+    config.pluginmanager.register(LocalReport(config), ACCOUNT)
+    if descriptor is not None:
+        config.pluginmanager.register(Stream(config, descriptor, lambda: run.deadline))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What a failure needs to be seen again."""
+    return f"socketcall: {WORD}-bit, gates {' '.join(gate_names())}, seed {config.getoption('seed')}"
+
+
+def wish_of(item: pytest.Item) -> SandboxSpec | None:
+    """What a test asks of its sandbox; None if it wants none (a test of the suite itself)."""
+    mark = item.get_closest_marker("sandbox")
+    if mark is None and behaviour_of(item) is None:
+        return None
+    return SandboxSpec(**{"isolation": item.config.getoption("isolation"), **(mark.kwargs if mark else {})})
+
+
+class Run:
+    """One run of pytest."""
+
+    def __init__(self, config: pytest.Config, reporter: items.Reporter) -> None:
+        self._config, self._reporter = config, reporter
+        self._channel: Channel | None = None
+        self._work = Path()
+        #: Seconds that a test may take, None under a debugger.
+        self.deadline: float | None = None
+
+    def pytest_sessionstart(self) -> None:
+        """Takes its CPU, and measures it."""
+        if self._config.getoption("collectonly"):
+            return
+        self._work = Path(tempfile.mkdtemp(prefix="socketcall-"))
+        sandbox.pin()
+        asked: float | None = self._config.getoption("deadline")
+        self.deadline = asked or DEADLINE * sandbox.slowness()
+        if self._config.getoption("usepdb", False):
+            self.deadline = None
+        for name in gate_names():
+            gate(name)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Holds the ids to their rules, and leaves only what was asked for. Raises UsageError: an id that is none."""
+        known = catalogue(items)
+        globs: list[str] = self._config.getoption("behaviour") or []
+        for glob in globs:
+            if not fnmatch.filter(known, glob):
+                raise pytest.UsageError(f"no behaviour matches {glob!r}; `socketcall behaviours` lists them")
+        if globs:
+            chosen = {id for glob in globs for id in fnmatch.filter(known, glob)}
+            kept = [item for item in items if (this := behaviour_of(item)) and this.id in chosen]
+            self._config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+            items[:] = kept
+        shard: Shard | None = self._config.getoption("shard")
+        if shard:
+            chosen_items = shard.choose(items)
+            gone = set(items).difference(chosen_items)
+            self._config.hook.pytest_deselected(items=[item for item in items if item in gone])
+            items[:] = chosen_items
+        policy = self._config.stash.get(EXPECTATIONS, None)
+        if policy is not None and policy.known is not None:
+            try:
+                policy.known.hold_against(known)
+            except CommandError as trouble:
+                raise pytest.UsageError(str(trouble)) from trouble
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Sets what is there by now aside from garbage collection: a child that walked it would copy every page."""
+        gc.collect()
+        gc.freeze()
+        try:
+            return (yield)
+        finally:
+            gc.unfreeze()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Runs a test in its sandbox, if it wants one."""
+        wish = wish_of(item)
+        if wish is None:
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self._sandboxed(item, wish):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _sandboxed(self, item: pytest.Item, wish: SandboxSpec) -> list[pytest.TestReport]:
+        if self._channel is None:
+            self._channel = Channel()
+        if (wish.ids > 1 or wish.initial_user_ns) and not started_as_root():
+            outcome = SandboxResult([{"not_applicable": ROOT_ONLY}, {"finished": True}])
+        else:
+            try:
+                outcome = items.run(item, self._reporter, wish, self._work, self.deadline, self._channel)
+            except CannotSandbox as error:
+                outcome = SandboxResult([{"sandbox": str(error)}])
+        this = behaviour_of(item)
+        policy = self._config.stash[EXPECTATIONS]
+        if this is None:
+            return items.concluded(item, outcome, None, {}, policy)
+        seed = self._config.getoption("seed")
+        about = {"id": this.id, "statement": this.statement, "source": this.source}
+        context = {**about, "seed": seed, "target": target()}
+        subject = subject_of(item, observed=wish.trace != "none")
+        return items.concluded(item, outcome, subject, context, policy)
+
+    def pytest_sessionfinish(self) -> None:
+        """Leaves no folder behind."""
+        if self._work != Path():
+            shutil.rmtree(self._work, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """No dots in a pipe."""
+    if not config.getoption("no_progress") or report.outcome == "failed":
+        return None
+    return (report.outcome if report.when == "call" or report.skipped else "", "", "")

@@ -1,0 +1,1 @@
+"""The files that are written from the results of a run."""

@@ -1,0 +1,1 @@
+"""The process that a test runs in: namespaces, clone, channel, wire."""

@@ -1,0 +1,178 @@
+"""One call as the tracer saw it: what is read while the tracee is stopped, and the record made of it afterwards."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from functools import partial
+
+from probes.abi import decode
+from probes.abi.numbers import BY_CALL, BY_DIRECT, OPERATIONS, PLAIN_WORDS, SOCKETCALL, X86_64, named
+from probes.abi.record import RESTART, Record, signed, unsigned
+from probes.entry.gate import MARK
+from probes.trace import ptrace
+
+_INDEX = {name: index for index, name in enumerate(ptrace.REGISTER_NAMES)}
+_WIDE = "orig_rax" in _INDEX
+_NR = _INDEX["orig_rax" if _WIDE else "orig_eax"]
+_RET = _INDEX["rax" if _WIDE else "eax"]
+_CS = _INDEX["cs"]
+IP = _INDEX["rip" if _WIDE else "eip"]
+SP = _INDEX["rsp" if _WIDE else "esp"]
+_R15 = _INDEX.get("r15", 0)
+_I386_ARGS = tuple(_INDEX[("r" if _WIDE else "e") + name] for name in ("bx", "cx", "dx", "si", "di", "bp"))
+_X86_64_ARGS = tuple(_INDEX[name] for name in ("rdi", "rsi", "rdx", "r10", "r8", "r9")) if _WIDE else ()
+#: The i386 names of registers whose low halves an i386 call has.
+_HALVES = (
+    {_INDEX[f"r{name}"]: f"e{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "ip", "sp")} if _WIDE else {}
+)
+#: Code segments: __USER_CS of x86-64 (a 64-bit process), and of i386; __USER32_CS of x86-64 lies between.
+_CS_64, _CS_NATIVE = 0x33, 0x73
+#: Where the gate's stub leaves its number at the moment of entry: the vDSO pushes a return address and three registers.
+_NUMBER_AT = {"int80": 0, "vdso": 16}
+_LOW = 0xFFFFFFFF
+_WORDS = [struct.Struct(f"<{count}I") for count in range(7)]
+
+
+class Call:
+    """A call between its entry and its exit. Construct it at the entry stop; `leave` at the exit stop.
+
+    Both run while the tracee waits: they read what may change, and leave everything else for `record`.
+    """
+
+    __slots__ = (
+        "after", "args", "args_after", "args_ptr", "before", "gate", "i386", "nr", "number", "op", "pid", "regs_in",
+        "regs_out", "ret",
+        "t_in", "t_out", "tid",
+    )  # fmt: skip
+
+    def __init__(
+        self, pid: int, tid: int, t_ns: int, regs: tuple[int, ...], i386: bool, gate: str, numbered: bool
+    ) -> None:
+        self.pid, self.tid, self.t_in, self.t_out = pid, tid, t_ns, 0
+        self.regs_in, self.i386, self.gate = regs, i386, gate
+        self.regs_out: tuple[int, ...] = ()
+        self.ret: int | None = None
+        self.nr = regs[_NR] & _LOW
+        self.args_ptr: int | None = None
+        #: The argument words, as many as could be read.
+        self.args: tuple[int, ...] = ()
+        self.args_after: tuple[int, ...] | None = None
+        if not i386:
+            self.op = X86_64.get(self.nr, "")
+            count = OPERATIONS[self.op].words if self.op else 6
+            self.args = tuple([regs[index] for index in _X86_64_ARGS[:count]])
+        elif self.nr == SOCKETCALL:
+            operation = BY_CALL.get(regs[_I386_ARGS[0]] & _LOW)
+            self.op = operation.name if operation else ""
+            self.args_ptr = regs[_I386_ARGS[1]] & _LOW
+            if operation:
+                words = ptrace.read(tid, self.args_ptr, 4 * operation.words)
+                self.args = _WORDS[len(words) // 4].unpack_from(words)
+        else:
+            self.op, _ = named(self.nr, 0)
+            count = BY_DIRECT[self.nr].words if self.nr in BY_DIRECT else PLAIN_WORDS.get(self.op, 6)
+            self.args = tuple([regs[index] & _LOW for index in _I386_ARGS[:count]])
+        self.number: int | None = None
+        if numbered:
+            if _WIDE and regs[_R15] >> 32 == MARK:
+                self.number = regs[_R15] & _LOW
+            else:
+                number = ptrace.read(tid, regs[SP] + _NUMBER_AT[gate], 4)
+                self.number = int.from_bytes(number, "little") if number else None
+        self.before: Mapping[str, bytes] = self._look(None) if self.op in decode.POINTS_IN else {}
+        self.after: Mapping[str, bytes] = {}
+
+    def _look(self, ret: int | None) -> Mapping[str, bytes]:
+        return decode.look(self.op, self.args, partial(ptrace.read, self.tid), ret, 32 if self.i386 else 64)
+
+    @property
+    def word(self) -> int:
+        """The calling process: 32 or 64."""
+        return 64 if self.regs_in[_CS] == _CS_64 else 32
+
+    @property
+    def abi(self) -> str:
+        """The kernel's entry that was taken."""
+        if not self.i386:
+            return "x86_64"
+        return "i386" if self.regs_in[_CS] == _CS_NATIVE else "ia32-compat"
+
+    @property
+    def route(self) -> str:
+        """The system call that carries the operation."""
+        return "direct" if self.args_ptr is None else "socketcall"
+
+    def leave(self, t_ns: int, regs: tuple[int, ...]) -> None:
+        """Takes what is there at the exit stop."""
+        self.t_out, self.regs_out = t_ns, regs
+        low = regs[_RET]
+        self.ret = signed(low) if self.i386 else low - (1 << 64 if low >> 63 else 0)
+        if self.args and self.args_ptr is not None:
+            words = ptrace.read(self.tid, self.args_ptr, 4 * len(self.args))
+            self.args_after = _WORDS[len(words) // 4].unpack_from(words)
+        if self.ret >= 0 and self.op in decode.POINTS_OUT:
+            self.after = self._look(self.ret)
+
+    def record(self) -> Record:
+        """The record, with its memory decoded. Needs no tracee: call it when there is time."""
+        args, error = self.args, None
+        if self.route == "socketcall":
+            wanted = OPERATIONS[self.op].words if self.op else 0
+            if not self.op:
+                error = f"{signed(self.regs_in[_I386_ARGS[0]])} is no operation: it has no words"
+            elif len(args) < wanted:
+                error = f"unreadable after {len(args)} of {wanted} words"
+        decoded = {}
+        if self.op and error is None:
+            word = 64 if self.abi == "x86_64" else 32
+            decoded = decode.decode(self.op, args, self.before, self.after, self.ret, word)
+        return Record(
+            pid=self.pid, tid=self.tid, t_ns=self.t_in, abi=self.abi, word=self.word, gate=self.gate, route=self.route,
+            nr=self.nr, op=self.op, regs_in=named_registers(self.regs_in, entry=True),
+            args_ptr=None if self.args_ptr is None else hex(self.args_ptr), args=args,
+            call=self.number,
+            dur_ns=self.t_out - self.t_in if self.t_out else None,
+            regs_out=named_registers(self.regs_out) if self.regs_out else None,
+            args_after=self.args_after, args_error=error, decoded=decoded, ret=self.ret,
+        )  # fmt: skip
+
+
+def named_registers(values: tuple[int, ...], entry: bool = False) -> dict[str, str]:
+    """Registers by name, as hex strings: whole ones, and in a 64-bit tracer the low halves by their i386 names too.
+
+    At entry the kernel has put -ENOSYS into eax already: eax is what the caller put there, which orig_eax keeps.
+    """
+    whole = dict(zip(ptrace.REGISTER_NAMES, values, strict=True))
+    if entry:
+        whole["rax" if _WIDE else "eax"] = values[_NR]
+    halves = {name: hex(unsigned(whole[ptrace.REGISTER_NAMES[index]])) for index, name in _HALVES.items()}
+    return halves | {name: hex(value) for name, value in whole.items()}
+
+
+def number_of(regs: tuple[int, ...]) -> int:
+    """The number of the call a tracee is in."""
+    return unsigned(regs[_NR])
+
+
+def restarts(regs: tuple[int, ...]) -> bool:
+    """At an exit stop: whether the call was interrupted, and the kernel is going to make it again."""
+    return -signed(regs[_RET]) in RESTART
+
+
+def installs_filter(regs: tuple[int, ...], abi_i386: bool) -> bool:
+    """Whether the call is seccomp(2), or prctl(2) with PR_SET_SECCOMP."""
+    prctl, seccomp = FILTERING[ptrace.ARCH_I386 if abi_i386 else ptrace.ARCH_X86_64]
+    # (A 32-bit tracer sees no 64-bit registers.)
+    first = [unsigned(regs[index]) for index in (_I386_ARGS if abi_i386 else _X86_64_ARGS)[:1]]
+    return number_of(regs) == seccomp or (number_of(regs) == prctl and first == [ptrace.PR_SET_SECCOMP])
+
+
+#: prctl and seccomp, by architecture.
+FILTERING = {ptrace.ARCH_I386: (172, 354), ptrace.ARCH_X86_64: (157, 317)}
+
+
+def socket_numbers() -> dict[int, set[int]]:
+    """The calls that a capture of any program stops at, by architecture: all 20 operations on every route."""
+    i386 = {SOCKETCALL, *(operation.direct for operation in OPERATIONS.values())}
+    return {ptrace.ARCH_I386: i386, ptrace.ARCH_X86_64: set(X86_64)} if _WIDE else {ptrace.ARCH_I386: i386}

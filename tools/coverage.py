@@ -1,0 +1,256 @@
+"""Which behaviour judges which documented fact: reads docs/facts/ and the catalogue, writes docs/coverage.md.
+
+`python -m tools.coverage` writes it. docs/facts/ has a file for each document, in it a table for each section
+of the document, and in that a line for each fact: `"EACCES: may not create a raw socket" = ["socket.raw.*"]`. A fact
+begins with the names that it is about, if it has any. It goes to behaviours, by ids or globs of ids, or to
+"not provoked: why", or to [] as long as nothing judges it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from tools import manpages
+
+ROOT = Path(__file__).resolve().parents[1]
+FACTS = ROOT / "docs" / "facts"
+MAP = ROOT / "docs" / "coverage.md"
+#: The release that the facts of the manual pages were taken from.
+MAN_PAGES = "6.03"
+#: Documents, or sections of documents, in which no fact may be left unmapped. Grows with the tests.
+COMPLETE = (
+    "BEHAVIOURS.md Entry",
+    "BEHAVIOURS.md Multiplexer",
+    "BEHAVIOURS.md socket",
+    "BEHAVIOURS.md bind",
+    "syscall(2)",
+    "socketcall(2)",
+    "socket(2) DESCRIPTION",
+    "socket(2) RETURN VALUE",
+    "socket(2) ERRORS",
+    "socket(2) NOTES",
+    "socketpair(2)",
+    "close(2)",
+    "bind(2)",
+)
+#: Pages about much else, of which only what they list counts.
+LISTED_ONLY = ("capabilities(7)",)
+_NOT_PROVOKED = "not provoked:"
+_COMMAND = "python -m tools.coverage"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A statement of a document. `globs` name the behaviours that judge it, or `reason` says why none does."""
+
+    document: str
+    section: str
+    text: str
+    globs: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The errors, flags and options that it begins with."""
+        return tuple(manpages.names(self.text.partition(":")[0]))
+
+    @property
+    def state(self) -> str:
+        """What became of it."""
+        return "not provoked" if self.reason else "mapped" if self.globs else "unmapped"
+
+    @property
+    def must_be_mapped(self) -> bool:
+        """Whether its section is one of COMPLETE."""
+        return self.document in COMPLETE or f"{self.document} {self.section}" in COMPLETE
+
+    def __str__(self) -> str:
+        return f"{self.document} {self.section}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the map needs to know of a behaviour: its id, and the file of its test, seen from the checkout."""
+
+    id: str
+    file: str
+
+
+def load(folder: Path = FACTS) -> list[Fact]:
+    """The facts, by document, in the order of the files. Raises ValueError for a line that says both or nonsense."""
+    return [
+        _fact(document, section, text, value)
+        for path in sorted(folder.glob("*.toml"), key=lambda path: (path.stem.partition(".")[2], path.stem))
+        for document in [_document(path.stem)]
+        for section, lines in tomllib.loads(path.read_text()).items()
+        for text, value in lines.items()
+    ]
+
+
+def _document(stem: str) -> str:
+    name, _, number = stem.partition(".")
+    return f"{name}({number})" if number else f"{name}.md"
+
+
+def _fact(document: str, section: str, text: str, value: object) -> Fact:
+    fact = Fact(document, section, text)
+    if isinstance(value, list) and all(isinstance(glob, str) and glob and ":" not in glob for glob in value):
+        return Fact(document, section, text, globs=tuple(value))
+    if isinstance(value, list):
+        raise ValueError(f"{fact}: {value} is more than ids of behaviours; a fact is mapped or not provoked, not both")
+    if not isinstance(value, str) or not value.startswith(_NOT_PROVOKED):
+        raise ValueError(f'{fact}: {value!r} is neither ["id", …] nor "{_NOT_PROVOKED} why"')
+    reason = value.removeprefix(_NOT_PROVOKED).strip()
+    if not reason:
+        raise ValueError(f"{fact}: not provoked, but no reason is given")
+    return Fact(document, section, text, reason=reason)
+
+
+def judged() -> dict[str, Judged]:
+    """The behaviours of this checkout, by id. Raises RuntimeError if the tests cannot be collected."""
+    # In a process of its own: collecting inside a run of pytest would meet that run's plugins.
+    command = [sys.executable, "-m", "probes.cli.main", "behaviours", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"cannot list the behaviours: {(done.stderr or done.stdout).strip()}")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {line["id"]: Judged(line["id"], line["test"].partition("::")[0]) for line in lines}
+
+
+def matching(fact: Fact, behaviours: Iterable[str]) -> list[str]:
+    """The ids of behaviours that a fact goes to."""
+    return sorted({id for glob in fact.globs for id in fnmatch.filter(behaviours, glob)})
+
+
+def problems(facts: list[Fact], behaviours: Mapping[str, Judged]) -> Iterator[str]:
+    """What is wrong with the table: names of behaviours that do not exist, and unmapped facts where none may be."""
+    for fact in facts:
+        for glob in fact.globs:
+            if glob.count(".") < 2:
+                yield f"{fact}: {glob} says too little, give folder.subject.law or folder.subject.*"
+            elif not fnmatch.filter(behaviours, glob):
+                yield f"{fact}: no behaviour is named {glob}"
+        if fact.must_be_mapped and fact.state == "unmapped":
+            yield f"{fact}: unmapped"
+    there = {fact.document for fact in facts} | {f"{fact.document} {fact.section}" for fact in facts}
+    for part in COMPLETE:
+        if part not in there:
+            yield f"COMPLETE names {part!r}, of which there are no facts"
+
+
+def unnamed(facts: list[Fact], behaviours: Mapping[str, Judged]) -> list[str]:
+    """The ids of behaviours that no fact goes to."""
+    named = {id for fact in facts for id in matching(fact, behaviours)}
+    return sorted(set(behaviours) - named)
+
+
+def missing(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
+    """What a manual page lists, or sets in bold, and `facts`, those of the page, do not have."""
+    said = {name for fact in facts for name in manpages.names(fact.text)}
+    for heading, section in page.sections.items():
+        about = [name for fact in facts if _heading(fact) == heading for name in fact.about]
+        for name in dict.fromkeys(section.listed):
+            listed, have = section.listed.count(name), about.count(name)
+            if have < listed:
+                yield f"{heading}: {name} is listed {listed} times, {have} facts begin with it"
+        if facts[0].document not in LISTED_ONLY:
+            yield from (f"{heading}: {name} is in no fact" for name in dict.fromkeys(section.bold) if name not in said)
+
+
+def invented(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
+    """What the facts have and the page does not: sections, and errors in its ERRORS."""
+    for fact in facts:
+        section = page.sections.get(_heading(fact))
+        if section is None:
+            yield f"{fact}: the page has no such section"
+        elif _heading(fact) == "ERRORS":
+            yield from (f"{fact}: {name} is not listed" for name in fact.about if name not in section.listed)
+
+
+def _heading(fact: Fact) -> str:
+    # Facts that wait for the tests of other calls have a table of their own: "DESCRIPTION, of other calls".
+    return fact.section.partition(", ")[0]
+
+
+def render(facts: list[Fact], behaviours: Mapping[str, Judged]) -> str:
+    """docs/coverage.md."""
+    states = Counter(fact.state for fact in facts)
+    due = sum(fact.must_be_mapped and fact.state == "unmapped" for fact in facts)
+    left = unnamed(facts, behaviours)
+    lines = [
+        "# Coverage",
+        "",
+        f"Written by `{_COMMAND}` from `docs/facts/` and the catalogue of behaviours; do not edit it.",
+        f"The manual pages are those of man-pages {MAN_PAGES}. BEHAVIOURS.md is the project's starting catalogue.",
+        "",
+        f"- **{due} unmapped facts** in the sections that must be complete, marked ✔",
+        f"- {len(facts)} facts in all: {states['mapped']} mapped, {states['not provoked']} not provoked,"
+        f" {states['unmapped']} unmapped",
+        f"- {len(behaviours)} behaviours, {len(left)} that [no fact names](#behaviours-that-no-fact-names)",
+        "",
+        "| document | facts | mapped | not provoked | unmapped |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    sections = [
+        (document, [(section, list(group)) for section, group in groupby(own, key=lambda fact: fact.section)])
+        for document, own in groupby(facts, key=lambda fact: fact.document)
+    ]
+    for document, parts in sections:
+        lines.append(_row(f"[{document}](#{_anchor(document)})", [fact for _, group in parts for fact in group]))
+    for document, parts in sections:
+        lines += ["", f"## {document}"]
+        for section, group in parts:
+            lines += ["", f"### {section}{' ✔' if group[0].must_be_mapped else ''}", ""]
+            lines += [f"- {_escaped(fact.text)} — {_verdict(fact, behaviours)}" for fact in group]
+    lines += ["", "## Behaviours that no fact names", ""]
+    lines += ["They judge what the kernel's sources state, or documents that are not mapped yet.", ""] if left else []
+    lines += [f"- {_link(behaviours[id])}" for id in left] or ["None."]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, facts: list[Fact]) -> str:
+    states = Counter(fact.state for fact in facts)
+    return f"| {name} | {len(facts)} | {states['mapped']} | {states['not provoked']} | {states['unmapped']} |"
+
+
+def _verdict(fact: Fact, behaviours: Mapping[str, Judged]) -> str:
+    if fact.reason:
+        return f"not provoked: {_escaped(fact.reason)}"
+    return ", ".join(_link(behaviours[id]) for id in matching(fact, behaviours)) or "**unmapped**"
+
+
+def _link(behaviour: Judged) -> str:
+    return f"[{behaviour.id}](../{behaviour.file})"
+
+
+def _anchor(heading: str) -> str:
+    # As GitHub makes them.
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", text)
+
+
+def main() -> int:
+    """Writes docs/coverage.md. 1 if the table has problems, said on stderr; the map is written all the same."""
+    facts, behaviours = load(), judged()
+    MAP.write_text(render(facts, behaviours))
+    found = list(problems(facts, behaviours))
+    for problem in found:
+        print(problem, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
