@@ -12,11 +12,18 @@ from probes.errors import CommandError
 PACKAGES = "packages.txt"
 #: The variable by which a launcher says which target it runs on.
 TARGET = "SOCKETCALL_TARGET"
+#: The variable by which a launcher gives the words of the command that checks on this target.
+AGAIN = "SOCKETCALL_AGAIN"
 
 
 def target() -> str:
     """The target that we run on, as whoever started us named it."""
     return os.environ.get(TARGET, "local")
+
+
+def again_words() -> tuple[str, ...]:
+    """Returns the words of the command that checks on this target, as its launcher gave them."""
+    return tuple(os.environ.get(AGAIN, "socketcall check").split())
 
 
 def checkout() -> Path:

@@ -24,6 +24,7 @@ from probes.report.diff import as_json, compare, text
 from probes.report.reader import read
 from probes.sandbox import sandbox
 from probes.sandbox.channel import Channel
+from probes.sandbox.messages import SandboxFailed
 from probes.sandbox.sandbox import CannotSandbox, CannotTrace, SandboxSpec
 from probes.targets import i386, store
 
@@ -134,11 +135,11 @@ def views(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     items = collected(args)
     # Only now: pytest rewrites the assertions of a plugin that it imports first.
-    from probes.plugin.run_facts import subject_of
+    from probes.plugin.run_facts import key_of
 
     for item in items:
-        subject = subject_of(item)
-        print(" ".join(filter(None, (subject.id, subject.case and f"[{subject.case}]", subject.route, subject.gate))))
+        key = key_of(item)
+        print(" ".join(filter(None, (key.id, key.case and f"[{key.case}]", key.route, key.gate))))
     return 0
 
 
@@ -156,7 +157,7 @@ def behaviours(args: argparse.Namespace) -> int:
     since, differ = registered(tests), references.by_behaviour(references.stored())
     for id, found in sorted(catalogue(items).items()):
         line: dict[str, Any] = {"id": id, "statement": found.statement, "source": found.source, "folder": found.folder}
-        line |= {"test": found.test, "routes": found.routes}
+        line |= {"test": found.test, "routes": found.routes, "tag": found.tag}
         line["since"] = since[id].since if id in since else "unregistered"
         line["references"] = differ.get(id, {})
         if args.json:
@@ -183,8 +184,8 @@ def can_start(isolation: str) -> None:
         except CannotSandbox as error:
             raise CommandError(f"no sandbox: {error}; {_NAMESPACES}") from error
     for message in outcome.messages:
-        if "sandbox" in message:
-            raise CommandError(f"no sandbox: {message['sandbox']}; {_NAMESPACES}")
+        if isinstance(message, SandboxFailed):
+            raise CommandError(f"no sandbox: {message.why}; {_NAMESPACES}")
 
 
 _NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces), or pass --isolation net|none"

@@ -7,6 +7,7 @@ page, so that a kernel that reads one byte too many shows itself.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import SupportsInt
 
@@ -17,6 +18,50 @@ from probes.entry.memory import Block, Memory, pack_words
 
 #: A pointer word: an address, a block, or the bytes to point to.
 Pointer = SupportsInt | bytes
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a call returned that writes memory: its result, and what it wrote.
+
+    `value` is bytes until a method narrows it: a slice, `as_int`, `unpack`. Of a refused call it is empty, and `actual` is
+    the error instead.
+    """
+
+    result: Result
+    value: object
+
+    @property
+    def actual(self) -> object:
+        """What is judged: the value, or the error of a refused call."""
+        return int(self.result) if self.result < 0 else self.value
+
+    @property
+    def bytes(self) -> bytes:
+        """The bytes written. Raises TypeError if the output was narrowed to something else."""
+        if not isinstance(self.value, bytes):
+            raise TypeError(f"{self.value!r} is no longer bytes")
+        return self.value
+
+    def __getitem__(self, part: slice) -> Output:
+        """Narrows to a part of the bytes."""
+        return Output(self.result, self.bytes[part])
+
+    def as_int(self) -> Output:
+        """Narrows to the bytes as one signed little-endian number."""
+        return Output(self.result, int.from_bytes(self.bytes, "little", signed=True))
+
+    def as_unsigned(self) -> Output:
+        """Narrows to the bytes as one unsigned little-endian number."""
+        return Output(self.result, int.from_bytes(self.bytes, "little"))
+
+    def unpack(self, layout: str) -> Output:
+        """Narrows to the list of members of a struct layout, [] of a refused call. Raises struct.error."""
+        return Output(self.result, list(struct.unpack(layout, self.bytes)) if self.result >= 0 else [])
+
+    def with_result(self) -> Output:
+        """Narrows to [result, value]."""
+        return Output(self.result, [self.result, self.value])
 
 
 class Calls:
@@ -66,23 +111,23 @@ class Calls:
         """accept(2); `length` points to the value-result length."""
         return self.make("accept", fd, self.pointer(address), self.pointer(length))
 
-    def name(self, op: str, fd: int, room: int = 128) -> tuple[Result, bytes]:
-        """getsockname(2) or getpeername(2): the result, and the name if there is one."""
+    def name(self, op: str, fd: int, room: int = 128) -> Output:
+        """getsockname(2) or getpeername(2), with the name."""
         address, length = self.memory.guarded(room), self.memory.words(room)
         result = self.make(op, fd, address, length)
         size = length.words()[0]
-        return result, address.read()[:size] if result >= 0 else b""
+        return Output(result, address.read()[:size] if result >= 0 else b"")
 
     def setsockopt(self, fd: int, level: int, option: int, value: int | bytes) -> Result:
         """setsockopt(2); an int is the value of an int option."""
         data = pack_words(value) if isinstance(value, int) else value
         return self.make("setsockopt", fd, level, option, self.pointer(data), len(data))
 
-    def getsockopt(self, fd: int, level: int, option: int, room: int = 4) -> tuple[Result, bytes]:
-        """getsockopt(2): the result, and the bytes of the option."""
+    def getsockopt(self, fd: int, level: int, option: int, room: int = 4) -> Output:
+        """getsockopt(2), with the value of the option."""
         value, length = self.memory.guarded(room), self.memory.words(room)
         result = self.make("getsockopt", fd, level, option, value, length)
-        return result, value.read()[: length.words()[0]] if result >= 0 else b""
+        return Output(result, value.read()[: length.words()[0]] if result >= 0 else b"")
 
     def close(self, fd: int) -> Result:
         """close(2)."""
@@ -115,11 +160,11 @@ class Socket:
         """accept(2)."""
         return self.calls.accept(self.fd, address, length)
 
-    def sockname(self) -> tuple[Result, bytes]:
+    def sockname(self) -> Output:
         """getsockname(2)."""
         return self.calls.name("getsockname", self.fd)
 
-    def peername(self) -> tuple[Result, bytes]:
+    def peername(self) -> Output:
         """getpeername(2)."""
         return self.calls.name("getpeername", self.fd)
 
@@ -127,7 +172,7 @@ class Socket:
         """setsockopt(2)."""
         return self.calls.setsockopt(self.fd, level, option, value)
 
-    def getsockopt(self, level: int, option: int, room: int = 4) -> tuple[Result, bytes]:
+    def getsockopt(self, level: int, option: int, room: int = 4) -> Output:
         """getsockopt(2)."""
         return self.calls.getsockopt(self.fd, level, option, room)
 

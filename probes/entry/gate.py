@@ -15,7 +15,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from probes.abi.record import errno_name, shown, signed
+from probes.abi.numbers import named
+from probes.abi.record import Record, errno_name, shown, signed
 from probes.entry.machine.code import STUB
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
 
@@ -72,6 +73,11 @@ def call_number() -> int:
     return next(_Counter.numbers)
 
 
+def same_process(call: int, other: int) -> bool:
+    """Returns True if two call numbers were given by one process, so that their order is that of the calls."""
+    return call >> 20 == other >> 20
+
+
 class Result(int):
     """What a call returned, as the kernel's own number (-13, 3), with the note that the gate took.
 
@@ -80,6 +86,19 @@ class Result(int):
 
     call: int
     frame: bytes
+    gate: str
+
+    def record(self) -> Record:
+        """Returns the gate's own note of the call as a record that no tracer observed: registers and result."""
+        before, after = self.regs_in, self.regs_out
+        eax, ebx = (before[name] & 0xFFFFFFFF for name in _NAMES[:2])
+        op, route = named(eax, ebx)
+        return Record(
+            pid=os.getpid(), tid=threading.get_native_id(), t_ns=0, abi="i386", word=WORD, gate=self.gate, route=route,
+            nr=eax, op=op, regs_in={name: hex(value) for name, value in before.items()},
+            args_ptr=hex(before[_NAMES[2]] & 0xFFFFFFFF) if route == "socketcall" else None, args=(), call=self.call,
+            regs_out={name: hex(value) for name, value in after.items()}, ret=int(self), observed=False,
+        )  # fmt: skip
 
     @property
     def regs_in(self) -> dict[str, int]:
@@ -174,6 +193,7 @@ class Gate:
         result = Result(signed(_FRAME.unpack_from(note)[_COUNT + 1]))
         result.call = number
         result.frame = note
+        result.gate = self.name
         return result
 
 

@@ -7,21 +7,24 @@ import gc
 import secrets
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
 from probes.entry.gate import WORD, gate, gate_names
 from probes.errors import CommandError
-from probes.installation import target
+from probes.installation import again_words, target
 from probes.plugin import item as items
-from probes.plugin.run_facts import subject_of
-from probes.plugin.run_report import ACCOUNT, EXPECTATIONS, LocalReport
+from probes.plugin.run_facts import key_of
+from probes.plugin.run_report import EXPECTATIONS, RUN_REPORT, LocalReport
 from probes.plugin.shard import Shard
 from probes.plugin.stream import Stream
+from probes.plugin.verdicts import Subject
 from probes.plugin.xdist import Worker, XdistReport, distributes, is_worker
-from probes.sandbox import sandbox
+from probes.report.failure import Rerun, host_of
+from probes.report.judged_test import Statement
+from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
 from probes.testing.behaviours import behaviour_of, catalogue
@@ -34,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of a run; `socketcall check` passes them on."""
     group = parser.getgroup("socketcall")
     group.addoption("--behaviour", action="append", metavar="GLOB", help="only behaviours whose id matches")
+    group.addoption("--only", choices=("abi", "implementation"), help="only behaviours with this tag")
     group.addoption("--route", choices=("socketcall", "direct"), help="only this route")
     group.addoption("--gate", choices=("int80", "vdso"), help="only this gate")
     group.addoption("--case", metavar="GLOB", help="judge only checks whose case matches")
@@ -54,10 +58,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marks and the run."""
-    config.addinivalue_line("markers", "behaviour(id, source, statement): set by @behaviour")
-    config.addinivalue_line("markers", "routes(*names): the only routes that a test is about")
+    config.addinivalue_line("markers", "behaviour(id, source, statement, tag): set by @behaviour")
     config.addinivalue_line(
-        "markers", "sandbox(**wish): what a test asks of its sandbox, see probes.sandbox.sandbox.SandboxSpec"
+        "markers", "routes(*names): the only routes of the test's calls; both: it calls over both itself"
+    )
+    config.addinivalue_line(
+        "markers", "sandbox(**spec): what a test needs of its sandbox, see probes.sandbox.sandbox.SandboxSpec"
     )
     if config.getoption("seed") is None:
         config.option.seed = secrets.randbelow(1 << 31)
@@ -65,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if distributes(config):
         if descriptor is not None:
             raise pytest.UsageError("--stream tells of one process: leave out -n, --dist and --tx")
-        config.pluginmanager.register(XdistReport(config), ACCOUNT)
+        config.pluginmanager.register(XdistReport(config), RUN_REPORT)
         return
     reporter = items.Reporter()
     config.pluginmanager.register(reporter)
@@ -74,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_worker(config):
         config.pluginmanager.register(Worker(config))
         return
-    config.pluginmanager.register(LocalReport(config), ACCOUNT)
+    config.pluginmanager.register(LocalReport(config), RUN_REPORT)
     if descriptor is not None:
         config.pluginmanager.register(Stream(config, descriptor, lambda: run.deadline))
 
@@ -84,7 +90,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"socketcall: {WORD}-bit, gates {' '.join(gate_names())}, seed {config.getoption('seed')}"
 
 
-def wish_of(item: pytest.Item) -> SandboxSpec | None:
+def spec_of(item: pytest.Item) -> SandboxSpec | None:
     """What a test asks of its sandbox; None if it wants none (a test of the suite itself)."""
     mark = item.get_closest_marker("sandbox")
     if mark is None and behaviour_of(item) is None:
@@ -119,27 +125,30 @@ class Run:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Holds the ids to their rules, and leaves only what was asked for. Raises UsageError: an id that is none."""
         known = catalogue(items)
+        tag: str | None = self._config.getoption("only")
+        if tag is not None:
+            self._keep(items, [item for item in items if (this := behaviour_of(item)) and this.tag == tag])
         globs: list[str] = self._config.getoption("behaviour") or []
         for glob in globs:
             if not fnmatch.filter(known, glob):
                 raise pytest.UsageError(f"no behaviour matches {glob!r}; `socketcall behaviours` lists them")
         if globs:
             chosen = {id for glob in globs for id in fnmatch.filter(known, glob)}
-            kept = [item for item in items if (this := behaviour_of(item)) and this.id in chosen]
-            self._config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-            items[:] = kept
+            self._keep(items, [item for item in items if (this := behaviour_of(item)) and this.id in chosen])
         shard: Shard | None = self._config.getoption("shard")
         if shard:
-            chosen_items = shard.choose(items)
-            gone = set(items).difference(chosen_items)
-            self._config.hook.pytest_deselected(items=[item for item in items if item in gone])
-            items[:] = chosen_items
-        policy = self._config.stash.get(EXPECTATIONS, None)
-        if policy is not None and policy.known is not None:
+            self._keep(items, shard.choose(items))
+        expectations = self._config.stash.get(EXPECTATIONS, None)
+        if expectations is not None and expectations.known is not None:
             try:
-                policy.known.hold_against(known)
+                expectations.known.require_ids(known)
             except CommandError as trouble:
                 raise pytest.UsageError(str(trouble)) from trouble
+
+    def _keep(self, items: list[pytest.Item], kept: Sequence[pytest.Item]) -> None:
+        gone = set(items).difference(kept)
+        self._config.hook.pytest_deselected(items=[item for item in items if item in gone])
+        items[:] = kept
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
@@ -154,34 +163,32 @@ class Run:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Runs a test in its sandbox, if it wants one."""
-        wish = wish_of(item)
-        if wish is None:
+        spec = spec_of(item)
+        if spec is None:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._sandboxed(item, wish):
+        for report in self._sandboxed(item, spec):
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _sandboxed(self, item: pytest.Item, wish: SandboxSpec) -> list[pytest.TestReport]:
+    def _sandboxed(self, item: pytest.Item, spec: SandboxSpec) -> list[pytest.TestReport]:
         if self._channel is None:
             self._channel = Channel()
-        if (wish.ids > 1 or wish.initial_user_ns) and not started_as_root():
-            outcome = SandboxResult([{"not_applicable": ROOT_ONLY}, {"finished": True}])
+        if (spec.ids > 1 or spec.initial_user_ns) and not started_as_root():
+            result = SandboxResult([messages.NotApplicable(ROOT_ONLY), messages.Finished()])
         else:
             try:
-                outcome = items.run(item, self._reporter, wish, self._work, self.deadline, self._channel)
+                result = items.run(item, self._reporter, spec, self._work, self.deadline, self._channel)
             except CannotSandbox as error:
-                outcome = SandboxResult([{"sandbox": str(error)}])
+                result = SandboxResult([messages.SandboxFailed(str(error))])
         this = behaviour_of(item)
-        policy = self._config.stash[EXPECTATIONS]
         if this is None:
-            return items.concluded(item, outcome, None, {}, policy)
-        seed = self._config.getoption("seed")
-        about = {"id": this.id, "statement": this.statement, "source": this.source}
-        context = {**about, "seed": seed, "target": target()}
-        subject = subject_of(item, observed=wish.trace != "none")
-        return items.concluded(item, outcome, subject, context, policy)
+            return items.suite_test_reports(item, result)
+        rerun = Rerun(again_words(), self._config.getoption("seed"), host_of(target()))
+        subject = Subject(key_of(item), spec.trace != "none", self._config.getoption("route"))
+        context = items.Context(subject, Statement(this.id, this.statement, this.source, this.tag), rerun)
+        return items.behaviour_reports(item, result, context, self._config.stash[EXPECTATIONS])
 
     def pytest_sessionfinish(self) -> None:
         """Leaves no folder behind."""

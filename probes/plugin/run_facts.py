@@ -1,4 +1,4 @@
-"""What a run is, and what each of its tests is about: facts that the files carry."""
+"""Facts that the files of a run carry: its target, its user, its reference, the keys of its tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from probes import VERSION
 from probes.entry.gate import WORD
 from probes.installation import target
-from probes.plugin.verdicts import Subject
+from probes.report.check import Key
 from probes.testing.behaviours import behaviour_of
 from probes.testing.expect import case_text
 from probes.testing.fixtures import parameters_of, reference
@@ -20,7 +20,7 @@ from probes.testing.reference import local
 
 
 def run_facts(config: pytest.Config) -> dict[str, Any]:
-    """The target, who we are on it, and what we judge against."""
+    """Returns the target, the privileges there, the reference and the seed of this run."""
     host = platform.uname()
     facts = {
         "name": target(),
@@ -36,17 +36,20 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
 
 
 def _modules() -> list[str]:
-    """The kernel's modules that are loaded now: they decide which protocols a run meets."""
+    """Returns the kernel modules loaded now: they decide which protocols exist."""
     listed = Path("/proc/modules")
     return sorted(line.split()[0] for line in listed.read_text().splitlines()) if listed.exists() else []
 
 
-def subject_of(item: pytest.Item, observed: bool = True) -> Subject:
-    """The key of a whole test."""
+def key_of(item: pytest.Item) -> Key:
+    """Returns the key of a whole test."""
     this = behaviour_of(item)
     callspec = getattr(item, "callspec", None)
     entry = callspec.params.get("entry") if callspec else None
-    return Subject(
-        this.id if this else "", case_text(parameters_of(item)),
-        entry.route if entry else "", entry.gate if entry else "", WORD, observed,
-    )  # fmt: skip
+    case = case_text(parameters_of(item))
+    return Key(this.id if this else "", case, entry.route if entry else "", entry.gate if entry else "", WORD)
+
+
+def planned(session: pytest.Session) -> dict[str, Key]:
+    """Returns the keys of the tests of behaviours that a session is going to run, by node id."""
+    return {item.nodeid: key_of(item) for item in session.items if behaviour_of(item)}

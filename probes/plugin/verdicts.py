@@ -1,159 +1,201 @@
-"""From what a sandbox left behind to verdicts: pure, in the parent, with the tracer's records in hand."""
+"""Gives the verdicts: from what a sandbox left behind, with the tracer's records in hand. Pure, in the parent."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from os import WEXITSTATUS, WIFEXITED, WIFSIGNALED, WTERMSIG
-from typing import Any
+from typing import TypeVar
 
+from probes.abi.frame import Frame
+from probes.abi.numbers import OPERATIONS
 from probes.abi.record import Record
 from probes.entry.memory import PAGE
+from probes.report.check import BOTH, Check, Json, Key
+from probes.sandbox.messages import (
+    Announced,
+    Broke,
+    Finished,
+    FrameSeen,
+    Judged,
+    Message,
+    NotApplicable,
+    SandboxFailed,
+)
 from probes.sandbox.sandbox import SandboxResult
 
-#: Signals that an instruction brings upon itself.
+_T = TypeVar("_T")
+#: Signals that an instruction raises in its own process.
 _FAULTS = (signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS)
-VERDICTS = ("conforms", "deviates", "broke", "not_applicable", "lost", "not_run")
-Check = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a test is about: the key of whatever it does not reach itself. `observed`: a tracer watches its calls."""
+    """What a test is about: the key of the whole test.
 
-    id: str
-    case: str
-    route: str
-    gate: str
-    word: int
+    `key.route` is the route that the test's calls take, "both" if the test calls over several routes itself.
+    `observed` is True if a tracer watches its calls. `only` is the route of --route: other checks are left out.
+    """
+
+    key: Key
     observed: bool = True
+    only: str | None = None
 
-    def key(self) -> Check:
-        """The five fields by which the whole test is known."""
-        return {"id": self.id, "case": self.case, "route": self.route, "gate": self.gate, "word": self.word}
-
-    def check(self, verdict: str, detail: str, **more: Any) -> Check:
-        """A check of the whole test."""
-        return whole(self.key(), verdict, detail, **more)
+    def check(self, verdict: str, detail: str, rests_on: Sequence[int] = ()) -> Check:
+        """Returns a check of the whole test, in which nothing was compared."""
+        return Check(self.key, verdict, detail=detail, rests_on=list(rests_on))
 
 
-def whole(key: Mapping[str, Any], verdict: str, detail: str, **more: Any) -> Check:
-    """A check of a whole test, of which nothing is known but its key."""
-    return {**key, "verdict": verdict, "expected": None, "actual": None, "calls": [], "detail": detail, **more}
+@dataclass
+class Judgement:
+    """The checks of one test and the evidence that they rest on: calls in the order of entry, then frames."""
+
+    checks: list[Check]
+    records: list[Record]
+    frames: list[Frame] = field(default_factory=list)
 
 
-def judge(subject: Subject, outcome: SandboxResult, records: list[Record], pages: set[int]) -> list[Check]:
-    """The checks of one test, each with `seq`: the records it rests on.
+def judge(subject: Subject, result: SandboxResult, pages: set[int]) -> Judgement:
+    """Returns the checks of one test.
 
-    `pages` are where the gates lie: a signal from there is the call's doing. What the test said itself comes first; how
+    `pages` are where the gates lie: a signal raised there is the call's doing. What the test judged comes first; how
     its process ended decides about what it had announced and not judged.
     """
-    said = [message["check"] for message in outcome.messages if "check" in message]
-    checks = [check for check in said if check.get("verdict")]
-    by_call: dict[int, list[Record]] = {}
-    for record in records:
-        if record.call is not None:
-            by_call.setdefault(record.call, []).append(record)
-    frames = {line["number"]: line["seq"] for line in frame_lines(outcome, len(records))}
-    for check in checks:
-        found = sorted(
-            (r for call in dict.fromkeys(check["calls"]) for r in by_call.get(call, ())), key=lambda r: r.seq
-        )
-        check["seq"] = [record.seq for record in found]
-        check["seq"] += [frames[number] for number in check.pop("frames", ())]
-        if "field" in check:
-            _judge_seen(check, check.pop("field"), found, subject.observed)
-        unseen = [call for call in check["calls"] if call not in by_call]
-        if unseen and subject.observed:
-            check.update(verdict="broke", detail=f"no tracer saw call {unseen[0]}: there is no evidence")
-    end = _end(subject, outcome, records, pages)
-    if end is not None:
-        checks.append(end)
-    for check in checks:
-        check.setdefault("seq", [])
-        check.setdefault("detail", "")
-    return checks
+    return _Judge(subject, result, pages).judgement()
 
 
-def frame_lines(outcome: SandboxResult, after: int) -> list[dict[str, Any]]:
-    """The frames that checks of a test rest on, as lines of evidence numbered from `after` + 1 on."""
-    frames = [message["frame"] for message in outcome.messages if "frame" in message]
-    return [{"type": "frame", "seq": seq, **frame} for seq, frame in enumerate(frames, after + 1)]
+class _Judge:
+    def __init__(self, subject: Subject, result: SandboxResult, pages: set[int]) -> None:
+        self._subject, self._result, self._pages = subject, result, pages
+        self._announced = {one.number: one for one in _of_type(result.messages, Announced)}
+        self._judged = _of_type(result.messages, Judged)
+        self._records = result.records() or [record for one in self._judged for record in one.noted]
+        self._frames = [one.frame for one in _of_type(result.messages, FrameSeen)]
+        self._frame_at = {frame.number: len(self._records) + at for at, frame in enumerate(self._frames)}
+        self._at: dict[int, list[int]] = {}
+        for at, record in enumerate(self._records):
+            if record.call is not None:
+                self._at.setdefault(record.call, []).append(at)
 
+    def judgement(self) -> Judgement:
+        checks = [self._check(one) for one in self._judged]
+        _mark_duplicates(checks)
+        if self._subject.only is not None:
+            checks = [check for check in checks if check.key.route in (self._subject.only, BOTH)]
+        return Judgement([*checks, *self._end()], self._records, self._frames)
 
-def _judge_seen(check: Check, field: str, records: list[Record], observed: bool) -> None:
-    """The verdict about what a tracer saw; see Expectation.seen."""
-    if not observed:
-        check.update(verdict="not_applicable", detail=f"a tracer, to see {field}")
-        return
-    check["detail"] = f"{field} as the tracer saw it"
-    name, _, key = field.partition(".")
-    values: list[Any] = [getattr(record, name) for record in records]
-    if key:
-        values = [int((value or {}).get(key, "-1"), 16) for value in values]
-    check["actual"] = [list(value) if isinstance(value, tuple) else value for value in values]
-    check["verdict"] = "conforms" if check["expected"] == check["actual"] else "deviates"
-
-
-def _end(subject: Subject, outcome: SandboxResult, records: list[Record], pages: set[int]) -> Check | None:
-    """The check about how the test ended, if there is something to say."""
-    for message in outcome.messages:
-        if "sandbox" in message:
-            return subject.check("broke", f"the sandbox could not be made: {message['sandbox']}")
-    finished = any("finished" in message for message in outcome.messages)
-    missing = next((m["not_applicable"] for m in outcome.messages if "not_applicable" in m), None)
-    error = next((m["broke"] for m in outcome.messages if "broke" in m), None)
-    pending = _pending(outcome)
-    if finished and error is None:
-        return None if missing is None else subject.check("not_applicable", missing)
-    if finished:
-        if pending:
-            del pending["number"]
-        return _at(pending, subject.check("broke", error or ""))
-    return _unfinished(subject, outcome, records, pages, pending)
-
-
-def _unfinished(
-    subject: Subject, outcome: SandboxResult, records: list[Record], pages: set[int], pending: Check | None
-) -> Check:
-    how = ending(outcome)
-    # A call that was entered after the announcement is the one it is about.
-    announced = pending.pop("number") if pending else 0
-    entered = [record for record in records if pending and (record.call or 0) > announced]
-    fault = any(s.number in _FAULTS and s.ip & -PAGE in pages for s in outcome.signals)
-    blocked = outcome.late and any(record.ret is None for record in entered)
-    killed = not outcome.late and outcome.status is not None and WIFSIGNALED(outcome.status) and (entered or fault)
-    seq = [record.seq for record in entered]
-    if pending and (blocked or killed):
-        actual = "no return" if blocked else how
-        return {**pending, "verdict": "deviates", "actual": actual, "calls": [], "seq": seq, "detail": how}
-    return _at(pending, subject.check("broke", f"the test's process ended before the test did: {how}", seq=seq))
-
-
-def ending(outcome: SandboxResult) -> str:
-    """How the body's process ended, in words: `died SIGSEGV`, `exited 3`, `no return`."""
-    if outcome.late:
-        return "no return before the deadline"
-    if outcome.status is None:
-        return "vanished"
-    if WIFSIGNALED(outcome.status):
-        return f"died {signal.Signals(WTERMSIG(outcome.status)).name}"
-    return f"exited {WEXITSTATUS(outcome.status) if WIFEXITED(outcome.status) else outcome.status}"
-
-
-def _pending(outcome: SandboxResult) -> Check | None:
-    """What was announced last, if it was not judged."""
-    last: Check | None = None
-    for message in outcome.messages:
-        if "expect" in message:
-            last = message["expect"]
-        elif "check" in message:
-            last = None
-    return last
-
-
-def _at(pending: Mapping[str, Any] | None, check: Check) -> Check:
-    if pending is None:
+    def _check(self, judged: Judged) -> Check:
+        announced = self._announced[judged.number]
+        calls = list(dict.fromkeys(judged.calls))
+        rests_on = sorted(at for call in calls for at in self._at.get(call, ()))
+        records = [self._records[at] for at in rests_on]
+        check = Check(
+            self._key(announced, records), "", announced.expected, judged.actual, range=judged.range,
+            difference=announced.difference, rests_on=rests_on + [self._frame_at[number] for number in judged.frames],
+        )  # fmt: skip
+        unseen = [call for call in calls if call not in self._at]
+        if judged.record_field and not self._subject.observed:
+            check.verdict, check.detail = "not_applicable", f"a tracer, to see {judged.record_field}"
+        elif unseen:
+            check.verdict, check.detail = "broke", f"no tracer saw call {unseen[0]}: there is no evidence"
+        elif check.key.route != self._subject.key.route != BOTH:
+            check.verdict = "broke"
+            check.detail = (
+                f"the judged call took route {check.key.route}: mark the test with the route of its calls, or name the "
+                "call whose effect is judged"
+            )
+        else:
+            if judged.record_field:
+                check.actual = [_field_of(record, judged.record_field) for record in records]
+                check.detail = f"{judged.record_field} as the tracer saw it"
+            check.verdict = "conforms" if check.expected == check.actual else "deviates"
         return check
-    return {**check, **pending}
+
+    def _key(self, announced: Announced, records: Sequence[Record]) -> Key:
+        """The key of a check: its route and gate are those of the calls that it rests on."""
+        gates = {record.gate for record in records}
+        key = replace(self._subject.key, case=announced.case)
+        return replace(key, route=route_of(records) or key.route, gate=gates.pop() if len(gates) == 1 else key.gate)
+
+    def _end(self) -> list[Check]:
+        """The checks about how the test ended, if there is something to report."""
+        messages, subject = self._result.messages, self._subject
+        for failed in _of_type(messages, SandboxFailed):
+            return [subject.check("broke", f"the sandbox could not be made: {failed.why}")]
+        finished = bool(_of_type(messages, Finished))
+        error = next((one.why for one in _of_type(messages, Broke)), None)
+        if finished and error is None:
+            return [subject.check("not_applicable", one.missing) for one in _of_type(messages, NotApplicable)[:1]]
+        judged = {one.number for one in self._judged}
+        pending = [one for number, one in self._announced.items() if number not in judged]
+        if finished:
+            return [self._broke(error or "", pending)]
+        return self._unfinished(pending)
+
+    def _broke(self, why: str, pending: Sequence[Announced], rests_on: Sequence[int] = ()) -> Check:
+        check = self._subject.check("broke", why, rests_on)
+        if pending:
+            check.key, check.expected = replace(check.key, case=pending[-1].case), pending[-1].expected
+        return check
+
+    def _unfinished(self, pending: Sequence[Announced]) -> list[Check]:
+        """The process ended before the test did: what was announced before the fatal call deviates."""
+        result, how = self._result, ending(self._result)
+        fault = any(one.number in _FAULTS and one.ip & -PAGE in self._pages for one in result.signals)
+        killed = not result.late and result.status is not None and WIFSIGNALED(result.status)
+        checks = []
+        for announced in pending:
+            entered = [at for at, record in enumerate(self._records) if (record.call or 0) > announced.number]
+            records = [self._records[at] for at in entered]
+            blocked = result.late and any(record.ret is None for record in records)
+            if blocked or (killed and (entered or fault)):
+                actual = "no return" if blocked else how
+                key = self._key(announced, records[-1:])
+                checks.append(Check(key, "deviates", announced.expected, actual, how, entered))
+        entered = [at for at, record in enumerate(self._records) if pending and (record.call or 0) > pending[-1].number]
+        why = f"the test's process ended before the test did: {how}"
+        return checks or [self._broke(why, pending, entered)]
+
+
+def route_of(records: Sequence[Record]) -> str:
+    """Returns the route of the operations among calls, "both" if they took both; "direct" where there is none.
+
+    Another system call (close, fcntl, …) has its number alone, so beside an operation it does not count. "" for no
+    calls.
+    """
+    operations = {record.route for record in records if record.route == "socketcall" or record.op in OPERATIONS}
+    routes = operations or {record.route for record in records}
+    return BOTH if len(routes) > 1 else next(iter(routes), "")
+
+
+def ending(result: SandboxResult) -> str:
+    """Returns how the body's process ended, in words: `died SIGSEGV`, `exited 3`, `no return before the deadline`."""
+    if result.late:
+        return "no return before the deadline"
+    if result.status is None:
+        return "vanished"
+    if WIFSIGNALED(result.status):
+        return f"died {signal.Signals(WTERMSIG(result.status)).name}"
+    return f"exited {WEXITSTATUS(result.status) if WIFEXITED(result.status) else result.status}"
+
+
+def _mark_duplicates(checks: Sequence[Check]) -> None:
+    seen: set[Key] = set()
+    for check in checks:
+        if check.key in seen:
+            check.verdict, check.detail = "broke", "judged twice: the case must tell the two apart"
+        seen.add(check.key)
+
+
+def _field_of(record: Record, path: str) -> Json:
+    """The value of a record's field; of `regs_in.NAME` the register as a number."""
+    name, _, register = path.partition(".")
+    value = getattr(record, name)
+    if register:
+        return int((value or {}).get(register, "-1"), 16)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _of_type(messages: Sequence[Message], kind: type[_T]) -> list[_T]:
+    return [message for message in messages if isinstance(message, kind)]

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from probes.installation import TARGET
-from probes.plugin.run_facts import run_facts
-from probes.plugin.run_report import EXPECTATIONS, RunReport, planned
+from probes.plugin.run_facts import planned, run_facts
+from probes.plugin.run_report import EXPECTATIONS, RunReport
 from probes.plugin.xdist_args import arguments, is_elsewhere
+from probes.report.check import Key
 from probes.report.expectations import Expectations, ExpectedDeviations
 from probes.report.machine_run import MachineRun
-from probes.report.writer import Aside
+from probes.report.writer import PartDirectory
 
 #: The names in a worker's input, which pytest-xdist hands over.
 _INPUT, _CHANNEL = "socketcall", "socketcall_channel"
@@ -51,7 +52,7 @@ class XdistReport(RunReport):
         self._told: dict[str, dict[str, Any]] = {}
         self._channels: list[Any] = []
         self._by_name: dict[str, MachineRun] = {}
-        self._aside: Aside | None = None
+        self._aside: PartDirectory | None = None
         self._given = config.invocation_params
         if config.option.maxworkerrestart is None and (self._each or not _local(config.option.tx)):
             # A machine that went does not come back; pytest-xdist would try, and end the run if it cannot.
@@ -67,7 +68,7 @@ class XdistReport(RunReport):
         folder = self._config.getoption("report")
         if folder and self._each:
             try:
-                self._aside = Aside(Path(folder).absolute())
+                self._aside = PartDirectory(Path(folder).absolute())
             except OSError as error:
                 raise pytest.UsageError(f"cannot write to {folder}: {error.strerror}; give another --report") from error
         try:
@@ -89,7 +90,7 @@ class XdistReport(RunReport):
                 raise pytest.UsageError(f"two machines are called {name!r}: give each --tx another id=")
             self._names[id(spec)] = name
         for name in set(self._names.values() if self._each else [""]):
-            self.policy(name)
+            self.expectations(name)
         if any(map(self._elsewhere, specs)):
             # XdistReport have a checkout and a pytest of their own: pytest-xdist would copy ours into their checkout.
             config.pluginmanager.get_plugin("dsession").nodemanager.roots.clear()  # type: ignore[union-attr]
@@ -106,7 +107,7 @@ class XdistReport(RunReport):
     def pytest_configure_node(self, node: Any) -> None:
         """Tells a worker what it needs to know, and opens the way back."""
         self._config.invocation_params = self._given
-        known = self.policy(self._name(node)).known
+        known = self.expectations(self._name(node)).known
         told = self._told[node.gateway.id] = {}
         channel = node.gateway.newchannel()
         channel.setcallback(lambda text: told.update(json.loads(text)))
@@ -143,13 +144,14 @@ class XdistReport(RunReport):
             _hold_alike(mine.facts, facts, node.gateway.id)
             return
         within = self._aside.part / name if self._aside else None
-        self._by_name[name] = MachineRun(facts, self.policy(name), self.writer(facts, within), name)
-        self.tallies = [self._by_name[name] for name in [*self._names.values(), ""] if name in self._by_name]
+        self._by_name[name] = MachineRun(facts, self.expectations(name), self.writer(facts, within), name)
+        self.runs = [self._by_name[name] for name in [*self._names.values(), ""] if name in self._by_name]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any) -> None:
         """A worker collected: what it is to run."""
-        self._by_name[self._name(node)].plan(self._told[node.gateway.id]["tests"])
+        tests = self._told[node.gateway.id]["tests"]
+        self._by_name[self._name(node)].plan({test: Key.of_json(key) for test, key in tests.items()})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
@@ -182,7 +184,7 @@ class XdistReport(RunReport):
                 raise session.Failed(str(stop)) from stop
             raise
 
-    def tally_of(self, report: pytest.TestReport) -> MachineRun:
+    def run_of(self, report: pytest.TestReport) -> MachineRun:
         """The run of the machine that a report comes from."""
         return self._by_name[self._name(report.node)]
 
@@ -190,11 +192,11 @@ class XdistReport(RunReport):
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         """A worker went while it was at a test."""
         why = self._told[report.node.gateway.id]["gone"]
-        self.tally_of(report).lose(crashitem, why)
+        self.run_of(report).lose(crashitem, why)
 
     def close(self, kept: bool) -> None:
         """The folders of the machines go into place as one."""
-        if self._aside is not None and kept and self.tallies:
+        if self._aside is not None and kept and self.runs:
             self._aside.keep()
         elif self._aside is not None:
             self._aside.discard()
@@ -266,4 +268,4 @@ class Worker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tells what is to run, before pytest-xdist says that it is collected."""
-        self._tell(tests=planned(session))
+        self._tell(tests={test: key.as_json() for test, key in planned(session).items()})

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from probes.report.failure import value
-from probes.report.reader import KEY, Results, key, key_text
-
-Check = dict[str, Any]
+from probes.report.check import Check, Json
+from probes.report.failure import comparison, value
+from probes.report.reader import Results
 
 
 @dataclass
-class Difference:
+class RunDiff:
     """Checks by what happened to their keys. `other`: pairs whose verdict, or whose actual value, changed otherwise."""
 
     newly_deviating: list[Check] = field(default_factory=list)
@@ -25,18 +23,18 @@ class Difference:
         return any(self.__dict__.values())
 
 
-def compare(old: Results, new: Results) -> Difference:
-    """The difference of two runs."""
-    before, after = ({key(check): check for check in results.checks} for results in (old, new))
-    found = Difference()
+def compare(old: Results, new: Results) -> RunDiff:
+    """Return what changed between two runs."""
+    before, after = ({check.key: check for check in results.checks} for results in (old, new))
+    found = RunDiff()
     for this, check in after.items():
         was = before.get(this)
         if was is None:
             found.appeared.append(check)
-        elif (was["verdict"], was["actual"]) != (check["verdict"], check["actual"]):
-            if check["verdict"] == "deviates" != was["verdict"]:
+        elif (was.verdict, was.actual) != (check.verdict, check.actual):
+            if check.verdict == "deviates" != was.verdict:
                 found.newly_deviating.append(check)
-            elif check["verdict"] == "conforms" != was["verdict"]:
+            elif check.verdict == "conforms" != was.verdict:
                 found.newly_conforming.append(check)
             else:
                 found.other.append((was, check))
@@ -44,31 +42,30 @@ def compare(old: Results, new: Results) -> Difference:
     return found
 
 
-def text(found: Difference) -> str:
-    """A line for each difference, under what it is."""
+def text(found: RunDiff) -> str:
+    """Return a line for each check that changed."""
     lines = []
     for title, checks in (
         ("newly deviating", found.newly_deviating), ("newly conforming", found.newly_conforming),
         ("appeared", found.appeared), ("vanished", found.vanished),
     ):  # fmt: skip
         for check in checks:
-            said = f": expected {value(check['expected'])}, actual {value(check['actual'])}"
-            lines.append(f"{title}: {key_text(check)}" + (said if check["verdict"] == "deviates" else ""))
+            lines.append(f"{title}: {check.key}" + (f": {comparison(check)}" if check.verdict == "deviates" else ""))
     for was, check in found.other:
-        lines.append(f"changed: {key_text(check)}: {_verdict(was)} to {_verdict(check)}")
+        lines.append(f"changed: {check.key}: {_verdict(was)} to {_verdict(check)}")
     return "".join(line + "\n" for line in lines)
 
 
-def as_json(found: Difference) -> dict[str, Any]:
-    """The keys of each kind, with their verdicts and values."""
-    plain = {name: [_plain(check) for check in getattr(found, name)] for name in
-             ("newly_deviating", "newly_conforming", "appeared", "vanished")}  # fmt: skip
-    return {**plain, "other": [{"old": _plain(was), "new": _plain(check)} for was, check in found.other]}
+def as_json(found: RunDiff) -> dict[str, Json]:
+    """Return the keys of each sort of change, with their verdicts and values."""
+    changed = {name: [_judged(check) for check in getattr(found, name)] for name in
+               ("newly_deviating", "newly_conforming", "appeared", "vanished")}  # fmt: skip
+    return {**changed, "other": [{"old": _judged(was), "new": _judged(check)} for was, check in found.other]}
 
 
-def _plain(check: Check) -> dict[str, Any]:
-    return {name: check[name] for name in (*KEY, "verdict", "expected", "actual")}
+def _judged(check: Check) -> dict[str, Json]:
+    return {**check.key.as_json(), "verdict": check.verdict, "expected": check.expected, "actual": check.actual}
 
 
 def _verdict(check: Check) -> str:
-    return f"{check['verdict']} ({value(check['actual'])})" if check["verdict"] == "deviates" else str(check["verdict"])
+    return f"{check.verdict} ({value(check.actual)})" if check.verdict == "deviates" else check.verdict

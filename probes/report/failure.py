@@ -4,45 +4,84 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from probes.abi import decode
+from probes.abi.names import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
 from probes.abi.record import Record, shown, signed
+from probes.abi.sockaddr import describe
+from probes.abi.text import address as format_address
+from probes.report.check import BOTH, Check, Json, Key, Range
+from probes.report.judged_test import Statement
 
 _SHOWN_RECORDS = 6
 #: Tables with more entries are shown only where they differ, that many.
 _SHOWN_ENTRIES = 8
+#: Sizes by which bytes are taken for a socket address of a family: struct sockaddr_in, _in6, _nl, _ll.
+_ADDRESS_SIZES = {AF_INET: 16, AF_INET6: 28, AF_NETLINK: 12, AF_PACKET: 20}
+_UNIX_MOST = 110
 _REGISTERS = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp")
 
 
-def text(check: Mapping[str, Any], records: Sequence[Record], context: Mapping[str, Any]) -> str:
-    """Several lines: key, statement and source, expected and actual, each call's registers and words, how to run it
-    again. `context` has statement, source, seed and target."""
-    case = f" [{check['case']}]" if check["case"] else ""
+@dataclass(frozen=True)
+class Rerun:
+    """What repeats a run of one test: the words of the command that checks on the same target, its seed, its host.
+
+    `host` is set where the command has to be given on another machine, as its user named it.
+    """
+
+    words: Sequence[str] = ("socketcall", "check")
+    seed: int | None = None
+    host: str = ""
+
+    def command(self, key: Key) -> str:
+        """Return the command line that runs exactly this check again."""
+        words = [*self.words, key.id]
+        if key.case:
+            words += ["--case", key.case]
+        if key.route and key.route != BOTH:
+            words += ["--route", key.route]
+        if key.gate:
+            words += ["--gate", key.gate]
+        if self.seed is not None:
+            words += ["--seed", str(self.seed)]
+        return shlex.join(words) + (f"  # on {self.host}" if self.host else "")
+
+
+def host_of(target: str) -> str:
+    """Return `ssh:HOST` of a target on which the command has to be given by hand (docs/machines.md), else ""."""
+    return target if target.startswith("ssh:") else ""
+
+
+def text(check: Check, records: Sequence[Record], behaviour: Statement, rerun: Rerun) -> str:
+    """Return several lines: key, statement and source, expected and actual, each call, how to run it again."""
+    key = check.key
+    case = f" [{key.case}]" if key.case else ""
+    over = "over both routes" if key.route == BOTH else f"over {key.route}"
     lines = [
-        f"{check['id']}{case} {check['verdict']} over {check['route']}, gate {check['gate']}, {check['word']}-bit",
-        f"  states    {context['statement']}",
-        f"  source    {context['source']}",
+        f"{key.id}{case} {check.verdict} {over}, gate {key.gate}, {key.word}-bit",
+        f"  states    {behaviour.statement}",
+        f"  source    {behaviour.source}",
     ]
-    if check["verdict"] == "deviates":
-        expected, actual, besides = apart(check["expected"], check["actual"])
+    if check.verdict == "deviates":
+        expected, actual, besides = apart(check.expected, check.actual)
         lines += [f"  expected  {value(expected)}", f"  actual    {value(actual)}"]
         lines += [f"  besides   {besides}"] * bool(besides)
-    if "difference" in check:
-        lines.append(f"  differs   {value(check['difference'])}")
-    if check["detail"]:
-        lines.append(f"  because   {check['detail']}")
-    if "range" in check:
-        lines += _range(check["range"])
+    if check.difference is not None:
+        lines.append(f"  differs   {value(check.difference)}")
+    if check.detail:
+        lines.append(f"  because   {check.detail}")
+    if check.range is not None:
+        lines += _range(check.range)
     for record in records[:_SHOWN_RECORDS]:
         lines += call(record)
     if len(records) > _SHOWN_RECORDS:
         lines.append(f"  …         {len(records) - _SHOWN_RECORDS} more calls in evidence.jsonl")
-    lines.append(f"  again     {again(check, context)}")
+    lines.append(f"  again     {rerun.command(key)}")
     return "\n".join(lines)
 
 
-def apart(expected: Any, actual: Any) -> tuple[Any, Any, str]:
+def apart(expected: Json, actual: Json) -> tuple[Json, Json, str]:
     """Both values, of large tables a few entries in which they differ, and what is not shown of those in words."""
     if not isinstance(expected, dict) or not isinstance(actual, dict) or len(expected) <= _SHOWN_ENTRIES:
         return expected, actual, ""
@@ -53,15 +92,30 @@ def apart(expected: Any, actual: Any) -> tuple[Any, Any, str]:
     return left[0], left[1], f"{more}{len(keys) - len(differ)} are as expected"
 
 
-def value(plain: Any) -> str:
-    """A plain value as people read it: errors by name, bytes in hex."""
+def comparison(check: Check) -> str:
+    """Return `expected X, actual Y` on one line; of large tables only entries that differ."""
+    expected, actual, besides = apart(check.expected, check.actual)
+    return f"expected {value(expected)}, actual {value(actual)}" + (f" ({besides})" if besides else "")
+
+
+def value(plain: Json) -> str:
+    """Return a JSON value as people read it: errors by name, bytes in hex, socket addresses decoded before them."""
     if isinstance(plain, dict):
         if set(plain) == {"bytes"}:
-            return plain["bytes"] or "no bytes"
+            return _bytes(bytes.fromhex(plain["bytes"]))
         return ", ".join(f"{key}: {value(item)}" for key, item in plain.items())
     if isinstance(plain, list):
         return f"[{', '.join(value(item) for item in plain)}]"
     return shown(plain)
+
+
+def _bytes(raw: bytes) -> str:
+    if not raw:
+        return "no bytes"
+    family = int.from_bytes(raw[:2], "little")
+    if len(raw) == _ADDRESS_SIZES.get(family) or (family == AF_UNIX and 2 <= len(raw) <= _UNIX_MOST):
+        return f"{format_address(describe(raw))} {raw.hex()}"
+    return raw.hex()
 
 
 def call(record: Record) -> list[str]:
@@ -85,33 +139,14 @@ def call(record: Record) -> list[str]:
     return lines
 
 
-def again(check: Mapping[str, Any], context: Mapping[str, Any]) -> str:
-    """The command that runs exactly this check again, on the same target."""
-    target = context.get("target", "local")
-    words = (
-        ["socketcall", "check"]
-        if target.startswith("ssh:") or (":" not in target and target != "i386")
-        else ["socketcall", "target", "run", target, "--"]
-    )
-    words.append(check["id"])
-    if check["case"]:
-        words += ["--case", check["case"]]
-    if check["route"]:
-        words += ["--route", check["route"], "--gate", check["gate"]]
-    if context.get("seed") is not None:
-        words += ["--seed", str(context["seed"])]
-    # A host that somebody named, by whatever way: docs/machines.md.
-    return shlex.join(words) + (f"  # on {target}" if target.startswith("ssh:") else "")
-
-
 def _registers(registers: Mapping[str, str]) -> str:
     return " ".join(f"{name}={registers[name]}" for name in _REGISTERS if name in registers)
 
 
-def _range(found: Mapping[str, Any]) -> list[str]:
-    histogram = ", ".join(f"{shown(int(result))} {count} times" for result, count in found["histogram"].items())
-    lines = [f"  range     {found['first']}..{found['last']} ({found['count']} values): {histogram}"]
-    if found["surprises"]:
-        some = ", ".join(f"{number}: {shown(result)}" for number, result in found["surprises"][:12])
-        lines.append(f"  surprises {found['surprising']}: {some}")
+def _range(found: Range) -> list[str]:
+    histogram = ", ".join(f"{shown(int(result))} {count} times" for result, count in found.histogram.items())
+    lines = [f"  range     {found.first}..{found.last} ({found.count} values): {histogram}"]
+    if found.surprises:
+        some = ", ".join(f"{number}: {shown(result)}" for number, result in found.surprises[:12])
+        lines.append(f"  surprises {found.surprising}: {some}")
     return lines

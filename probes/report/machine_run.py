@@ -1,74 +1,79 @@
-"""What the run on one machine comes to: its checks counted, held against what was expected, and written."""
+"""The run on one machine: its checks counted, held against what was expected, and written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from probes.plugin.verdicts import Check, whole
+from probes.report.check import Check, Json, Key
+from probes.report.counts import Counts
 from probes.report.expectations import Expectations
-from probes.report.writer import Counts, Writer
+from probes.report.judged_test import JudgedTest
+from probes.report.writer import Writer
 
 
 class MachineRun:
-    """One run on one machine. `name` is the machine's where several are judged, `facts` are what it told of itself."""
+    """One run on one machine.
 
-    def __init__(self, facts: Mapping[str, Any], policy: Expectations, writer: Writer | None, name: str = "") -> None:
+    `facts` are what the machine reported of itself; `name` is the machine's where several are judged, else "".
+    """
+
+    def __init__(
+        self, facts: Mapping[str, Json], expectations: Expectations, writer: Writer | None, name: str = ""
+    ) -> None:
         self.facts, self.name = facts, name
-        self._policy, self._writer = policy, writer
-        self._waiting: dict[str, Check] = {}
-        self._told: set[str] = set()
+        self._expectations, self._writer = expectations, writer
+        self._waiting: dict[str, Key] = {}
+        self._reported: set[str] = set()
         self._problems: list[str] = []
         self._ended = "the run ended first"
         self._finished = False
         self.counts = Counts()
-        #: What the policy makes of the run, known at its end.
+        #: The exit status by --expect and --require, known at the end of the run.
         self.status = 3
 
-    def plan(self, tests: Mapping[str, Check]) -> None:
-        """What is to run: the keys of tests. One that was told already, by a worker that another took over, stays so."""
-        self._waiting |= {test: key for test, key in tests.items() if test not in self._told}
+    def plan(self, tests: Mapping[str, Key]) -> None:
+        """Take the keys of the tests to run. Tests already reported by a worker that was restarted stay reported."""
+        self._waiting |= {test: key for test, key in tests.items() if test not in self._reported}
 
-    def take(self, test: str, carried: Mapping[str, Any]) -> None:
-        """What a test brought."""
-        self._told.add(test)
+    def take(self, test: str, judged: JudgedTest) -> None:
+        """Count and write what a test brought."""
+        self._reported.add(test)
         self._waiting.pop(test, None)
-        for check in carried["checks"]:
+        for check in judged.checks:
             self.counts.add(check)
-            self._policy.count(check)
+            self._expectations.count(check)
         if self._writer is not None:
-            self._writer.add(carried)
+            self._writer.add(judged)
 
     def lose(self, test: str, why: str) -> None:
-        """A worker went while it was at a test."""
+        """Give the test at which a worker ended the verdict `lost`."""
         if test in self._waiting:
             self._conclude(test, "lost", why)
 
     def gone(self, why: str) -> None:
-        """A worker went, and no other takes over: what waits does not run."""
+        """Take the reason for which a worker ended without a replacement: the tests that wait do not run."""
         self._ended = why
 
     def finish(self) -> None:
-        """Says what did not run, writes the end, and judges the whole."""
+        """Give what did not run its verdict, write the end, and compute the status."""
         for test in list(self._waiting):
             self._conclude(test, "not_run", self._ended)
         if self._writer is not None:
             self._writer.finish(self.counts)
-        self.status, self._problems = self._policy.finish()
+        self.status, self._problems = self._expectations.finish()
         self._finished = True
 
     def discard(self) -> None:
-        """Leaves nothing of a run that never began."""
+        """Remove the files of a run that never began."""
         if self._writer is not None:
             self._writer.discard()
 
     def lines(self) -> list[str]:
-        """What people read at the end."""
+        """Return what is printed at the end: problems with the expectations, and the counts."""
         if not self._finished:
             return []
-        said = [*self._problems, *([self.counts.line()] if self.counts.by_behaviour or self.name else [])]
-        return [f"{self.name}: {line}" if self.name else line for line in said]
+        lines = [*self._problems, *([self.counts.line()] if self.counts.by_behaviour or self.name else [])]
+        return [f"{self.name}: {line}" if self.name else line for line in lines]
 
     def _conclude(self, test: str, verdict: str, why: str) -> None:
-        check = {**whole(self._waiting[test], verdict, why), "seq": []}
-        self.take(test, {"checks": [check], "evidence": []})
+        self.take(test, JudgedTest([Check(self._waiting[test], verdict, detail=why)]))

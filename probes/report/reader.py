@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from probes.errors import CommandError
+from probes.report.check import Check, Json, Key
+from probes.report.failure import Rerun, host_of
+from probes.report.judged_test import Statement
 
 #: Version of the files that this suite writes and reads; docs/schema.json describes it.
 SCHEMA = 1
-KEY = ("id", "case", "route", "gate", "word")
 RESULTS, EVIDENCE = "results.jsonl", "evidence.jsonl"
 
 
@@ -20,25 +21,14 @@ RESULTS, EVIDENCE = "results.jsonl", "evidence.jsonl"
 class Results:
     """The lines of results.jsonl: the run, the behaviours by id, the checks, the counts at its end."""
 
-    run: dict[str, Any]
-    behaviours: dict[str, dict[str, Any]] = field(default_factory=dict)
-    checks: list[dict[str, Any]] = field(default_factory=list)
+    run: dict[str, Json]
+    behaviours: dict[str, Statement] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def key(check: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The five fields by which a check is known everywhere."""
-    return tuple(check[name] for name in KEY)
-
-
-def key_text(check: Mapping[str, Any]) -> str:
-    """A key as people read it."""
-    case = f"[{check['case']}] " if check["case"] else ""
-    return f"{check['id']} {case}{check['route']} {check['gate']} {check['word']}"
-
-
 def read(where: Path) -> Results:
-    """The results of a run: a report folder, or its results.jsonl."""
+    """The results of a run: a report directory, or its results.jsonl."""
     path = where / RESULTS if where.is_dir() else where
     lines = list(_lines(path))
     if not lines:
@@ -51,17 +41,19 @@ def read(where: Path) -> Results:
     if not rest or rest[-1].get("type") != "end":
         raise CommandError(f"{path} is cut off: it has no end line; judge again")
     found = Results(head, counts=rest[-1]["counts"])
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[Key] = set()
     for number, line in enumerate(rest[:-1], 2):
         if line["type"] == "behaviour":
-            found.behaviours[line["id"]] = line
+            about = {name: line[name] for name in ("id", "statement", "source", "tag") if name in line}
+            found.behaviours[line["id"]] = Statement(**about)
         elif line["type"] == "check":
             # What broke has the key of its test, which other checks of the test may have as well.
-            if line["verdict"] in ("conforms", "deviates"):
-                if key(line) in seen:
-                    raise CommandError(f"{path} line {number} is a duplicate: {key_text(line)}; judge again")
-                seen.add(key(line))
-            found.checks.append(line)
+            check = Check.of_json(line)
+            if check.verdict in ("conforms", "deviates"):
+                if check.key in seen:
+                    raise CommandError(f"{path} line {number} is a duplicate: {check.key}; judge again")
+                seen.add(check.key)
+            found.checks.append(check)
         else:
             raise CommandError(
                 f"{path} line {number} has type {line['type']!r}: only the last line ends a run; judge again"
@@ -69,14 +61,20 @@ def read(where: Path) -> Results:
     return found
 
 
-def evidence(folder: Path, wanted: set[int] | None = None) -> dict[int, dict[str, Any]]:
+def rerun_of(results: Results) -> Rerun:
+    """Return what repeats a check of a run, on its target."""
+    target = results.run["target"]
+    return Rerun(target.get("again", Rerun.words), results.run["seed"], host_of(target["name"]))
+
+
+def evidence(directory: Path, wanted: set[int] | None = None) -> dict[int, dict[str, Json]]:
     """The lines of evidence.jsonl by their numbers: all, or those that are wanted."""
     if wanted is not None and not wanted:
         return {}
-    return {line["seq"]: line for line in _lines(folder / EVIDENCE) if wanted is None or line["seq"] in wanted}
+    return {line["seq"]: line for line in _lines(directory / EVIDENCE) if wanted is None or line["seq"] in wanted}
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[dict[str, Json]]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, text in enumerate(file, 1):
@@ -88,4 +86,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                     raise CommandError(f"{path} line {number} has no type: this is no file of a run")
                 yield line
     except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}; name a report folder") from error
+        raise CommandError(f"cannot read {path}: {error.strerror}; name a report directory") from error

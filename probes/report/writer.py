@@ -1,117 +1,79 @@
-"""The files of a run: results.jsonl, evidence.jsonl, summary.json. Written aside, moved into place at the end."""
+"""Writes the files of a run: results.jsonl, evidence.jsonl, summary.json. Beside their place, moved into it at the end."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from probes.plugin.verdicts import VERDICTS, Check
+from probes.report.check import Json
+from probes.report.counts import Counts
 from probes.report.formats import html, junit, ktap, pcapng
-from probes.report.reader import SCHEMA, read
+from probes.report.judged_test import JudgedTest
+from probes.report.reader import EVIDENCE, RESULTS, SCHEMA, read
 
 
-class Counts:
-    """How many checks of each verdict, altogether and by behaviour."""
+class PartDirectory:
+    """A directory that is written as NAME.part and then moved into place. Raises OSError: it cannot be made."""
 
-    def __init__(self) -> None:
-        self.all: Counter[str] = Counter()
-        self.by_behaviour: dict[str, Counter[str]] = {}
-        #: Deviations among them that were expected.
-        self.known = 0
-
-    def add(self, check: Check) -> None:
-        """Counts a check."""
-        self.all[check["verdict"]] += 1
-        self.known += "known" in check
-        self.by_behaviour.setdefault(check["id"], Counter())[check["verdict"]] += 1
-
-    def as_json(self) -> dict[str, int]:
-        """All verdicts with their counts."""
-        return {verdict: self.all[verdict] for verdict in VERDICTS}
-
-    def status(self) -> int:
-        """The exit status: 0 all as expected, 1 a deviation, 3 something else that keeps us from knowing."""
-        if self.all["deviates"] > self.known:
-            return 1
-        unknown = self.all["broke"] + self.all["lost"] + self.all["not_run"]
-        return 3 if unknown or not self.all["conforms"] + self.known else 0
-
-    def line(self) -> str:
-        """The counts as people read them."""
-        parts = [f"{self.all[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if self.all[verdict]]
-        if self.known:
-            parts.append(f"of the deviations {self.known} known")
-        return f"{len(self.by_behaviour)} behaviours, {self.all.total()} checks: {', '.join(parts) or 'nothing judged'}"
-
-
-def overall(*statuses: int) -> int:
-    """The exit status of a whole: usage before a deviation before what could not be known."""
-    return next((status for status in (2, 1, 3) if status in statuses), 0)
-
-
-class Aside:
-    """A folder that is written aside, as FOLDER.part. Raises OSError: it cannot be made."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self.part = folder, folder.with_name(folder.name + ".part")
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.part = directory, directory.with_name(directory.name + ".part")
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir(parents=True)
 
     def keep(self) -> Path:
-        """Moves it into place, keeps what was there as FOLDER.old, and returns the folder."""
-        old = self._folder.with_name(self._folder.name + ".old")
-        if self._folder.exists():
+        """Move it into place, keep what was there as NAME.old, and return the directory."""
+        old = self._directory.with_name(self._directory.name + ".old")
+        if self._directory.exists():
             shutil.rmtree(old, ignore_errors=True)
-            self._folder.rename(old)
-        self.part.rename(self._folder)
-        return self._folder
+            self._directory.rename(old)
+        self.part.rename(self._directory)
+        return self._directory
 
     def discard(self) -> None:
-        """Leaves nothing of it."""
+        """Remove it."""
         shutil.rmtree(self.part, ignore_errors=True)
 
 
 class Writer:
-    """Writes checks and evidence as they come, aside. Raises OSError: it cannot."""
+    """Writes checks and evidence as they arrive; here, and only here, evidence gets its `seq`. Raises OSError."""
 
-    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
-        self._aside = Aside(folder)
-        self._part = self._aside.part
-        self._results = self._open("results.jsonl")
-        self._evidence = self._open("evidence.jsonl")
+    def __init__(self, directory: Path, run: Mapping[str, Json]) -> None:
+        self._place = PartDirectory(directory)
+        self._part = self._place.part
+        self._results = self._open(RESULTS)
+        self._evidence = self._open(EVIDENCE)
         self._run = dict(run)
         self._began = datetime.now(UTC)
         self._seq = 0
-        self._told: set[str] = set()
+        self._stated: set[str] = set()
         head = {"type": "run", "schema": SCHEMA, "started": self._began.isoformat(timespec="seconds"), **run}
         _line(self._results, head)
 
     def _open(self, name: str) -> IO[str]:
         return (self._part / name).open("w", encoding="utf-8")
 
-    def add(self, carried: Mapping[str, Any]) -> None:
-        """Writes the checks and the evidence of a test; evidence is numbered through the whole run."""
-        start = self._seq
-        about = carried.get("behaviour")
-        if about is not None and about["id"] not in self._told:
-            self._told.add(about["id"])
-            _line(self._results, {"type": "behaviour", **about})
-        for piece in carried["evidence"]:
-            self._seq += 1
-            _line(self._evidence, {**piece, "seq": start + piece["seq"] if "seq" in piece else self._seq})
-        for check in carried["checks"]:
-            written = {key: item for key, item in check.items() if key != "calls"}
-            _line(self._results, {"type": "check", **written, "seq": [start + seq for seq in check["seq"]]})
+    def add(self, judged: JudgedTest) -> None:
+        """Write the checks and the evidence of a test."""
+        about = judged.behaviour
+        if about is not None and about.id not in self._stated:
+            self._stated.add(about.id)
+            _line(self._results, {"type": "behaviour", **about.as_json()})
+        first = self._seq + 1
+        for self._seq, piece in enumerate(judged.evidence, first):
+            _line(self._evidence, {**piece, "seq": self._seq})
+        for check in judged.checks:
+            numbered = replace(check, seq=[first + at for at in check.rests_on], rests_on=[])
+            _line(self._results, {"type": "check", **numbered.as_json()})
         self._results.flush()
         self._evidence.flush()
 
     def finish(self, counts: Counts) -> Path:
-        """Writes the end, the summary and the views, and returns the folder with them in place."""
+        """Write the end, the summary and the other formats, and return the directory with them in place."""
         _line(self._results, {"type": "end", "counts": counts.as_json()})
         self._results.close()
         self._evidence.close()
@@ -124,26 +86,26 @@ class Writer:
         }
         (self._part / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         write_views(self._part)
-        return self._aside.keep()
+        return self._place.keep()
 
     def discard(self) -> None:
-        """Leaves nothing of a run that never began."""
+        """Remove what was written of a run that never began."""
         self._results.close()
         self._evidence.close()
-        self._aside.discard()
+        self._place.discard()
 
 
-def write_views(folder: Path) -> None:
-    """Writes ktap.txt, junit.xml, report.html and wire/*.pcapng of a run. Raises CommandError: its files are not whole."""
-    results = read(folder)
+def write_views(directory: Path) -> None:
+    """Write ktap.txt, junit.xml, report.html and wire/*.pcapng of a run. Raises CommandError: its files are damaged."""
+    results = read(directory)
     for name, text in (
         ("ktap.txt", ktap.text(results)),
         ("junit.xml", junit.text(results)),
-        ("report.html", html.page(results, folder)),
+        ("report.html", html.page(results, directory)),
     ):
-        (folder / name).write_text(text, encoding="utf-8")
-    pcapng.write(results, folder)
+        (directory / name).write_text(text, encoding="utf-8")
+    pcapng.write(results, directory)
 
 
-def _line(file: IO[str], value: Mapping[str, Any]) -> None:
+def _line(file: IO[str], value: Mapping[str, Json]) -> None:
     file.write(json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n")

@@ -17,13 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from probes.abi.record import Record
 from probes.entry.gate import gate, gate_names
 from probes.sandbox import clone, namespaces
 from probes.sandbox.channel import Channel
 from probes.sandbox.clone import Child
+from probes.sandbox.messages import Message, SandboxFailed
 from probes.trace import ptrace, seccomp
 from probes.trace.deadline import Deadline
 from probes.trace.loop import Exit, Signal, Tracer
@@ -56,18 +57,15 @@ class SandboxResult:
     `status` is the body's wait status, None if it is not known. `late` says that the deadline ended it.
     """
 
-    messages: list[Any]
+    messages: list[Message]
     calls: list[Call] = field(default_factory=list)
     signals: list[Signal] = field(default_factory=list)
     status: int | None = None
     late: bool = False
 
     def records(self) -> list[Record]:
-        """The records of the calls, numbered from 1 in the order in which the calls were entered."""
-        records = [call.record() for call in sorted(self.calls, key=lambda call: call.t_in)]
-        for seq, record in enumerate(records, 1):
-            record.seq = seq
-        return records
+        """The records of the calls, in the order in which the calls were entered."""
+        return [call.record() for call in sorted(self.calls, key=lambda call: call.t_in)]
 
 
 class CannotSandbox(Exception):
@@ -84,7 +82,7 @@ def run(
     """Runs a body in a sandbox and returns when nothing of it is left.
 
     `work` is an empty folder: inside it becomes the current and temporary folder, on a file system of its own. The body
-    speaks through `channel`; it never runs unless its sandbox is whole, and then the message {"sandbox": why} says what
+    speaks through `channel`; it never runs unless its sandbox is whole, and then the message SandboxFailed says what
     was missing. Raises CannotSandbox if the sandbox could not be begun, CannotTrace if it could not be traced.
     """
     channel.clear()
@@ -112,7 +110,7 @@ def run(
         clone.end(born)
         os.close(ready[0])
         os.close(go[1])
-    outcome.messages = channel.heard()
+    outcome.messages = channel.received()
     return outcome
 
 
@@ -205,7 +203,7 @@ def _inside(
         if wish.trace == "gate":
             ptrace.set_filter(seccomp.at_gates(*(gate(name).ip for name in gate_names())))
     except BaseException as error:
-        channel.say({"sandbox": _why(error)})
+        channel.send(SandboxFailed(_why(error)))
         os._exit(0)
     try:
         body()

@@ -6,8 +6,8 @@ import select
 import socket
 import struct
 import time
-from dataclasses import dataclass
-from typing import Any
+
+from probes.abi.frame import Frame
 
 _ETH_P_ALL = 0x0003
 _PACKET_OUTGOING = 4
@@ -18,23 +18,6 @@ _ROOM = 65536
 _FENCE, _FENCE_PORT = b"fence of the socketcall suite", 9
 #: Nanoseconds by which the two clocks may drift apart in one sandbox before an order means nothing.
 _JUMP = 50_000_000
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A frame as it arrived: its number among those of the test, when (CLOCK_MONOTONIC), on which link, its bytes."""
-
-    number: int
-    t_ns: int
-    link: str
-    raw: bytes
-
-    @property
-    def packet(self) -> Any:
-        """The frame as scapy reads it."""
-        from scapy.layers import inet, inet6, l2  # noqa: F401 (they say what lies in an Ethernet frame)
-
-        return l2.Ether(self.raw)
 
 
 class ClockJumped(Exception):

@@ -1,4 +1,4 @@
-"""The pytest plugin: behaviours, each judged in its own sandbox, with evidence. What tests import is here."""
+"""What tests import: behaviours, expectations, socket kinds, prepared states, blocked calls, observers of /proc."""
 
 from probes.testing.behaviours import behaviour
 from probes.testing.expect import Broke, need, not_applicable

@@ -1,4 +1,4 @@
-"""Behaviours: documented statements, each with an id, a text, a source, and the one test that judges it."""
+"""Behaviours: documented statements, each with an id, a text, a source, a tag, and the one test that judges it."""
 
 from __future__ import annotations
 
@@ -16,59 +16,70 @@ from probes.abi.numbers import ROUTES
 
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 _ID = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*){2,}")
+#: Tags: what every implementation owes, and what is Linux's own.
+ABI, IMPLEMENTATION = TAGS = ("abi", "implementation")
 #: The committed list of ids: `id since [retired]`, one a line, append-only.
 IDS = "ids.txt"
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One documented statement. `id` is folder.subject.law, stable for ever; `source` says which document states it."""
+    """One documented statement.
+
+    `id` is folder.subject.law and never changes; `source` names the documents that state it. `tag` is "abi" for what
+    every implementation owes, "implementation" for Linux's own constants and heuristics. `routes` are those of the
+    test's calls, ("both",) if it makes calls over both itself.
+    """
 
     id: str
     statement: str
     source: str
     test: str
     routes: tuple[str, ...] = ROUTES
+    tag: str = ABI
 
     @property
     def folder(self) -> str:
-        """The folder of tests/ that judges it."""
+        """The directory of tests/ that judges it."""
         return self.id.split(".")[0]
 
 
-def behaviour(id: str, source: str) -> Callable[[_Test], _Test]:
+def behaviour(id: str, source: str, tag: str = ABI) -> Callable[[_Test], _Test]:
     """Marks the test of a behaviour. The first paragraph of the test's docstring is the statement.
 
-    Raises ValueError for an id that is not folder.subject.law, for no source and for no statement: nothing may be
-    judged that nobody states.
+    Raises ValueError for an id that is not folder.subject.law, an unknown tag, no source and no statement: what is
+    judged must be documented somewhere.
     """
     if not _ID.fullmatch(id):
         raise ValueError(f"behaviour id {id!r} is not folder.subject.law")
     if not source.strip():
         raise ValueError(f"behaviour {id} names no source")
 
+    if tag not in TAGS:
+        raise ValueError(f"behaviour {id} has tag {tag!r}, not one of {', '.join(TAGS)}")
+
     def mark(test: _Test) -> _Test:
         statement = " ".join((inspect.getdoc(test) or "").partition("\n\n")[0].split())
         if not statement:
             raise ValueError(f"behaviour {id} has no statement: {test.__name__} needs a docstring")
-        marked: _Test = pytest.mark.behaviour(id, source, statement)(test)
+        marked: _Test = pytest.mark.behaviour(id, source, statement, tag)(test)
         return marked
 
     return mark
 
 
 def behaviour_of(item: pytest.Item) -> Behaviour | None:
-    """The behaviour that a test judges, None for a test of the suite itself."""
+    """Returns the behaviour that a test judges, None for a test of the suite itself."""
     mark = item.get_closest_marker("behaviour")
     if mark is None:
         return None
-    id, source, statement = mark.args
+    id, source, statement, tag = mark.args
     routes = item.get_closest_marker("routes")
-    return Behaviour(id, statement, source, item.nodeid.partition("[")[0], routes.args if routes else ROUTES)
+    return Behaviour(id, statement, source, item.nodeid.partition("[")[0], routes.args if routes else ROUTES, tag)
 
 
 def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
-    """The behaviours of collected tests, by id. Raises pytest.UsageError: an id in the wrong folder or in two tests."""
+    """Returns the behaviours of collected tests by id. Raises pytest.UsageError: a misplaced id, or one in two tests."""
     found: dict[str, Behaviour] = {}
     for item in items:
         this = behaviour_of(item)
@@ -84,7 +95,7 @@ def catalogue(items: Iterable[pytest.Item]) -> dict[str, Behaviour]:
 
 @dataclass(frozen=True)
 class Registered:
-    """A line of ids.txt."""
+    """A line of ids.txt: an id, the version that introduced it, the version that retired it."""
 
     id: str
     since: str
@@ -92,7 +103,7 @@ class Registered:
 
 
 def registered(tests: Path) -> dict[str, Registered]:
-    """The ids that were ever given, from ids.txt. Raises ValueError for a line that is none, or used twice."""
+    """Returns every id ever given, from ids.txt. Raises ValueError for a malformed or repeated line."""
     found: dict[str, Registered] = {}
     for number, line in enumerate((tests / IDS).read_text().splitlines(), 1):
         fields = line.partition("#")[0].split()
@@ -105,7 +116,7 @@ def registered(tests: Path) -> dict[str, Registered]:
 
 
 def register(tests: Path, ids: Iterable[str]) -> None:
-    """Appends ids that ids.txt does not have, since this version."""
+    """Appends ids that ids.txt lacks, as introduced by this version."""
     known = registered(tests)
     with (tests / IDS).open("a") as file:
         file.writelines(f"{id} {VERSION}\n" for id in sorted(set(ids) - set(known)))

@@ -1,34 +1,49 @@
-"""How a test judges: `expect` for behaviours, `need` for set-up, `not_applicable` for what is missing."""
+"""How a test judges: `expect` for behaviours, `need` for set-up, `not_applicable` for what is missing.
+
+A check is announced before the call that it judges, so a call that never returns has failed a known check:
+
+    expect(-EACCES, port=80).of(socket.bind(address))
+
+    check = expect(b"abc", reader="peer")
+    sent = socket.send(b"abc")
+    check.of(peer.recv(3), sent)
+"""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from _pytest.outcomes import Skipped
 
+from probes.abi.frame import Frame
 from probes.abi.record import shown
-from probes.entry.gate import WORD, Result, call_number
+from probes.entry.calls import Output
+from probes.entry.gate import WORD, Result, call_number, same_process
 from probes.entry.sweep import Swept
-from probes.sandbox.wire import Frame
+from probes.report.check import Json, Range
+from probes.sandbox.messages import Announced, FrameSeen, Judged, Message
 from probes.testing.reference import Reference, resolved
 
-#: Surprises of a range that are made again, traced, for the report.
-_SHOWN_SURPRISES = 8
+#: How many unexpected members of a range are called again through the traced gate, for evidence.
+_TRACED_SURPRISES = 8
+#: How many unexpected members of a range are listed.
+_LISTED_SURPRISES = 1000
 
 
 class Broke(Exception):
-    """Set-up failed: nothing was judged."""
+    """The set-up of a test, or the test itself, failed: nothing was judged."""
 
 
 class NotApplicable(Skipped):
-    """Something that a behaviour is about is not here: a privilege, a protocol, a version."""
+    """What a behaviour needs is missing here: a privilege, a protocol, a kernel version."""
 
 
-def need(result: Result, why: str = "") -> int:
-    """The value of a result that set-up rests on. Raises Broke if it is an error."""
+def need(done: Result | Output, why: str = "") -> int:
+    """Returns the value of a result that set-up rests on. Raises Broke if it is an error."""
+    result = done.result if isinstance(done, Output) else done
     if result < 0:
         raise Broke(f"{why or 'set-up'}: {result!r} from eax={result.regs_in[_EAX]}, call {result.call}")
     return int(result)
@@ -44,30 +59,15 @@ def not_applicable(missing: str) -> NoReturn:
     raise NotApplicable(missing)
 
 
-class Speaker(Protocol):
-    """Where messages go: probes.sandbox.channel.Channel."""
+class Sender(Protocol):
+    """Takes messages for the parent: probes.sandbox.channel.Channel."""
 
-    def say(self, message: Any) -> None:
-        """Adds a message."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """What a check is known by, on every machine and in every run."""
-
-    id: str
-    case: str
-    route: str
-    gate: str
-    word: int
-
-    def __str__(self) -> str:
-        case = f"[{self.case}] " if self.case else ""
-        return f"{self.id} {case}{self.route} {self.gate} {self.word}-bit"
+    def send(self, message: Message) -> None:
+        """Appends a message."""
 
 
 def case_text(pairs: Mapping[str, object]) -> str:
-    """The case of a key: name=value pairs in the order given. Raises Broke for a value that cannot be told apart."""
+    """Returns the case of a key: name=value pairs in the order given. Raises Broke for an ambiguous value."""
     texts = []
     for name, value in pairs.items():
         text = str(getattr(value, "name", value))
@@ -77,8 +77,8 @@ def case_text(pairs: Mapping[str, object]) -> str:
     return " ".join(texts)
 
 
-def plain(value: object) -> Any:
-    """A value as JSON carries it; bytes as {"bytes": hex}. Raises Broke for one that allows several answers."""
+def to_json(value: object) -> Json:
+    """Returns a value as JSON carries it; bytes as {"bytes": hex}. Raises Broke for one that allows several answers."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -86,144 +86,140 @@ def plain(value: object) -> Any:
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, Sequence):
-        return [plain(item) for item in value]
-    raise Broke(f"{type(value).__name__} is nothing that one answer can equal")
+        return [to_json(item) for item in value]
+    raise Broke(f"{type(value).__name__}: an expected value is one that a single answer equals")
 
 
 @dataclass
 class Expectation:
-    """An expected value, announced before the call that it judges: a call that never comes back has failed it."""
+    """An expected value, announced before the call that it judges; `of` or `seen` judges it, once."""
 
     expect: Expect
-    key: Key
+    case: str
     value: object
+    #: The number of the announcement: calls with a higher number come after it.
+    number: int
+    #: False if --case leaves this check out.
     wanted: bool
-    difference: dict[str, Any] | None
 
-    def of(self, actual: object, *rests_on: Result | Frame) -> None:
-        """Judges a result, a range, or any value together with the results, and frames, that it rests on. The test goes
-        on either way."""
-        results = [one for one in rests_on if isinstance(one, Result)]
+    def of(self, actual: object, *rests_on: Result | Output | Frame) -> None:
+        """Judges what a call returned: a result, the bytes it wrote (Output), or a swept range.
+
+        Any other value is judged together with the results, and frames, that it rests on. An Output whose call was
+        refused is judged by its error. The test goes on either way.
+        """
+        results = [one.result if isinstance(one, Output) else one for one in rests_on if not isinstance(one, Frame)]
         frames = [one for one in rests_on if isinstance(one, Frame)]
         if isinstance(actual, Swept):
             self._judge_range(actual)
+            return
+        if isinstance(actual, Output):
+            results, actual = [actual.result, *results], actual.actual
         elif isinstance(actual, Result):
-            self._judge(plain(actual), [actual, *results])
-        elif results:
-            more = {"frames": self.expect.shown(frames)} if frames else {}
-            self._judge(plain(actual), results, **more)
-        else:
-            raise Broke(f"{self.key}: a value that is no result needs the results it rests on")
+            results = [actual, *results]
+        self._send(to_json(actual), results, frames=self.expect.send_frames(frames))
 
-    def seen(self, field: str, *results: Result) -> None:
-        """Judges what the tracer saw of calls: a field of their records (`ret`, `nr`, `regs_in.ebx`), one value for
-        each record, in the order of entry. A call that the kernel restarts has several. Judged in the parent."""
+    def seen(self, name: str, *results: Result) -> None:
+        """Judges what the tracer saw of calls: a field of their records (`ret`, `nr`, `regs_in.ebx`).
+
+        There is one value for each record, in the order of entry; a call that the kernel restarts has several. The
+        records are in the parent, which judges them.
+        """
+        self._send(None, results, name=name)
+
+    def _send(
+        self,
+        actual: Json,
+        results: Sequence[Result],
+        *,
+        frames: Sequence[int] = (),
+        name: str = "",
+        span: Range | None = None,
+    ) -> None:
         if not results:
-            raise Broke(f"{self.key}: nothing was called that a tracer could have seen")
-        seen = {
-            "verdict": "unjudged",
-            "expected": plain(self.value),
-            "calls": [r.call for r in results],
-            "field": field,
-        }
-        self.expect.finished(self, {**self.key.__dict__, **seen, **self._differs()})
-
-    def _differs(self) -> dict[str, Any]:
-        if self.difference is None:
-            return {}
-        return {"difference": {name: plain(item) for name, item in self.difference.items()}}
-
-    def _judge(self, actual: Any, results: Sequence[Result], **more: Any) -> None:
-        expected = plain(self.value)
-        verdict = "conforms" if expected == actual else "deviates"
-        judged = {"verdict": verdict, "expected": expected, "actual": actual, "calls": [r.call for r in results]}
-        self.expect.finished(self, {**self.key.__dict__, **judged, **more, **self._differs()})
+            raise Broke(f"{self}: a value that is no result needs the results it rests on")
+        early = [result for result in results if same_process(result.call, self.number) and result.call < self.number]
+        if early:
+            raise Broke(f"{self}: announced after the call that it judges; write expect(…) before the call")
+        self.expect.settle(self)
+        if self.wanted:
+            noted = () if self.expect.observed else tuple(result.record() for result in results)
+            calls = [result.call for result in results]
+            self.expect.sender.send(Judged(self.number, actual, calls, list(frames), name, span, noted))
 
     def _judge_range(self, swept: Swept) -> None:
         surprises = [(value, result) for value, result in swept if result != self.value]
-        members = [swept.values[0], swept.values[-1], *(value for value, _ in surprises[:_SHOWN_SURPRISES])]
+        members = [swept.values[0], swept.values[-1], *(value for value, _ in surprises[:_TRACED_SURPRISES])]
         traced = {value: swept.again(value) for value in dict.fromkeys(members)}
-        # The traced ones are judged as well: the loop and the gate must tell the same.
-        told = [(value, int(result)) for value, result in traced.items() if result != self.value]
-        odd = surprises or told
-        actual: Any = plain(self.value)
+        # The traced calls are judged too: the loop and the gate must give the same results.
+        again = [(value, int(result)) for value, result in traced.items() if result != self.value]
+        odd = surprises or again
+        actual: Json = to_json(self.value)
         if surprises:
             actual = {shown(result): count for result, count in swept.histogram.items()}
-        elif told:
-            actual = {shown(result): f"traced, value {value}" for value, result in told}
-        self._judge(
-            actual,
-            list(traced.values()),
-            range={
-                "first": swept.values.start, "last": swept.values[-1], "count": len(swept.values),
-                "histogram": {str(result): count for result, count in swept.histogram.items()},
-                "surprises": [list(pair) for pair in odd[:1000]], "surprising": len(odd),
-                "seconds": round(swept.seconds, 6),
-            },
+        elif again:
+            actual = {shown(result): f"traced, value {value}" for value, result in again}
+        span = Range(
+            swept.values.start, swept.values[-1], len(swept.values),
+            {str(result): count for result, count in swept.histogram.items()},
+            [list(pair) for pair in odd[:_LISTED_SURPRISES]], len(odd), round(swept.seconds, 6),
         )  # fmt: skip
+        self._send(actual, list(traced.values()), span=span)
+
+    def __str__(self) -> str:
+        return f"{self.expect.id} [{self.case}]" if self.case else self.expect.id
 
 
 @dataclass
 class Expect:
-    """The only way to judge: `expect(-EACCES, port=80).of(socket.bind(address))`.
+    """The only way to judge: `expect(value, **case)` announces a check and returns its Expectation.
 
-    `expect(value, **case)` announces; Python evaluates it before the argument of `of`, which makes the call. So a call
-    that kills its process or never returns has failed a known check. The keywords are the case; parameters of the test
-    come before them by themselves. Where genuine kernels differ the value is an AbiDifference or a
-    VersionDifference, with its cite.
+    The keywords are the case; the parameters of the test come before them by themselves. Where genuine kernels differ
+    the value is an AbiDifference or a VersionDifference, which carry their citation. `observed` is False where no
+    tracer watches the test: then the gate's own note of a call is its record. `only` is the glob of --case.
     """
 
-    speaker: Speaker
+    sender: Sender
     id: str
     parameters: Mapping[str, object]
-    route: str
-    gate: str
     reference: Reference
     only: str | None = None
-    _seen: set[Key] = field(default_factory=set)
-    _shown: set[int] = field(default_factory=set)
-    _open: Expectation | None = None
+    observed: bool = True
+    _open: dict[int, Expectation] = field(default_factory=dict)
+    _judged: int = 0
+    _frames: set[int] = field(default_factory=set)
 
     def __call__(self, value: object, **case: object) -> Expectation:
-        self._settled()
-        pairs = {**self.parameters, **case}
-        key = Key(self.id, case_text(pairs), self.route, self.gate, WORD)
-        if key in self._seen:
-            raise Broke(f"{key} is judged twice: the case must tell them apart")
-        self._seen.add(key)
-        wanted = self.only is None or fnmatch.fnmatchcase(key.case, self.only)
+        """Announces a check. Raises Broke for a case or a value that cannot be one."""
+        text = case_text({**self.parameters, **case})
         expected, difference = resolved(value, self.reference)
-        self._open = Expectation(self, key, expected, wanted, difference)
+        wanted = self.only is None or fnmatch.fnmatchcase(text, self.only)
+        announced = Expectation(self, text, expected, call_number(), wanted)
+        self._open[announced.number] = announced
         if wanted:
-            # Calls with a higher number come after this.
-            self.speaker.say({"expect": {**key.__dict__, "expected": plain(expected), "number": call_number()}})
-        return self._open
+            noted = None if difference is None else to_json(difference)
+            self.sender.send(Announced(announced.number, text, to_json(expected), noted))
+        return announced
 
-    def shown(self, frames: Sequence[Frame]) -> list[int]:
-        """Brings frames to the evidence, each once, and returns their numbers. For Expectation only."""
+    def send_frames(self, frames: Sequence[Frame]) -> list[int]:
+        """Adds frames to the evidence, each once, and returns their numbers. For Expectation only."""
         for frame in frames:
-            if frame.number not in self._shown:
-                self._shown.add(frame.number)
-                line = {"number": frame.number, "t_ns": frame.t_ns, "link": frame.link, "raw": frame.raw.hex()}
-                self.speaker.say({"frame": line})
+            if frame.number not in self._frames:
+                self._frames.add(frame.number)
+                self.sender.send(FrameSeen(frame))
         return [frame.number for frame in frames]
 
-    def finished(self, expectation: Expectation, check: dict[str, Any]) -> None:
-        """Takes a judged check. For Expectation only."""
-        if expectation is not self._open:
-            raise Broke(f"{expectation.key}: judged twice, or not in its turn")
-        self._open = None
-        if expectation.wanted:
-            self.speaker.say({"check": check})
-
-    def _settled(self) -> None:
-        if self._open is not None:
-            raise Broke(f"{self._open.key}: announced and never judged")
+    def settle(self, expectation: Expectation) -> None:
+        """Marks a check as judged. Raises Broke if it was judged before. For Expectation only."""
+        if self._open.pop(expectation.number, None) is None:
+            raise Broke(f"{expectation}: judged twice")
+        self._judged += 1
 
     def close(self) -> None:
-        """At the end of the test. Raises Broke if something announced was never judged, or nothing was."""
-        self._settled()
-        if not self._seen:
+        """Ends the test. Raises Broke if an announced check was never judged, or the test judged nothing."""
+        if self._open:
+            raise Broke(f"{next(iter(self._open.values()))}: announced and never judged")
+        if not self._judged:
             raise Broke("the test judged nothing")

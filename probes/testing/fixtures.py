@@ -1,4 +1,4 @@
-"""What tests ask for by name."""
+"""Fixtures: gates, memory, calls, sockets, expect, and what a test needs around a call."""
 
 from __future__ import annotations
 
@@ -15,18 +15,26 @@ from probes.abi.numbers import ROUTES
 from probes.entry.calls import Calls, Socket
 from probes.entry.gate import Gate, gate, gate_names
 from probes.entry.memory import Memory
-from probes.plugin.item import CHANNEL
+from probes.report.check import BOTH
 from probes.sandbox import namespaces
+from probes.sandbox.channel import Channel
 from probes.sandbox.wire import Wire
 from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
 from probes.testing.expect import Expect, need, not_applicable
 from probes.testing.reference import Reference, local, parse
 
+#: The channel to the parent, and whether a tracer watches: set inside a sandbox only.
+CHANNEL: pytest.StashKey[Channel] = pytest.StashKey()
+OBSERVED: pytest.StashKey[bool] = pytest.StashKey()
+
 
 @dataclass(frozen=True)
 class Entry:
-    """How a test's calls reach the kernel: a route and a gate."""
+    """How a test's calls reach the kernel: a route and a gate.
+
+    Route "both" is that of a test that makes calls over several routes itself; its set-up goes over socketcall.
+    """
 
     route: str
     gate: str
@@ -38,18 +46,18 @@ class Entry:
 
 
 def entries(config: pytest.Config, routes: tuple[str, ...]) -> list[Entry]:
-    """The entries of this process that the options --route and --gate leave over."""
+    """Returns the entries of this process that the options --route and --gate select."""
     wanted_route, wanted_gate = config.getoption("route"), config.getoption("gate")
     return [
         Entry(route, name)
-        for route in ROUTES
+        for route in (*ROUTES, BOTH)
         for name in gate_names()
-        if route in routes and wanted_route in (None, route) and wanted_gate in (None, name)
+        if route in routes and (wanted_route in (None, route) or route == BOTH) and wanted_gate in (None, name)
     ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test that makes calls runs once for each entry; `@pytest.mark.routes("socketcall")` narrows that."""
+    """Runs every test that makes calls once for each entry; `@pytest.mark.routes("socketcall")` narrows that."""
     if "entry" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("routes")
         chosen = entries(metafunc.config, mark.args if mark else ROUTES)
@@ -71,12 +79,12 @@ def memory() -> Memory:
 @pytest.fixture
 def calls(entry: Entry, the_gate: Gate, memory: Memory) -> Calls:
     """The operations, over this test's route and gate."""
-    return Calls(the_gate, entry.route, memory)
+    return Calls(the_gate, "socketcall" if entry.route == BOTH else entry.route, memory)
 
 
 @pytest.fixture
 def new_socket(calls: Calls) -> Callable[..., Socket]:
-    """Makes sockets: new_socket(family, type, protocol=0). Broke if the kernel refuses one."""
+    """Makes sockets: new_socket(family, type, protocol=0). The test broke if the kernel refuses one."""
 
     def make(family: int, type: int, protocol: int = 0) -> Socket:
         return Socket(calls, need(calls.socket(family, type, protocol), "a socket to test with"))
@@ -85,21 +93,22 @@ def new_socket(calls: Calls) -> Callable[..., Socket]:
 
 
 @pytest.fixture
-def expect(request: pytest.FixtureRequest, entry: Entry) -> Iterator[Expect]:
+def expect(request: pytest.FixtureRequest, entry: Entry) -> Expect:
     """The only way to judge; see Expect. At the end of the test, something must have been judged."""
     item = request.node
     this = behaviour_of(item)
     if this is None:
         raise pytest.UsageError(f"{item.nodeid} judges without being a @behaviour")
+    stash = item.config.stash
     only = item.config.getoption("case")
     against = reference(item.config)
-    judge = Expect(item.config.stash[CHANNEL], this.id, parameters_of(item), entry.route, entry.gate, against, only)
+    judge = Expect(stash[CHANNEL], this.id, parameters_of(item), against, only, stash[OBSERVED])
     item.stash[EXPECT] = judge
-    yield judge
+    return judge
 
 
 def reference(config: pytest.Config) -> Reference:
-    """What the run is judged against. Raises UsageError for a --reference that is none."""
+    """Returns the kernel that the run is judged against. Raises UsageError: a malformed --reference."""
     text = config.getoption("reference")
     try:
         return parse(text) if text else local()
@@ -112,7 +121,7 @@ EXPECT: pytest.StashKey[Expect] = pytest.StashKey()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """After the body, in the same phase: a test that judged nothing, or left a check open, broke."""
+    """Fails, in the same phase as its body, a test that judged nothing or left an announced check open."""
     result = yield
     judge = pyfuncitem.stash.get(EXPECT, None)
     if judge is not None:
@@ -121,27 +130,27 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 
 def parameters_of(item: pytest.Item) -> dict[str, object]:
-    """The parameters of a test that belong to its cases: all but its entry."""
+    """Returns the parameters of a test that belong to its cases: all but its entry."""
     callspec = getattr(item, "callspec", None)
     return {} if callspec is None else {name: value for name, value in callspec.params.items() if name != "entry"}
 
 
 @pytest.fixture
 def seeded(request: pytest.FixtureRequest) -> random.Random:
-    """Random values that --seed repeats, others for each test."""
+    """A random generator that --seed repeats, seeded differently for each test."""
     name = request.node.nodeid.encode()
     return random.Random(request.config.getoption("seed") ^ zlib.crc32(name))
 
 
 @pytest.fixture
 def meanwhile() -> Meanwhile:
-    """What happens to this process while it is blocked in a call: see Meanwhile."""
+    """Steps taken while this process is blocked in a call: see Meanwhile."""
     return Meanwhile()
 
 
 @pytest.fixture
 def wire() -> Wire:
-    """The frames on the links of this sandbox, from here on. Not applicable without scapy."""
+    """The frames on the links of this sandbox, from now on. Not applicable without scapy."""
     if importlib.util.find_spec("scapy") is None:
         not_applicable("Python module scapy")
     return Wire()
@@ -149,13 +158,13 @@ def wire() -> Wire:
 
 @pytest.fixture
 def unprivileged() -> None:
-    """Gives up every capability, for the rest of the test."""
+    """Drops every capability for the rest of the test."""
     namespaces.keep_capabilities(())
 
 
 @pytest.fixture(params=["no-capability", pytest.param("other-user", marks=pytest.mark.sandbox(ids=2))])
 def nobody(request: pytest.FixtureRequest) -> None:
-    """Somebody without any capability: the first user, who gave them up, or a second user. A part of the case."""
+    """Runs the test without capabilities: same uid with capabilities dropped, or another uid. A part of the case."""
     if request.param == "no-capability":
         namespaces.keep_capabilities(())
     else:
@@ -163,7 +172,7 @@ def nobody(request: pytest.FixtureRequest) -> None:
 
 
 def started_as_root() -> bool:
-    """Whether the run belongs to root, as seen before any sandbox."""
+    """Returns True if the process that started the run had effective uid 0."""
     return _ROOT
 
 

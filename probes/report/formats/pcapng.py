@@ -1,4 +1,4 @@
-"""wire/*.pcapng: the frames that checks rest on, a file for each behaviour, for Wireshark and its like."""
+"""wire/*.pcapng: the frames that checks rest on, a file for each behaviour, as Wireshark reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from probes.report.reader import Results, evidence
 
 
 def write(results: Results, folder: Path) -> list[Path]:
-    """Writes the files of a run into FOLDER/wire, none if no frame was kept, and returns them.
+    """Write the files of a run into DIRECTORY/wire, none if no frame was kept, and returns them.
 
     Times are those of the calls in evidence.jsonl: seconds of CLOCK_MONOTONIC.
     """
@@ -21,7 +21,7 @@ def write(results: Results, folder: Path) -> list[Path]:
 
     wanted: dict[str, set[int]] = {}
     for check in results.checks:
-        wanted.setdefault(check["id"], set()).update(seq for seq in check["seq"] if seq in frames)
+        wanted.setdefault(check.key.id, set()).update(seq for seq in check.seq if seq in frames)
     (folder / "wire").mkdir(exist_ok=True)
     written = []
     for id, numbers in sorted(wanted.items()):

@@ -1,0 +1,46 @@
+"""Counts of checks by verdict, and the exit status that follows from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from probes.report.check import VERDICTS, Check
+
+
+class Counts:
+    """Counts the checks of a run by verdict, altogether and by behaviour."""
+
+    def __init__(self) -> None:
+        self.all: Counter[str] = Counter()
+        self.by_behaviour: dict[str, Counter[str]] = {}
+        #: Deviations among them that --expect lists.
+        self.known = 0
+
+    def add(self, check: Check) -> None:
+        """Count a check."""
+        self.all[check.verdict] += 1
+        self.known += check.known is not None
+        self.by_behaviour.setdefault(check.key.id, Counter())[check.verdict] += 1
+
+    def as_json(self) -> dict[str, int]:
+        """Return the count of every verdict."""
+        return {verdict: self.all[verdict] for verdict in VERDICTS}
+
+    def status(self) -> int:
+        """Return the exit status: 0 all as expected, 1 a deviation, 3 something that was not judged."""
+        if self.all["deviates"] > self.known:
+            return 1
+        unknown = self.all["broke"] + self.all["lost"] + self.all["not_run"]
+        return 3 if unknown or not self.all["conforms"] + self.known else 0
+
+    def line(self) -> str:
+        """Return the counts as people read them."""
+        parts = [f"{self.all[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if self.all[verdict]]
+        if self.known:
+            parts.append(f"of the deviations {self.known} known")
+        return f"{len(self.by_behaviour)} behaviours, {self.all.total()} checks: {', '.join(parts) or 'nothing judged'}"
+
+
+def overall(*statuses: int) -> int:
+    """Return the exit status of a whole: usage before a deviation before what could not be judged."""
+    return next((status for status in (2, 1, 3) if status in statuses), 0)

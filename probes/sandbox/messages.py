@@ -1,0 +1,111 @@
+"""Messages that a sandbox sends to its parent: one dataclass each, JSON on the channel.
+
+A message is what the sandbox observed; verdicts are given outside, by probes.plugin.verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from probes.abi.frame import Frame
+from probes.abi.record import Record
+from probes.report.check import Json, Range
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A check announced before the calls that it judges. `number`: calls with a higher number come after it."""
+
+    number: int
+    case: str
+    expected: Json
+    difference: dict[str, Json] | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The value to hold against what was announced under `number`, and what it rests on.
+
+    `calls` are the numbers of the calls in the order given, `frames` those of frames sent before. With `record_field` the
+    value is that field of the calls' records, which only the parent has. `noted` holds the gate's own notes of the
+    calls where no tracer watches.
+    """
+
+    number: int
+    actual: Json
+    calls: Sequence[int]
+    frames: Sequence[int] = ()
+    record_field: str = ""
+    range: Range | None = None
+    noted: Sequence[Record] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class FrameSeen:
+    """A frame that a check rests on, sent once."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Report:
+    """A pytest report, serialised by pytest_report_to_serializable."""
+
+    data: dict[str, Json]
+
+
+@dataclass(frozen=True)
+class Broke:
+    """The test failed through no answer of the implementation: why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class NotApplicable:
+    """The test judges nothing here: what is missing."""
+
+    missing: str
+
+
+@dataclass(frozen=True)
+class SandboxFailed:
+    """The sandbox could not be completed, so the test did not run: why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The test ran to its end."""
+
+
+Message = Announced | Judged | FrameSeen | Report | Broke | NotApplicable | SandboxFailed | Finished
+_TYPES: Mapping[str, type[Message]] = {
+    one.__name__: one for one in (Announced, Judged, FrameSeen, Report, Broke, NotApplicable, SandboxFailed, Finished)
+}
+
+
+def to_json(message: Message) -> dict[str, Json]:
+    """Return the JSON object of a message: its class under `is`, its fields by name."""
+    fields: dict[str, Any] = dict(message.__dict__)
+    if isinstance(message, FrameSeen):
+        fields["frame"] = message.frame.as_json()
+    elif isinstance(message, Judged):
+        fields["range"] = message.range.as_json() if message.range else None
+        fields["noted"] = [record.as_json() for record in message.noted]
+    return {"is": type(message).__name__, **fields}
+
+
+def of_json(line: dict[str, Json]) -> Message:
+    """Return the message of a JSON object. Raises KeyError or TypeError for one that is none."""
+    fields = {name: value for name, value in line.items() if name != "is"}
+    kind = _TYPES[line["is"]]
+    if kind is FrameSeen:
+        return FrameSeen(Frame.of_json(fields["frame"]))
+    if kind is Judged:
+        fields["range"] = Range(**fields["range"]) if fields["range"] else None
+        fields["noted"] = [Record.of_json(record) for record in fields["noted"]]
+    return kind(**fields)
