@@ -28,7 +28,7 @@ STAT64, STAT64_MODE, STAT64_SIZE, STAT64_INODE = 96, 16, 44, 88
 STATFS, SOCKFS_MAGIC = 64, 0x534F434B
 
 
-@behaviour("socket.descriptor.lowest", f"{SOURCE} the lowest-numbered file descriptor not currently open")
+@behaviour("socket.descriptor.lowest", f"{SOURCE}; the lowest-numbered file descriptor not currently open")
 def test_lowest(calls, expect):
     """Each socket gets the lowest descriptor that is not open, holes first."""
     free = witness.lowest(8)

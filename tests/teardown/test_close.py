@@ -25,7 +25,7 @@ from probes.testing.socket_kinds import (
     WITH_PORTS,
 )
 
-SOURCE = "close(2); S3 sys_close; close_fd, filp_close"
+SOURCE = "close(2); S3 1 __NR_close; sys_close, close_fd, filp_close"
 SOURCE_SOCKET = "close(2) `the last file descriptor`; S3; __fput, sock_close, __sock_release"
 ALL = (*WITH_PORTS, RAW, RAW6, NETLINK, *UNIX)
 MESSAGE, F_SETFD = b"abc", 2
