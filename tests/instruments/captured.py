@@ -12,7 +12,7 @@ from pathlib import Path
 
 from probes.installation import checkout
 from probes.testing.reference import local
-from tests.instruments.conftest import DEADLINE, wait_for
+from tests.instruments.support import DEADLINE, wait_for
 
 #: What answers int $0x80 here.
 ABI = local().abi

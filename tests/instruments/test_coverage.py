@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from tests.instruments.conftest import installed
+from tests.instruments.support import installed
 from tools import coverage, manpages
 from tools.coverage import Fact, Judged
 

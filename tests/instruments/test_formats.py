@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from probes.installation import checkout
-from tests.instruments.conftest import run_check, run_command, write_tests
+from tests.instruments.support import run_check, run_command, write_tests
 from tests.instruments.test_verdicts import ENDINGS, GOOD
 
 MISSING = '''

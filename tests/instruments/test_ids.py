@@ -5,7 +5,7 @@ import subprocess
 
 from probes.installation import checkout
 from probes.testing.behaviours import IDS, registered
-from tests.instruments.conftest import installed, run_command
+from tests.instruments.support import installed, run_command
 from tools import references
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.instruments.conftest import ONE_GATE, run_command
+from tests.instruments.support import ONE_GATE, run_command
 
 ROUTES = ("socketcall", "direct")
 IDS = ("bind.rebind.bound", "bind.rebind.raw")

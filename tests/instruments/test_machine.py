@@ -9,7 +9,7 @@ from probes.entry.gate import COOKIE, MARK, SEGMENTS, WORD, gate, gate_names
 from probes.entry.machine import code
 from probes.entry.memory import PAGE, Memory
 from probes.entry.sweep import Sweep
-from tests.instruments.conftest import installed
+from tests.instruments.support import installed
 from tools import generate_machine_code as generate
 
 

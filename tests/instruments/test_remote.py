@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from probes.installation import checkout
-from tests.instruments.conftest import COMMAND_DEADLINE, ONE_GATE, Judged, wait_for, write_tests
+from tests.instruments.support import COMMAND_DEADLINE, ONE_GATE, Judged, wait_for, write_tests
 
 GOOD = '''
 @law

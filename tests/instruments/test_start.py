@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from probes import VERSION
-from tests.instruments.conftest import run_command
+from tests.instruments.support import run_command
 
 #: Refuses, for the process that it becomes, what each machine of these tests lacks.
 LACK = """

@@ -17,7 +17,7 @@ import pytest
 
 from probes.targets import debian, i386, store
 from probes.targets.store import CannotBuild, Recipe, Say
-from tests.instruments.conftest import installed, missing, wait_for
+from tests.instruments.support import installed, missing, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

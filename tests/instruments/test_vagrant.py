@@ -21,7 +21,7 @@ from probes.report.expectations import Expectations
 from probes.report.reader import read
 from probes.targets import box, remote, store, vagrant
 from probes.targets.store import CannotBuild
-from tests.instruments.conftest import missing, wait_for
+from tests.instruments.support import missing, wait_for
 
 KERNEL = box.DEFAULT
 #: Seconds for a VM to be made, and for one that is there to go on.

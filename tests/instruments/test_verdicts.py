@@ -12,7 +12,7 @@ import pytest
 
 from probes.installation import checkout
 from probes.report.writer import Counts
-from tests.instruments.conftest import run_check, write_tests
+from tests.instruments.support import run_check, write_tests
 
 #: Seconds for a run to begin or to end.
 COMMAND_DEADLINE = 60

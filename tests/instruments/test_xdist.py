@@ -13,7 +13,7 @@ import pytest
 from probes.installation import TARGET, checkout
 from probes.report.reader import read
 from probes.testing.reference import Reference, version_of
-from tests.instruments.conftest import (
+from tests.instruments.support import (
     COMMAND_DEADLINE,
     ONE_GATE,
     Judged,
