@@ -1,8 +1,9 @@
-"""Where the suite lies: it runs from a checkout."""
+"""Finds the checkout that the suite runs from, its Debian packages, and what a launcher says of the target."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,50 +11,57 @@ from pathlib import Path
 from probes.errors import CommandError
 
 PACKAGES = "packages.txt"
-#: The variable by which a launcher says which target it runs on.
+#: The variable in which a launcher names the target.
 TARGET = "SOCKETCALL_TARGET"
-#: The variable by which a launcher gives the words of the command that checks on this target.
+#: The variable in which a launcher gives the beginning of a command line that checks on the target.
 AGAIN = "SOCKETCALL_AGAIN"
+#: The variable in which a launcher says what answers the calls.
+IMPLEMENTATION = "SOCKETCALL_IMPLEMENTATION"
 
 
 def target() -> str:
-    """The target that we run on, as whoever started us named it."""
+    """Returns the name of the target of this run."""
     return os.environ.get(TARGET, "local")
 
 
 def again_words() -> tuple[str, ...]:
-    """Returns the words of the command that checks on this target, as its launcher gave them."""
-    return tuple(os.environ.get(AGAIN, "socketcall check").split())
+    """Returns the beginning of a command line that checks on this target: `socketcall check`, or `socketcall target run`."""
+    return tuple(shlex.split(os.environ.get(AGAIN, "socketcall check")))
+
+
+def implementation() -> str:
+    """Returns what answers the calls, as the launcher gave it: linux, or qemu-user 7.2."""
+    return os.environ.get(IMPLEMENTATION, "linux")
 
 
 def checkout() -> Path:
-    """The folder with probes/ and tests/. Raises CommandError if this is an installed copy without tests."""
-    folder = Path(__file__).resolve().parent.parent
-    if not (folder / "tests").is_dir() or not (folder / "pyproject.toml").is_file():
-        raise CommandError(f"no tests/ beside {folder / 'probes'}: install from a checkout with `pip install -e .`")
-    return folder
+    """Returns the directory with probes/ and tests/. Raises CommandError: this is an installed copy without tests."""
+    directory = Path(__file__).resolve().parent.parent
+    if not (directory / "tests").is_dir() or not (directory / "pyproject.toml").is_file():
+        raise CommandError(f"no tests/ beside {directory / 'probes'}: install from a checkout with `pip install -e .`")
+    return directory
 
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package: its name, commands and files that show it is there, and what it is for."""
+    """Describes a Debian package: its name, commands and files that show it is installed, and its purpose."""
 
     name: str
     shows: tuple[str, ...]
     purpose: str
 
     def is_there(self) -> bool:
-        """Whether it is installed, as far as its commands and files tell."""
+        """Returns True if all its commands and files exist."""
         return all(Path(one).exists() if "/" in one else which(one) is not None for one in self.shows)
 
 
 def packages() -> list[Package]:
-    """The lines of packages.txt."""
+    """Returns the packages that packages.txt lists."""
     lines = (checkout() / PACKAGES).read_text().splitlines()
     rows = [[field.strip() for field in line.split("|")] for line in lines if line.strip() and line[0] != "#"]
     return [Package(name, tuple(shows.split()), purpose) for name, shows, purpose in rows]
 
 
 def which(command: str) -> str | None:
-    """The path of a command, wherever an administrator has it: ordinary users' PATH often leaves sbin out."""
+    """Returns the path of a command, None if there is none. sbin is searched too, which many users' PATH lacks."""
     return shutil.which(command, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")

@@ -115,7 +115,7 @@ def test_shard_out_of_range(shard, tmp_path):
     """A shard that does not exist: one line, status 2."""
     run = run_command(tmp_path, "check", IDS[0], "--shard", shard)
     assert run.status == 2
-    assert f"'{shard}' is no I/N" in run.err
+    assert f"'{shard}' is not I/N" in run.err
 
 
 def test_again_runs_one_key(deviating, tmp_path):

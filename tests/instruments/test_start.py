@@ -34,7 +34,7 @@ BAD = {
     "an unknown option": (("check", "--frob"), (), "unrecognized arguments: --frob"),
     "an unknown id": (("check", "no.such.id"), (), "no behaviour matches 'no.such.id'"),
     "an unknown route": (("check", "--route", "x"), (), "invalid choice: 'x'"),
-    "a shard that is none": (("check", "--list", "--shard", "5/2"), (), "'5/2' is no I/N with I from 1 to N"),
+    "a shard that is none": (("check", "--list", "--shard", "5/2"), (), "'5/2' is not I/N with I from 1 to N"),
     "an unknown reference": (("check", "bind.rebind.raw", "--reference", "vax"), (), "'vax' is not ABI-VERSION"),
     "an unwritable report": (("check", "bind.rebind.raw", "--report", "/proc/no"), (), "cannot write to /proc/no"),
     "no such tests": (("check", "--tests", "nowhere"), (), "is no folder"),

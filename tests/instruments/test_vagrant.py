@@ -65,7 +65,7 @@ def test_nobody_but_root_gets_a_world(monkeypatch):
         ([f"vagrant:{KERNEL}", "--", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         ([f"vagrant:{KERNEL}", "--", "--expect", "/nonexistent"], "cannot read /nonexistent"),
         ([f"vagrant:{KERNEL}", "--", "--list"], "ask `socketcall check --list` here"),
-        ([f"vagrant:{KERNEL}", "--", "--shard", "3/2"], "'3/2' is no I/N with I from 1 to N"),
+        ([f"vagrant:{KERNEL}", "--", "--shard", "3/2"], "'3/2' is not I/N with I from 1 to N"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_machine_is_started(socketcall, monkeypatch, words, says):

@@ -1,0 +1,145 @@
+"""The options of `socketcall check` and of the pytest plugin, in one table.
+
+The command line, the plugin and the launcher of remote runs are built from it. It imports neither pytest nor anything
+that does, so that a command line is parsed before either is needed.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from probes.plugin.shard import Shard
+
+
+@dataclass(frozen=True)
+class Option:
+    """Describes one option.
+
+    `chooses`: tests are collected or not because of it, so `check --list` needs it. `command` and `plugin` say who has
+    it. `remote`: it means the same on another machine, so it goes there unchanged; what the others ask for (files,
+    parts of the run) is done by the machine that started the run.
+    """
+
+    name: str
+    help: str
+    metavar: str | None = None
+    type: Callable[[str], object] | None = None
+    choices: Sequence[str] = ()
+    default: object = None
+    #: The default of `socketcall check`, where it is another one than the plugin's.
+    command_default: object = None
+    #: It takes no value.
+    flag: bool = False
+    #: It may be given several times.
+    repeated: bool = False
+    #: Its value where it is given without one.
+    const: str | None = None
+    chooses: bool = False
+    command: bool = True
+    plugin: bool = True
+    remote: bool = False
+
+    @property
+    def destination(self) -> str:
+        """Returns the name of the attribute that parsers put the value in."""
+        return self.name.replace("-", "_")
+
+    def words(self, value: object) -> list[str]:
+        """Returns the words of a command line that give it a value; none for a value that says nothing."""
+        if self.flag:
+            return [f"--{self.name}"] if value else []
+        if value is None:
+            return []
+        return [f"--{self.name}" if value == self.const else f"--{self.name}={value}"]
+
+    def _declaration(self, default: object) -> dict[str, Any]:
+        """Returns the keyword arguments of add_argument()."""
+        if self.flag:
+            return {"action": "store_true", "help": self.help}
+        declared: dict[str, Any] = {"help": self.help, "default": default, "metavar": self.metavar}
+        if self.repeated:
+            declared["action"] = "append"
+        if self.type is not None:
+            declared["type"] = self.type
+        if self.choices:
+            declared["choices"] = tuple(self.choices)
+        if self.const is not None:
+            declared |= {"nargs": "?", "const": self.const}
+        return declared
+
+    def add_to(self, parser: _Parser) -> None:
+        """Adds it to the parser of `socketcall check`."""
+        default = self.default if self.command_default is None else self.command_default
+        parser.add_argument(f"--{self.name}", **self._declaration(default))
+
+    def add_to_pytest(self, group: _Group) -> None:
+        """Adds it to pytest's options."""
+        group.addoption(f"--{self.name}", **self._declaration(self.default))
+
+
+class _Parser(Protocol):
+    """Stands for argparse.ArgumentParser."""
+
+    def add_argument(self, *names: str, **declaration: Any) -> object:
+        """Adds an option."""
+
+
+class _Group(Protocol):
+    """Stands for pytest.OptionGroup."""
+
+    def addoption(self, *names: str, **declaration: Any) -> None:
+        """Adds an option."""
+
+
+OPTIONS = (
+    Option("behaviour", "judge only behaviours whose id matches", "GLOB", repeated=True, chooses=True, command=False),
+    Option("route", "judge only over this route", choices=("socketcall", "direct"), chooses=True, remote=True),
+    Option("gate", "judge only through this gate", choices=("int80", "vdso"), chooses=True, remote=True),
+    Option(
+        "only", "judge only behaviours with this tag", "TAG", choices=("abi", "implementation"), chooses=True,
+        remote=True,
+    ),
+    Option("case", "judge only checks whose case matches", "GLOB", remote=True),
+    Option("shard", "run only the I-th of N parts", "I/N", Shard.of, chooses=True),
+    Option("seed", "repeat the random values of a run (default: a new seed, printed)", "N", int),
+    Option("report", "write the files of the run to this directory (default of check: report)", "DIR",
+           command_default="report"),
+    Option("expect", "known deviations: lines of ID-GLOB | CASE-GLOB | reason", "FILE"),
+    Option("write-expect", "write the deviations of this run as such a list", "FILE"),
+    Option("require", "fail if anything is not applicable, except the ids of FILE", "FILE", const=""),
+    Option("stream", "write the run as JSON lines, as it happens, to this descriptor", "FD", int),
+    Option("reference", "judge against i386-6.1, ia32-compat-6.1, … (default: the running kernel)", "ABI-VERSION",
+           remote=True),
+    Option("isolation", "namespaces that the sandbox makes itself", choices=("full", "net", "none"), default="full",
+           remote=True),
+    Option("deadline", "seconds that a test may take (default: by the speed of the machine)", "S", float, remote=True),
+    Option("fail-fast", "stop at the first deviation", flag=True, plugin=False, remote=True),
+    Option("list", "print what would run, and end", flag=True, plugin=False),
+    Option("tests", "judge the behaviours of this directory (default: the checkout's tests/)", "DIR", plugin=False),
+    Option("no-progress", "print failures and counts only", flag=True, command=False),
+)  # fmt: skip
+"""Every option, in the order in which `--help` shows them."""
+
+
+def add_to_pytest(group: _Group) -> None:
+    """Adds the plugin's options to a group of pytest's options."""
+    for option in OPTIONS:
+        if option.plugin:
+            option.add_to_pytest(group)
+
+
+def add_to_command(parser: _Parser) -> None:
+    """Adds the options of `socketcall check` to its parser."""
+    for option in OPTIONS:
+        if option.command:
+            option.add_to(parser)
+
+
+def words(args: Namespace, wanted: Callable[[Option], bool]) -> list[str]:
+    """Returns the words of a command line that repeat those values of the wanted options that were parsed."""
+    return [
+        word for option in OPTIONS if wanted(option) for word in option.words(getattr(args, option.destination, None))
+    ]
