@@ -1,9 +1,10 @@
-"""The kept runs of genuine kernels, and the page of their differences."""
+"""Stored runs of genuine kernels, and the page of their differences."""
 
 import pytest
 
 from probes.errors import CommandError
 from probes.report.reader import read
+from probes.report.references import Answer, StoredRun, by_behaviour, stored
 from probes.testing.reference import local
 from tools import references
 
@@ -18,38 +19,35 @@ def test_it(calls, expect):
 '''
 
 
-def test_the_page_is_what_the_kept_runs_say():
-    assert references.page().read_text() == references.text(references.stored())
+def test_the_page_is_what_the_stored_runs_say():
+    assert references.page().read_text() == references.text(stored())
 
 
 def test_every_difference_is_shown_by_two_kernels():
-    assert references.unmeasured(references.stored()) == []
+    assert references.unmeasured(stored()) == []
 
 
-def test_what_is_kept_is_what_differs(judge):
+def test_what_differs_is_stored(judge):
     judged = judge(DIFFERS)
     assert judged.status == 0, judged.out
-    ((kernel, kept),) = references.combined([read(judged.report)]).items()
+    ((kernel, run),) = references.combined([read(judged.report)]).items()
     assert kernel == str(local())
-    assert kept["counts"] == {"conforms": 2}
-    assert kept["answers"] == {"made.m0.law of=version": {"cite": "a commit", "actual": -9, "of": "version"}}
-    other = {
-        **kept,
-        "reference": "i386 1.2",
-        "answers": {"made.m0.law of=version": {**kept["answers"]["made.m0.law of=version"], "actual": 0}},
-    }
-    text = references.text([other, kept])
+    assert run.counts == {"conforms": 2}
+    assert run.answers == {"made.m0.law of=version": Answer("a commit", -9, "version")}
+    answers = {"made.m0.law of=version": Answer("a commit", 0, "version")}
+    other = StoredRun("i386 1.2", run.kernel, run.counts, answers)
+    text = references.text([other, run])
     assert "| made.m0.law of=version | 0 | -9 EBADF |" in text
-    assert references.by_behaviour([other, kept]) == {"made.m0.law": {"of=version": {"i386 1.2": 0, kernel: -9}}}
-    assert references.unmeasured([kept]) == ["made.m0.law of=version"]
-    assert references.unmeasured([kept, other]) == []
-    assert references.unkept([read(judged.report)], [other]) == []
-    assert references.unkept([read(judged.report)], []) == ["made.m0.law of=version (a commit)"]
+    assert by_behaviour([other, run]) == {"made.m0.law": {"of=version": {"i386 1.2": 0, kernel: -9}}}
+    assert references.unmeasured([run]) == ["made.m0.law of=version"]
+    assert references.unmeasured([run, other]) == []
+    assert references.not_stored([read(judged.report)], [other]) == []
+    assert references.not_stored([read(judged.report)], []) == ["made.m0.law of=version (a commit)"]
 
 
 def test_entries_are_compared_in_one_version():
     def on(reference, actual):
-        return {"reference": reference, "answers": {"x": {"cite": "c", "actual": actual, "of": "entry"}}}
+        return StoredRun(reference, {}, {}, {"x": Answer("c", actual, "entry")})
 
     native, later, control = on("i386 6.1.176", 1), on("ia32-compat 6.18", 2), on("ia32-compat 6.1.170", 2)
     assert references.unmeasured([native, later]) == ["x"]
