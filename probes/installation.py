@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,35 @@ def implementation() -> str:
     return os.environ.get(IMPLEMENTATION, "linux")
 
 
+def suite() -> Path:
+    """Returns the directory with tests/ and pyproject.toml: the checkout, or probes/_suite of an installed copy.
+
+    Raises CommandError if there is neither.
+    """
+    package = Path(__file__).resolve().parent
+    for directory in (package / "_suite", package.parent):
+        if (directory / "tests").is_dir() and (directory / "pyproject.toml").is_file():
+            return directory
+    raise CommandError(f"no tests/ in {package / '_suite'} or beside {package}: install again with `pip install .`")
+
+
+def is_installed() -> bool:
+    """Returns True for an installed copy, which has no checkout around it."""
+    return suite().name == "_suite"
+
+
 def checkout() -> Path:
-    """Returns the directory with probes/ and tests/. Raises CommandError: this is an installed copy without tests."""
-    directory = Path(__file__).resolve().parent.parent
-    if not (directory / "tests").is_dir() or not (directory / "pyproject.toml").is_file():
-        raise CommandError(f"no tests/ beside {directory / 'probes'}: install from a checkout with `pip install -e .`")
-    return directory
+    """Returns the directory of the checkout. Raises CommandError for an installed copy."""
+    if is_installed():
+        raise CommandError("this needs a checkout, and socketcall is installed: run it after `pip install -e .` in one")
+    return suite()
+
+
+def write_no_bytecode() -> None:
+    """Keeps Python, and the processes it starts, from writing __pycache__ into an installed copy."""
+    if is_installed():
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,7 @@ class Package:
 
 def packages() -> list[Package]:
     """Returns the packages that packages.txt lists."""
-    lines = (checkout() / PACKAGES).read_text().splitlines()
+    lines = (suite() / PACKAGES).read_text().splitlines()
     rows = [[field.strip() for field in line.split("|")] for line in lines if line.strip() and line[0] != "#"]
     return [Package(name, tuple(shows.split()), purpose) for name, shows, purpose in rows]
 

@@ -19,7 +19,7 @@ from probes import targets
 from probes.cli import doctor as examination
 from probes.entry import gate
 from probes.errors import CommandError
-from probes.installation import checkout
+from probes.installation import checkout, suite, write_no_bytecode
 from probes.report.diff import as_json, compare, text
 from probes.report.reader import read
 from probes.sandbox import sandbox
@@ -95,7 +95,8 @@ class _Collector:
 
 
 def _common(args: argparse.Namespace) -> list[str]:
-    root = checkout()
+    write_no_bytecode()
+    root = suite()
     tests = Path(args.tests).absolute() if args.tests else root / "tests"
     if not tests.is_dir():
         raise CommandError(f"--tests: {tests} is no folder; name one that holds folder/test_*.py")
@@ -147,12 +148,12 @@ def behaviours(args: argparse.Namespace) -> int:
     """Prints the catalogue."""
     args.tests = None
     items = collected(args)
+    from probes.report import references
     from probes.testing.behaviours import catalogue, register, registered
-    from tools import references
 
-    tests = checkout() / "tests"
+    tests = suite() / "tests"
     if args.register:
-        register(tests, catalogue(items))
+        register(checkout() / "tests", catalogue(items))
         return 0
     since, differ = registered(tests), references.by_behaviour(references.stored())
     for id, found in sorted(catalogue(items).items()):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.installation import checkout
+from probes.installation import suite
 from probes.report.check import Json
 
 
@@ -52,7 +52,7 @@ class StoredRun:
 
 def directory() -> Path:
     """Return the directory of the stored runs."""
-    return checkout() / "docs" / "references"
+    return suite() / "docs" / "references"
 
 
 def stored() -> list[StoredRun]:

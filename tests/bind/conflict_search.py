@@ -4,8 +4,9 @@ hypothesis: imported only where that is installed."""
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, seed, settings
 from hypothesis import strategies as st
 
 from probes.sandbox import namespaces
@@ -78,6 +79,8 @@ class Search:
             report_multiple_bugs=False, print_blob=False, verbosity=Verbosity.quiet,
             phases=(Phase.generate, Phase.shrink),
         )  # fmt: skip
+        # The sandbox's own directory. By default hypothesis writes to the one where the run was started.
+        configuration.set_hypothesis_home_dir(Path.cwd() / ".hypothesis")
         with suppress(Disagreement, Enough):
             seed(random_seed)(limits(drawn(lambda numbers: self._one(numbers))))()
 
