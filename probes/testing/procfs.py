@@ -1,43 +1,63 @@
-"""What others know about the sockets of a test: /proc, another process, the kernel's own lists.
+"""Reads /proc: the tables and counters of sockets, this process's descriptors, sysctls, and modules.
 
-A witness is asked by ordinary calls of Python, never through the gate: it stands beside the judged call.
+Files are read by ordinary calls of Python, never through the gate: what they show is independent of the judged call.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import subprocess
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from probes.testing.expect import Broke, not_applicable
 
-#: Where each table of /proc/net names the inode of a row's socket (net/*/…_seq_show).
-_INODE = {
-    "tcp": 9, "tcp6": 9, "udp": 9, "udp6": 9, "udplite": 9, "udplite6": 9, "raw": 9, "raw6": 9,
-    "icmp": 9, "icmp6": 9, "unix": 6, "netlink": 9, "packet": 8,
-}  # fmt: skip
-TABLES = tuple(_INODE)
-#: Seconds that the kernel may take to free what was closed; a test that waits a dozen times in vain still ends in time.
+_Value = TypeVar("_Value")
+#: Columns of the tables of /proc/net, to the last one that is used (tcp4_seq_show, unix_seq_show, netlink_seq_show,
+#: packet_seq_show). `queues` is tx_queue:rx_queue, `timer` is tr:tm->when.
+_INET = ("slot", "local", "remote", "state", "queues", "timer", "retransmits", "uid", "timeout", "inode")
+_COLUMNS = {
+    **dict.fromkeys(("tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"), _INET),
+    "unix": ("address", "references", "protocol", "flags", "type", "state", "inode", "path"),
+    "netlink": ("address", "protocol", "port", "groups", "rmem", "wmem", "dump", "references", "drops", "inode"),
+    "packet": ("address", "references", "type", "protocol", "interface", "running", "rmem", "uid", "inode"),
+}
+#: The tables of sockets in /proc/net.
+TABLES = tuple(_COLUMNS)
+#: Seconds to wait for the kernel to free closed sockets, which it may do after an RCU grace period.
 _PATIENCE = 2.0
 
 
+@dataclass(frozen=True)
+class ProcRow:
+    """The row of one socket in a table of /proc/net: its fields by column, none if the table has no row for it."""
+
+    fields: Mapping[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        """Returns a field, "" if there is none."""
+        return self.fields.get(column, "")
+
+    def columns(self, *names: str) -> list[str]:
+        """Returns the fields of these columns, in this order; [] if there is no row."""
+        return [self.fields[name] for name in names] if self.fields else []
+
+
 def protocols() -> frozenset[str]:
-    """The protocols that the kernel has registered, by the names in /proc/net/protocols: "TCP", "UDPv6", "PACKET"."""
+    """Returns the protocols that the kernel has registered, as /proc/net/protocols names them: "TCP", "UDPv6"."""
     try:
         lines = Path("/proc/net/protocols").read_text().splitlines()[1:]
     except FileNotFoundError:
-        not_applicable("/proc/net/protocols: nothing says which protocols the kernel has")
+        not_applicable("/proc/net/protocols, which lists the kernel's protocols")
     return frozenset(line.split()[0] for line in lines)
 
 
 def modprobe() -> str:
-    """What the kernel runs to load a module that it misses, "" if it loads none (Documentation/admin-guide/sysctl)."""
+    """Returns the program that the kernel runs to load a missing module, "" if it loads none (kernel.modprobe)."""
     try:
         disabled = Path("/proc/sys/kernel/modules_disabled").read_text().strip() != "0"
         return "" if disabled else Path("/proc/sys/kernel/modprobe").read_text().strip()
@@ -47,50 +67,62 @@ def modprobe() -> str:
 
 @functools.cache
 def loadable(alias: str) -> bool:
-    """Whether the kernel would find a module for an alias like "net-pf-21" (request_module). Not applicable if it loads
-    modules and we cannot see which, as in a root that is not its own."""
+    """Returns True if the kernel would find a module for an alias like "net-pf-21" (request_module).
+
+    Not applicable if the kernel loads modules and this root does not have them, so that the answer is unknown.
+    """
     program = modprobe()
     if not program:
         return False
     if not Path(f"/lib/modules/{os.uname().release}/modules.dep").exists() or not os.access(program, os.X_OK):
-        not_applicable(f"the kernel's modules: nothing says whether it would load {alias}")
-    asked = subprocess.run([program, "--resolve-alias", alias], capture_output=True, text=True, check=False)
-    return bool(set(asked.stdout.split()) - {"off"})
+        not_applicable(f"the modules of this kernel, to see if it would load {alias}")
+    resolved = subprocess.run([program, "--resolve-alias", alias], capture_output=True, text=True, check=False)
+    return bool(set(resolved.stdout.split()) - {"off"})
 
 
-def rows(table: str) -> dict[int, list[str]]:
-    """The rows of /proc/net/TABLE by the inodes of their sockets; no rows if the kernel has no such table."""
-    path = Path("/proc/net") / table
+def read_table(table: str) -> dict[int, ProcRow]:
+    """Returns the rows of /proc/net/TABLE by inode; none if the kernel has no such table."""
+    path, names = Path("/proc/net") / table, _COLUMNS[table]
     if not path.exists():
         return {}
-    fields = [line.split() for line in path.read_text().splitlines()[1:]]
-    return {int(row[_INODE[table]]): row for row in fields}
+    rows = [ProcRow(dict(zip(names, line.split(), strict=False))) for line in path.read_text().splitlines()[1:]]
+    return {int(row["inode"]): row for row in rows}
 
 
-def listed(inode: int) -> list[str]:
-    """The tables of /proc/net that have a row for a socket."""
-    return [table for table in TABLES if inode in rows(table)]
+def row(table: str, inode: int) -> ProcRow:
+    """Returns the row of a socket in /proc/net/TABLE, one without fields if it is not listed."""
+    return read_table(table).get(inode, ProcRow({}))
+
+
+def row_counts() -> list[int]:
+    """Returns the number of rows of each of TABLES."""
+    return [len(read_table(table)) for table in TABLES]
+
+
+def tables_listing(inode: int) -> list[str]:
+    """Returns the tables of /proc/net that have a row for a socket."""
+    return [table for table in TABLES if inode in read_table(table)]
 
 
 def inode(fd: int) -> int:
-    """The inode of a socket, from the link in /proc/self/fd. Raises Broke if the descriptor is no socket."""
+    """Returns the inode of a socket, from the link in /proc/self/fd. Raises Broke if the descriptor is no socket."""
     link = str(Path(f"/proc/self/fd/{fd}").readlink())
     if not link.startswith("socket:["):
-        raise Broke(f"descriptor {fd} is {link}")
+        raise Broke(f"descriptor {fd} is {link}, not a socket")
     return int(link[8:-1])
 
 
 def descriptors() -> list[int]:
-    """The open descriptors of this process."""
+    """Returns the open descriptors of this process."""
     listed = {int(link.name) for link in Path("/proc/self/fd").iterdir()}
-    # The listing had the lowest descriptor that was free, and is gone again: whoever comes next gets the same.
+    # The listing itself used the lowest free descriptor, which the next open gets again.
     own = os.open("/", os.O_PATH)
     os.close(own)
     return sorted(listed - {own})
 
 
 def lowest(count: int = 1) -> list[int]:
-    """The lowest descriptors that are free."""
+    """Returns the lowest free descriptors."""
     taken = set(descriptors())
     free: list[int] = []
     candidate = 0
@@ -101,85 +133,53 @@ def lowest(count: int = 1) -> list[int]:
     return free
 
 
-def counted() -> dict[str, int]:
-    """How many sockets this network namespace has, by /proc/net/sockstat and sockstat6: all, and in use by protocol."""
+def socket_counts() -> dict[str, int]:
+    """Returns how many sockets this network namespace has: all, and in use by protocol (/proc/net/sockstat)."""
     counts = {}
     for name in ("sockstat", "sockstat6"):
         path = Path("/proc/net") / name
         for line in path.read_text().splitlines() if path.exists() else ():
             protocol, _, rest = line.partition(": ")
-            # Not `alloc`, `mem`, `orphan`: those are of the whole machine.
+            # Only the first count is of the namespace: `alloc`, `mem` and `orphan` are of the whole machine.
             counts[protocol] = int(rest.split()[1])
     return counts
 
 
-def in_time(read: Callable[[], Any], value: object) -> Any:
-    """What `read` tells once it tells `value`, or after all the time that it may take: some sockets are freed after an
-    RCU grace period."""
+def read_until(read: Callable[[], _Value], value: _Value) -> _Value:
+    """Reads again until `value` is read, for two seconds at most, and returns what was read last."""
     end = time.monotonic() + _PATIENCE
-    while (told := read()) != value and time.monotonic() < end:
+    while (found := read()) != value and time.monotonic() < end:
         time.sleep(0.001)
-    return told
+    return found
 
 
 def sysctl(name: str) -> list[int]:
-    """The numbers of a sysctl: net.core.rmem_default. Where this network namespace does not show it, as it was before.
-    Not applicable if nobody shows it.
+    """Returns the numbers of a sysctl like net.core.rmem_default. Not applicable if the kernel does not show it.
+
+    Where only the initial network namespace shows it, its value was read before the sandbox was made.
     """
     path = Path("/proc/sys") / name.replace(".", "/")
     if path.exists():
         return [int(number) for number in path.read_text().split()]
-    if name not in _OUTSIDE:
+    if name not in _INITIAL:
         not_applicable(f"sysctl {name}")
-    return _OUTSIDE[name]
+    return _INITIAL[name]
 
 
-#: Older kernels show these in the initial network namespace only (net/core/sysctl_net_core.c): read before any sandbox.
-_OUTSIDE = {
+#: Older kernels show these in the initial network namespace only (net/core/sysctl_net_core.c).
+_INITIAL = {
     name: [int(path.read_text())]
     for name in ("net.core.rmem_default", "net.core.wmem_default")
     if (path := Path("/proc/sys") / name.replace(".", "/")).exists()
 }
 
 
-def elsewhere(ask: Callable[[], Any]) -> Any:
-    """What `ask` returns in another process of this sandbox, as JSON carries it. Raises Broke if it fails there."""
-    receive, send = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            text = json.dumps({"value": ask()})
-        except BaseException:
-            text = json.dumps({"error": traceback.format_exc()})
-        with os.fdopen(send, "w") as file:
-            file.write(text)
-        os._exit(0)
-    os.close(send)
-    with os.fdopen(receive) as file:
-        answer = file.read()
-    os.waitpid(child, 0)
-    told = json.loads(answer or '{"error": "another process did not answer"}')
-    if "error" in told:
-        raise Broke(told["error"])
-    return told["value"]
+# Names that tests of other directories still use.
+from probes.testing.observers import connections, in_child as elsewhere  # noqa: E402, F401, I001
+
+listed, counted, in_time = tables_listing, socket_counts, read_until
 
 
-def connections(pid: int) -> list[list[Any]]:
-    """What psutil tells another process about the sockets of this one: descriptor, family, type, names, state."""
-    try:
-        import psutil
-    except ImportError:
-        not_applicable("psutil")
-
-    def ask() -> list[list[Any]]:
-        # Of that process: the one that asks has inherited the same sockets.
-        process = psutil.Process(pid)
-        found = (process.net_connections if hasattr(process, "net_connections") else process.connections)("all")
-        return [[e.fd, int(e.family), int(e.type), _name(e.laddr), _name(e.raddr), e.status] for e in found]
-
-    told: list[list[Any]] = elsewhere(ask)
-    return sorted(told, key=lambda entry: int(entry[0]))
-
-
-def _name(address: Any) -> str:
-    return address if isinstance(address, str) else ":".join(map(str, address))
+def rows(table: str) -> dict[int, list[str]]:
+    """Returns the rows of /proc/net/TABLE by inode, each as a list of its fields."""
+    return {inode: list(row.fields.values()) for inode, row in read_table(table).items()}
