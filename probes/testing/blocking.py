@@ -1,4 +1,4 @@
-"""Calls that block, and what somebody else does meanwhile: a child that acts only once we really are blocked."""
+"""Calls that block: a child acts on this process, or on its sockets, only once it sleeps in the call."""
 
 from __future__ import annotations
 
@@ -13,72 +13,75 @@ from typing import NoReturn
 
 from probes.testing.expect import Broke
 
-#: Where descriptors of our own begin.
+#: Descriptors of the suite start here, so that a call under test gets the same numbers as without them.
 _HIGH = 500
-#: What a step does; it runs in the child, which has every descriptor that we had.
+#: What a step does; it runs in the child, which has inherited every descriptor.
 Step = Callable[[], object]
 
 
 class Meanwhile:
-    """What happens to this process while it is blocked.
+    """Acts on this process while it is blocked.
 
-    `with meanwhile(*steps):` starts a child that does one step after the other, each when the process is asleep (again)
-    in the call that the body makes. No time is involved. `signal` and `stop` are steps; so is any function.
+    `with meanwhile(*steps):` starts a child that takes one step after the other, each once the process sleeps (again)
+    in the call that the body makes. It waits for that state, never for a time. `signal` and `stop` are steps; so is any
+    function.
     """
 
     def __init__(self) -> None:
+        """Takes the calling process as the one to act on."""
         self._target = os.getpid()
         self._woken, written = _pipe()
         os.set_blocking(written, False)
-        # The interpreter's handler writes here when it runs, long before the function in Python.
+        # The interpreter's C handler writes here as soon as it runs; the Python handler runs later.
         signal.set_wakeup_fd(written, warn_on_full_buffer=False)
 
     def catch(self, restart: bool) -> None:
-        """From now on SIGUSR1 has a handler, with SA_RESTART or without (sigaction(2))."""
+        """Installs a handler for SIGUSR1, with SA_RESTART or without (sigaction(2))."""
         signal.signal(signal.SIGUSR1, lambda *_: None)
         signal.siginterrupt(signal.SIGUSR1, not restart)
 
     def signal(self) -> None:
-        """A step: sends SIGUSR1, and waits until its handler has run."""
+        """Sends SIGUSR1 and waits until its handler has run. A step."""
         os.kill(self._target, signal.SIGUSR1)
         os.read(self._woken, 1)
 
     def stop(self) -> None:
-        """A step: stops the process by SIGSTOP, waits until it is stopped, and has it go on by SIGCONT."""
+        """Stops the process by SIGSTOP, waits until it is stopped, and continues it by SIGCONT. A step."""
         os.kill(self._target, signal.SIGSTOP)
         self._await("tT")
         os.kill(self._target, signal.SIGCONT)
 
     @contextmanager
     def __call__(self, *steps: Step) -> Iterator[None]:
-        """Starts the child; after the body it is gone. Raises Broke if a step failed."""
-        (told, tell), (held, hold) = _pipe(), _pipe()
+        """Starts the child, and reaps it after the body. Raises Broke if a step failed."""
+        # The child writes an error to the first pipe; the second one reaches its end when the body is over.
+        (error_read, error_write), (over_read, over_write) = _pipe(), _pipe()
         child = os.fork()
         if child == 0:
-            os.close(told)
-            os.close(hold)
-            self._meddle(steps, tell, held)
-        os.close(tell)
-        os.close(held)
+            os.close(error_read)
+            os.close(over_write)
+            self._take(steps, error_write, over_read)
+        os.close(error_write)
+        os.close(over_read)
         try:
             yield
         finally:
-            os.close(hold)
-            with os.fdopen(told) as answer:
-                error = answer.read()
+            os.close(over_write)
+            with os.fdopen(error_read) as pipe:
+                error = pipe.read()
             os.waitpid(child, 0)
         if error:
-            raise Broke(f"what was to happen meanwhile did not: {error}")
+            raise Broke(f"a step failed while this process was blocked: {error}")
 
-    def _meddle(self, steps: tuple[Step, ...], tell: int, held: int) -> NoReturn:
+    def _take(self, steps: tuple[Step, ...], error_write: int, over_read: int) -> NoReturn:
         try:
             for step in steps:
                 self._await("S")
                 step()
-            # Not before the call is over: the end of a child is a signal too.
-            os.read(held, 1)
+            # The child must outlive the call: its end sends SIGCHLD, which would interrupt the call.
+            os.read(over_read, 1)
         except BaseException as error:
-            os.write(tell, f"{type(error).__name__}: {error}".encode())
+            os.write(error_write, f"{type(error).__name__}: {error}".encode())
         finally:
             os._exit(0)
 
@@ -90,7 +93,6 @@ class Meanwhile:
 
 
 def _pipe() -> tuple[int, int]:
-    # Out of the way: a call that gives descriptors gives the same with us as without.
     ends = os.pipe()
     read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _HIGH) for end in ends)
     for end in ends:
@@ -99,7 +101,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def fill(end: socket.socket) -> None:
-    """Sends on a stream until nothing more fits: the next call that sends blocks."""
+    """Sends on a stream socket until its buffers are full: the next call that sends blocks."""
     end.setblocking(False)
     for size in (1 << 16, 1 << 10, 1):
         with suppress(BlockingIOError):
@@ -109,7 +111,7 @@ def fill(end: socket.socket) -> None:
 
 
 def drain(end: socket.socket) -> None:
-    """Receives all there is on a stream: a call that blocks at the other end goes on."""
+    """Receives everything queued on a stream socket: a sender that is blocked at the other end goes on."""
     end.setblocking(False)
     with suppress(BlockingIOError):
         while end.recv(1 << 20):

@@ -16,7 +16,7 @@ from probes.testing.expect import Broke, not_applicable
 
 
 class Connection(NamedTuple):
-    """One socket of a process, as psutil lists it. Names are "host:port", a path, or "" if there is none."""
+    """Describes one socket of a process, as psutil lists it. Names are "host:port", a path, or "" if there is none."""
 
     fd: int
     family: int

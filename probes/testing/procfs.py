@@ -34,7 +34,7 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class ProcRow:
-    """The row of one socket in a table of /proc/net: its fields by column, none if the table has no row for it."""
+    """Holds the row of one socket in a table of /proc/net: its fields by column, none if the table has no row for it."""
 
     fields: Mapping[str, str]
 

@@ -1,4 +1,4 @@
-"""Kinds of sockets as named values: what tests are parametrized with."""
+"""Names the kinds of sockets that tests are parametrized with: family, type and protocol."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from probes.abi import sockaddr
 
-#: Hosts by what they mean, for each family.
+#: Hosts by name for each family; "any" is the wildcard address.
 _HOSTS = {
     socket.AF_INET: {"any": "0.0.0.0", "loopback": "127.0.0.1"},
     socket.AF_INET6: {"any": "::", "loopback": "::1"},
@@ -16,7 +16,7 @@ _HOSTS = {
 
 @dataclass(frozen=True)
 class SocketKind:
-    """A family, a type and a protocol, with a name that tests and cases show."""
+    """Describes a socket by family, type and protocol. `name` is what test ids and cases show."""
 
     name: str
     family: int
@@ -25,15 +25,16 @@ class SocketKind:
 
     @property
     def triple(self) -> tuple[int, int, int]:
-        """The three words of socket(2)."""
+        """Returns the three arguments of socket(2)."""
         return self.family, self.type, self.protocol
 
     def address(self, port: int, host: str = "loopback") -> bytes:
-        """An address of the kind's family: "loopback", "any", or a host as text."""
+        """Returns a sockaddr of AF_INET or AF_INET6 for "loopback", "any" (the wildcard address) or a numeric host."""
         host = _HOSTS[socket.AddressFamily(self.family)].get(host, host)
         return sockaddr.inet(host, port) if self.family == socket.AF_INET else sockaddr.inet6(host, port)
 
     def __str__(self) -> str:
+        """Returns the name."""
         return self.name
 
 
@@ -41,12 +42,12 @@ TCP = SocketKind("tcp", socket.AF_INET, socket.SOCK_STREAM)
 TCP6 = SocketKind("tcp6", socket.AF_INET6, socket.SOCK_STREAM)
 UDP = SocketKind("udp", socket.AF_INET, socket.SOCK_DGRAM)
 UDP6 = SocketKind("udp6", socket.AF_INET6, socket.SOCK_DGRAM)
-#: A raw socket of a protocol that nobody else uses here.
+#: Protocol 253 is reserved for experiments (RFC 3692): no other traffic of a test has it.
 RAW = SocketKind("raw", socket.AF_INET, socket.SOCK_RAW, 253)
 RAW6 = SocketKind("raw6", socket.AF_INET6, socket.SOCK_RAW, 253)
-#: Every protocol of AF_NETLINK makes the same sockets; 0 is NETLINK_ROUTE.
+#: Protocol 0 is NETLINK_ROUTE; sockets of every netlink protocol are alike to the tests that use this.
 NETLINK = SocketKind("netlink", socket.AF_NETLINK, socket.SOCK_RAW)
-#: Protocol 0: no packet is received.
+#: With protocol 0 a packet socket receives nothing.
 PACKET = SocketKind("packet", socket.AF_PACKET, socket.SOCK_RAW)
 PACKET_DGRAM = SocketKind("packet-dgram", socket.AF_PACKET, socket.SOCK_DGRAM)
 UNIX_STREAM = SocketKind("unix-stream", socket.AF_UNIX, socket.SOCK_STREAM)
@@ -54,5 +55,7 @@ UNIX_DGRAM = SocketKind("unix-dgram", socket.AF_UNIX, socket.SOCK_DGRAM)
 UNIX_SEQPACKET = SocketKind("unix-seqpacket", socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 UNIX = (UNIX_STREAM, UNIX_DGRAM, UNIX_SEQPACKET)
+#: Kinds whose addresses have a port.
 WITH_PORTS = (TCP, TCP6, UDP, UDP6)
+#: Kinds that listen and connect over a network.
 CONNECTING = (TCP, TCP6)
