@@ -1,4 +1,4 @@
-"""The plugin: collects behaviours, and runs each test in a sandbox. What comes out goes to account. See conftest.py."""
+"""The pytest plugin: collects behaviours and runs each test in a sandbox; run_report takes the checks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from probes.entry.gate import WORD, gate, gate_names
 from probes.errors import CommandError
 from probes.installation import again_words, target
 from probes.plugin import item as items
+from probes.plugin import options
 from probes.plugin.run_facts import key_of
 from probes.plugin.run_report import EXPECTATIONS, RUN_REPORT, LocalReport
 from probes.plugin.shard import Shard
@@ -30,34 +31,16 @@ from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, Sandb
 from probes.testing.behaviours import behaviour_of, catalogue
 from probes.testing.fixtures import started_as_root
 
-ROOT_ONLY = "root: nobody else can map a second user id, or have capabilities outside a user namespace"
+ROOT_ONLY = "root, which alone maps a second user id and has capabilities outside a user namespace"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of a run; `socketcall check` passes them on."""
-    group = parser.getgroup("socketcall")
-    group.addoption("--behaviour", action="append", metavar="GLOB", help="only behaviours whose id matches")
-    group.addoption("--only", choices=("abi", "implementation"), help="only behaviours with this tag")
-    group.addoption("--route", choices=("socketcall", "direct"), help="only this route")
-    group.addoption("--gate", choices=("int80", "vdso"), help="only this gate")
-    group.addoption("--case", metavar="GLOB", help="judge only checks whose case matches")
-    group.addoption("--expect", metavar="FILE", help="known deviations: lines of ID-GLOB | CASE-GLOB | reason")
-    group.addoption("--write-expect", metavar="FILE", help="write the deviations of this run as such a list")
-    group.addoption(
-        "--require", metavar="FILE", nargs="?", const="", help="nothing may be not applicable but ids of FILE"
-    )
-    group.addoption("--shard", metavar="I/N", type=Shard.of, help="only the I-th of N parts")
-    group.addoption("--seed", type=int, help="seed of random values (default: a new one, printed)")
-    group.addoption("--report", metavar="DIR", help="write results.jsonl, evidence.jsonl and summary.json here")
-    group.addoption("--stream", type=int, metavar="FD", help="tell the run as it happens to this descriptor")
-    group.addoption("--deadline", type=float, metavar="S", help="seconds a test may take (default: by measure)")
-    group.addoption("--reference", metavar="ABI-VERSION", help="judge against this kernel (default: the local one)")
-    group.addoption("--no-progress", action="store_true", help="print failures and counts only")
-    group.addoption("--isolation", choices=("full", "net", "none"), default="full", help="what a sandbox makes itself")
+    """Adds the options of a run; `socketcall check` passes them on."""
+    options.add_to_pytest(parser.getgroup("socketcall"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marks and the run."""
+    """Registers the marks, the run and its report."""
     config.addinivalue_line("markers", "behaviour(id, source, statement, tag): set by @behaviour")
     config.addinivalue_line(
         "markers", "routes(*names): the only routes of the test's calls; both: it calls over both itself"
@@ -86,12 +69,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """What a failure needs to be seen again."""
+    """Returns what a person needs to repeat a failure: word size, gates, seed."""
     return f"socketcall: {WORD}-bit, gates {' '.join(gate_names())}, seed {config.getoption('seed')}"
 
 
 def spec_of(item: pytest.Item) -> SandboxSpec | None:
-    """What a test asks of its sandbox; None if it wants none (a test of the suite itself)."""
+    """Returns what a test needs of its sandbox; None if it runs without one (a test of the suite itself)."""
     mark = item.get_closest_marker("sandbox")
     if mark is None and behaviour_of(item) is None:
         return None
@@ -99,7 +82,7 @@ def spec_of(item: pytest.Item) -> SandboxSpec | None:
 
 
 class Run:
-    """One run of pytest."""
+    """Runs the tests of one pytest process."""
 
     def __init__(self, config: pytest.Config, reporter: items.Reporter) -> None:
         self._config, self._reporter = config, reporter
@@ -109,7 +92,7 @@ class Run:
         self.deadline: float | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Takes its CPU, and measures it."""
+        """Pins the process to a CPU, and scales the deadline to its speed."""
         if self._config.getoption("collectonly"):
             return
         self._work = Path(tempfile.mkdtemp(prefix="socketcall-"))
@@ -123,7 +106,7 @@ class Run:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Holds the ids to their rules, and leaves only what was asked for. Raises UsageError: an id that is none."""
+        """Checks the ids, and keeps the tests that the options select. Raises UsageError: a malformed or unknown id."""
         known = catalogue(items)
         tag: str | None = self._config.getoption("only")
         if tag is not None:
@@ -152,7 +135,7 @@ class Run:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """Sets what is there by now aside from garbage collection: a child that walked it would copy every page."""
+        """Freezes the garbage collector's objects: a child whose collector walked them would copy every page."""
         gc.collect()
         gc.freeze()
         try:
@@ -162,7 +145,7 @@ class Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Runs a test in its sandbox, if it wants one."""
+        """Runs a test in its sandbox, if it has one."""
         spec = spec_of(item)
         if spec is None:
             return None
@@ -191,14 +174,14 @@ class Run:
         return items.behaviour_reports(item, result, context, self._config.stash[EXPECTATIONS])
 
     def pytest_sessionfinish(self) -> None:
-        """Leaves no folder behind."""
+        """Removes the working directory."""
         if self._work != Path():
             shutil.rmtree(self._work, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """No dots in a pipe."""
+    """Prints no progress dots with --no-progress."""
     if not config.getoption("no_progress") or report.outcome == "failed":
         return None
     return (report.outcome if report.when == "call" or report.skipped else "", "", "")

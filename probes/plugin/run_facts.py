@@ -11,7 +11,7 @@ import pytest
 
 from probes import VERSION
 from probes.entry.gate import WORD
-from probes.installation import target
+from probes.installation import again_words, implementation, target
 from probes.report.check import Key
 from probes.testing.behaviours import behaviour_of
 from probes.testing.expect import case_text
@@ -27,7 +27,8 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
         "kernel": {"release": host.release, "version": host.version, "machine": host.machine},
         "word": WORD,
         "abi": local().abi,
-        "implementation": "linux",
+        "implementation": implementation(),
+        "again": again_words(),
         "privileges": "root" if os.geteuid() == 0 else "user",
         "modules": _modules(),
     }

@@ -1,8 +1,8 @@
-"""A run by pytest-xdist, on one machine or on many: docs/machines.md.
+"""Runs the suite by pytest-xdist, on one machine or on many: docs/machines.md.
 
-Every worker tells the controller, over a channel of its own (execnet), what it is and what it is to run, before it runs
-anything; pytest-xdist brings the reports. With `--dist each` every machine has a run of its own, else all workers share
-one. What only the controller has, the worker is told: the seed, the lines of --expect, the paths to collect.
+Every worker sends the controller, over an execnet channel of its own, its facts and the tests that it is going to run,
+before it runs anything; pytest-xdist carries the reports. With `--dist each` every machine has a run of its own, else
+all workers share one. The controller sends each worker what only it has: the seed, the lines of --expect, the paths.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from probes.installation import TARGET
 from probes.plugin.run_facts import planned, run_facts
 from probes.plugin.run_report import EXPECTATIONS, RunReport
-from probes.plugin.xdist_args import arguments, is_elsewhere
+from probes.plugin.xdist_args import arguments, is_remote
 from probes.report.check import Key
 from probes.report.expectations import Expectations, ExpectedDeviations
 from probes.report.machine_run import MachineRun
@@ -27,42 +27,42 @@ from probes.report.writer import PartDirectory
 
 #: The names in a worker's input, which pytest-xdist hands over.
 _INPUT, _CHANNEL = "socketcall", "socketcall_channel"
-#: In what the workers of one run must be alike.
-_ALIKE = ("kernel", "word", "abi", "implementation", "privileges")
+#: Target properties that must be equal on all workers of one run.
+_EQUAL = ("kernel", "word", "abi", "implementation", "privileges")
 
 
 def is_worker(config: pytest.Config) -> bool:
-    """Whether this is a worker of pytest-xdist."""
+    """Returns True if this process is a worker of pytest-xdist."""
     return hasattr(config, "workerinput")
 
 
 def distributes(config: pytest.Config) -> bool:
-    """Whether this is a controller of pytest-xdist, which runs nothing itself."""
+    """Returns True if this process is a controller of pytest-xdist, which runs no test itself."""
     mode = getattr(config.option, "dist", "no")
     return not is_worker(config) and mode != "no" and bool(config.option.tx) and not config.option.collectonly
 
 
 class XdistReport(RunReport):
-    """The controller's account. Nodes, specs, gateways and channels are pytest-xdist's and execnet's."""
+    """The controller's report. Nodes, specs, gateways and channels are pytest-xdist's and execnet's."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
         self._each = config.option.dist == "each"
         self._names: dict[int, str] = {}
-        self._told: dict[str, dict[str, Any]] = {}
+        self._sent: dict[str, dict[str, Any]] = {}
         self._channels: list[Any] = []
         self._by_name: dict[str, MachineRun] = {}
         self._aside: PartDirectory | None = None
         self._given = config.invocation_params
-        if config.option.maxworkerrestart is None and (self._each or not _local(config.option.tx)):
-            # A machine that went does not come back; pytest-xdist would try, and end the run if it cannot.
+        if config.option.maxworkerrestart is None and (self._each or not _all_local(config.option.tx)):
+            # A machine that is gone does not come back; pytest-xdist would restart it, and end the run if it cannot.
             config.option.maxworkerrestart = 0
 
     # Before the workers
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionstart(self) -> Generator[None]:
-        """Brings the machines up. Raises UsageError: one cannot be reached."""
+        """Connects to the machines. Raises UsageError: one cannot be reached."""
         import execnet
 
         folder = self._config.getoption("report")
@@ -78,41 +78,41 @@ class XdistReport(RunReport):
             raise
         except (execnet.HostNotFound, execnet.RemoteError, EOFError, OSError) as error:
             self.close(False)
-            name = list(self._names.values())[len(self._told)] if len(self._told) < len(self._names) else "a machine"
+            name = list(self._names.values())[len(self._sent)] if len(self._sent) < len(self._names) else "a machine"
             raise pytest.UsageError(f"{name} cannot be reached: {_last_line(error)}; see its --tx") from error
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, config: pytest.Config, specs: list[Any]) -> None:
-        """Names the machines, and reads what is expected of them. Raises UsageError: two of one name."""
+        """Names the machines, and reads what is expected of each. Raises UsageError: two have one name."""
         for spec in specs:
             name = re.sub(r"[^\w.-]|^\.|\.(?=(part|old)$)", "_", spec.id)
             if name in self._names.values():
-                raise pytest.UsageError(f"two machines are called {name!r}: give each --tx another id=")
+                raise pytest.UsageError(f"two machines have the name {name!r}: give each --tx another id=")
             self._names[id(spec)] = name
         for name in set(self._names.values() if self._each else [""]):
             self.expectations(name)
-        if any(map(self._elsewhere, specs)):
+        if any(map(self._is_remote, specs)):
             # XdistReport have a checkout and a pytest of their own: pytest-xdist would copy ours into their checkout.
             config.pluginmanager.get_plugin("dsession").nodemanager.roots.clear()  # type: ignore[union-attr]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_newgateway(self, gateway: Any) -> None:
-        """Puts the arguments that this machine understands where pytest-xdist takes them from."""
-        if self._elsewhere(gateway.spec):
+        """Rewrites the arguments for a machine that has its own checkout, where pytest-xdist reads them."""
+        if self._is_remote(gateway.spec):
             args, _ = arguments(self._config, self._given.args)
             given = self._given
             self._config.invocation_params = type(given)(args=args, plugins=given.plugins, dir=given.dir)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tells a worker what it needs to know, and opens the way back."""
+        """Sends a worker its input, and opens the channel on which it answers."""
         self._config.invocation_params = self._given
         known = self.expectations(self._name(node)).known
-        told = self._told[node.gateway.id] = {}
+        sent = self._sent[node.gateway.id] = {}
         channel = node.gateway.newchannel()
-        channel.setcallback(lambda text: told.update(json.loads(text)))
+        channel.setcallback(lambda text: sent.update(json.loads(text)))
         self._channels.append(channel)
-        paths = arguments(self._config, self._given.args)[1] if self._elsewhere(node.gateway.spec) else None
+        paths = arguments(self._config, self._given.args)[1] if self._is_remote(node.gateway.spec) else None
         spec = node.gateway.spec
         tells = {"seed": self._config.getoption("seed"), "paths": paths}
         if not spec.popen:
@@ -122,26 +122,26 @@ class XdistReport(RunReport):
         node.workerinput[_INPUT] = json.dumps(tells)
         node.workerinput[_CHANNEL] = channel
 
-    def _elsewhere(self, spec: Any) -> bool:
-        """Whether a machine has a checkout of its own; to whom --rsyncdir copies one, pytest-xdist says where."""
-        return is_elsewhere(spec) and not self._config.getoption("rsyncdir")
+    def _is_remote(self, spec: Any) -> bool:
+        """True if a machine has its own checkout; with --rsyncdir pytest-xdist copies one and knows its path."""
+        return is_remote(spec) and not self._config.getoption("rsyncdir")
 
     def _name(self, node: Any) -> str:
-        """The machine of a node, "" if all share one run. Of a node that replaces another, the same."""
+        """The machine's name, "" if all share one run. A node that replaces another keeps its name."""
         return self._names[id(node.gateway.spec)] if self._each else ""
 
-    # What workers tell
+    # What workers send
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
-        """A worker began: what it is. Raises UsageError: it is no worker for this run."""
-        self._hear_trouble(node)
-        facts = self._told[node.gateway.id].get("facts")
+        """Takes the facts of a worker that began. Raises UsageError: it does not fit into this run."""
+        self._raise_error_of(node)
+        facts = self._sent[node.gateway.id].get("facts")
         name = self._name(node)
         if facts is None:
-            raise pytest.UsageError(f"{node.gateway.id}: no suite there: chdir= has to be its checkout")
+            raise pytest.UsageError(f"{node.gateway.id}: the suite is not there: chdir= has to be its checkout")
         if (mine := self._by_name.get(name)) is not None:
-            _hold_alike(mine.facts, facts, node.gateway.id)
+            _require_equal(mine.facts, facts, node.gateway.id)
             return
         within = self._aside.part / name if self._aside else None
         self._by_name[name] = MachineRun(facts, self.expectations(name), self.writer(facts, within), name)
@@ -149,33 +149,33 @@ class XdistReport(RunReport):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any) -> None:
-        """A worker collected: what it is to run."""
-        tests = self._told[node.gateway.id]["tests"]
+        """Takes the keys of the tests that a worker is going to run."""
+        tests = self._sent[node.gateway.id]["tests"]
         self._by_name[self._name(node)].plan({test: Key.of_json(key) for test, key in tests.items()})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
-        """A worker ended. Raises UsageError: before it could begin."""
-        self._hear_trouble(node)
-        name, told = node.gateway.id, self._told[node.gateway.id]
-        if "tests" not in told:
-            why = "without a word" if error is None else _last_line(error)
-            raise pytest.UsageError(f"{name} ended before it told what it would run: {why}")
+        """Takes the end of a worker. Raises UsageError: it ended before it began."""
+        self._raise_error_of(node)
+        name, sent = node.gateway.id, self._sent[node.gateway.id]
+        if "tests" not in sent:
+            why = "without an error" if error is None else _last_line(error)
+            raise pytest.UsageError(f"{name} ended before it sent what it would run: {why}")
         if error is None:
             return
-        told["gone"] = f"machine {name} is gone: {_last_line(error)}"
+        sent["gone"] = f"machine {name} is gone: {_last_line(error)}"
         if self._config.option.maxworkerrestart == 0:
-            self._by_name[self._name(node)].gone(told["gone"])
+            self._by_name[self._name(node)].gone(sent["gone"])
 
-    def _hear_trouble(self, node: Any) -> None:
-        """Raises UsageError if the worker met one."""
-        trouble = self._told[node.gateway.id].get("trouble")
-        if trouble is not None:
-            raise pytest.UsageError(f"{self._name(node)}: {trouble}" if self._each else trouble)
+    def _raise_error_of(self, node: Any) -> None:
+        """Raises UsageError if the worker sent one."""
+        error = self._sent[node.gateway.id].get("error")
+        if error is not None:
+            raise pytest.UsageError(f"{self._name(node)}: {error}" if self._each else error)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Runs it. -x ends it as without pytest-xdist, which makes a keyboard interrupt of it. Raises Session.Failed."""
+        """Ends -x as without pytest-xdist, which raises KeyboardInterrupt for it. Raises Session.Failed."""
         self._began = True
         try:
             return (yield)
@@ -185,35 +185,35 @@ class XdistReport(RunReport):
             raise
 
     def run_of(self, report: pytest.TestReport) -> MachineRun:
-        """The run of the machine that a report comes from."""
+        """Returns the run of the machine that a report comes from."""
         return self._by_name[self._name(report.node)]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
-        """A worker went while it was at a test."""
-        why = self._told[report.node.gateway.id]["gone"]
+        """Gives the test at which a worker ended the verdict `lost`."""
+        why = self._sent[report.node.gateway.id]["gone"]
         self.run_of(report).lose(crashitem, why)
 
     def close(self, kept: bool) -> None:
-        """The folders of the machines go into place as one."""
+        """Moves the directories of all machines into place as one."""
         if self._aside is not None and kept and self.runs:
             self._aside.keep()
         elif self._aside is not None:
             self._aside.discard()
 
 
-def _hold_alike(first: Mapping[str, Any], other: Mapping[str, Any], name: str) -> None:
-    pairs = [(what, first["target"][what], other["target"][what]) for what in _ALIKE]
+def _require_equal(first: Mapping[str, Any], other: Mapping[str, Any], name: str) -> None:
+    pairs = [(what, first["target"][what], other["target"][what]) for what in _EQUAL]
     pairs += [(what, first[what], other[what]) for what in ("reference", "suite_version")]
     for what, one, another in pairs:
         if one != another:
             differ = f"{_short(one)} and {_short(another)}"
             raise pytest.UsageError(
-                f"{name} has another {what} than the first worker ({differ}): one run is about one; use --dist each"
+                f"{name} has another {what} than the first worker ({differ}): one run has one; use --dist each"
             )
 
 
-def _local(specs: list[str]) -> bool:
+def _all_local(specs: list[str]) -> bool:
     return all("popen" in spec.rpartition("*")[2].split("//") for spec in specs)
 
 
@@ -229,43 +229,43 @@ def _last_line(error: object) -> str:
 
 
 class Worker:
-    """The worker's side."""
+    """The side of the worker."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         source: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
-        told = json.loads(source[_INPUT])
+        sent = json.loads(source[_INPUT])
         self._channel = source[_CHANNEL]
-        config.option.seed = told["seed"]
-        if "target" in told:
-            os.environ.setdefault(TARGET, told["target"])
-        if told["paths"] is not None:
-            config.args = [str(config.rootpath / path) for path in told["paths"]]
-        known = ExpectedDeviations(Path(told["expect"]), told["known"]) if "known" in told else None
+        config.option.seed = sent["seed"]
+        if "target" in sent:
+            os.environ.setdefault(TARGET, sent["target"])
+        if sent["paths"] is not None:
+            config.args = [str(config.rootpath / path) for path in sent["paths"]]
+        known = ExpectedDeviations(Path(sent["expect"]), sent["known"]) if "known" in sent else None
         config.stash[EXPECTATIONS] = Expectations(known, None, None)
 
-    def _tell(self, **what: Any) -> None:
+    def _send(self, **what: Any) -> None:
         self._channel.send(json.dumps(what))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionstart(self) -> Generator[None]:
-        """Tells what this machine is, or why it cannot judge, before pytest-xdist says that it is ready."""
+        """Sends the facts of this machine, or why it cannot judge, before pytest-xdist reports it ready."""
         try:
-            self._tell(facts=run_facts(self._config))
+            self._send(facts=run_facts(self._config))
         except pytest.UsageError as error:
-            self._tell(trouble=str(error))
+            self._send(error=str(error))
         yield
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self) -> Generator[None, object, object]:
-        """Tells what is wrong with what was asked for. Raises UsageError, having told it."""
+        """Sends a UsageError of the collection to the controller, and raises it."""
         try:
             return (yield)
         except pytest.UsageError as error:
-            self._tell(trouble=str(error))
+            self._send(error=str(error))
             raise
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Tells what is to run, before pytest-xdist says that it is collected."""
-        self._tell(tests={test: key.as_json() for test, key in planned(session).items()})
+        """Sends the keys of the tests, before pytest-xdist reports them collected."""
+        self._send(tests={test: key.as_json() for test, key in planned(session).items()})

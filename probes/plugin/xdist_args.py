@@ -1,4 +1,4 @@
-"""The arguments of a run as another machine understands them, that has a checkout of its own where a worker begins."""
+"""Rewrites pytest arguments for a remote xdist worker that has its own checkout."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-#: Options that each checkout answers for itself.
+#: Options that name a place in the checkout: each checkout has its own.
 _PLACES = ("-c", "--config-file", "--rootdir")
 
 
-def is_elsewhere(spec: Any) -> bool:
-    """Whether an execnet spec is about a machine, or a folder, that has a checkout of its own."""
+def is_remote(spec: Any) -> bool:
+    """Returns True if an execnet spec names a machine, or a directory, that has its own checkout."""
     return not spec.popen or bool(spec.chdir)
 
 
 def arguments(config: pytest.Config, given: Iterable[str]) -> tuple[list[str], list[str]]:
-    """(options, paths to collect below the checkout), none of them a path of this machine. Raises UsageError.
+    """Returns (options, paths to collect below the checkout), none of them a path of this machine. Raises UsageError.
 
-    pytest-xdist refuses an argument that is a path here, unless it copied what is there.
+    pytest-xdist refuses an argument that is a path on this machine, unless it copied what is there.
     """
     from_args = config.args_source is pytest.Config.ArgsSource.ARGS
     paths = [_below(config, path) for path in config.args]
@@ -34,12 +34,12 @@ def arguments(config: pytest.Config, given: Iterable[str]) -> tuple[list[str], l
         elif name in _PLACES:
             drop = not equals
         elif word == "--":
-            # Before paths.
+            # It stands before paths.
             continue
         elif equals and name.startswith("--"):
             options.append(f"{name}={_relative(config.rootpath, value)}")
         elif options and Path(word).exists():
-            # The value of an option: to that, it is no path of its own.
+            # The value of an option: joined to it, it is no longer an argument that is a path.
             glue = "=" if options[-1].startswith("--") else ""
             options[-1] += glue + _relative(config.rootpath, word)
         else:
@@ -54,7 +54,8 @@ def _below(config: pytest.Config, path: str) -> str:
     name, *rest = path.split("::")
     full = Path(os.path.normpath(config.invocation_params.dir / name))
     if not full.is_relative_to(config.rootpath):
-        raise pytest.UsageError(f"{path} is not below {config.rootpath}: another machine does not have it")
+        why = f"{path} is not below {config.rootpath}, so another machine does not have it; name tests of the checkout"
+        raise pytest.UsageError(why)
     return "::".join([str(full.relative_to(config.rootpath)), *rest])
 
 

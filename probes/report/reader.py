@@ -61,6 +61,12 @@ def read(where: Path) -> Results:
     return found
 
 
+def keys_of(where: Path) -> list[Key]:
+    """Return the keys of the checks of a run, of any suite version. Raises CommandError: its file is damaged."""
+    path = where / RESULTS if where.is_dir() else where
+    return [Key.of_json(line) for line in _lines(path) if line["type"] == "check"]
+
+
 def rerun_of(results: Results) -> Rerun:
     """Return what repeats a check of a run, on its target."""
     target = results.run["target"]

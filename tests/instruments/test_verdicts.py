@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from probes.installation import checkout
-from probes.report.writer import Counts
+from probes.report.check import Check
+from probes.report.counts import Counts
 from tests.instruments.support import run_check, write_tests
 
 #: Seconds for a run to begin or to end.
@@ -36,8 +37,9 @@ def test_it(calls, expect):
 @law
 def test_it(calls, expect):
     """A result and a value."""
+    check = expect({"a": b"x"})
     result = calls.bind(-1, ADDRESS)
-    expect({"a": b"x"}).of({"a": b"y"}, result)
+    check.of({"a": b"y"}, result)
 ''', "deviates", 1, "79"),
     "a range that surprises": ('''
 from probes.entry.sweep import Sweep
@@ -201,12 +203,26 @@ def test_it(calls, expect):
     for _ in range(2):
         expect(-errno.EBADF, same=1).of(calls.bind(-1, ADDRESS))
 ''', "broke", 3, "judged twice"),
+    "announced after the call": ('''
+@law
+def test_it(calls, expect):
+    """The call comes before its announcement."""
+    result = calls.bind(-1, ADDRESS)
+    expect(-errno.EBADF).of(result)
+''', "broke", 3, "announced after the call"),
+    "a call over another route": ('''
+@law
+@pytest.mark.routes("socketcall")
+def test_it(calls, expect):
+    """The judged call is another system call."""
+    expect(-errno.EBADF).of(calls.close(-1))
+''', "broke", 3, "took route direct"),
     "either or": ('''
 @law
 def test_it(calls, expect):
     """Two answers."""
     expect({0, -errno.EBADF}).of(calls.bind(-1, ADDRESS))
-''', "broke", 3, "one answer"),
+''', "broke", 3, "single answer"),
     "a value without its results": ('''
 @law
 def test_it(calls, expect):
@@ -217,9 +233,10 @@ def test_it(calls, expect):
 @law
 def test_it(calls, expect):
     """A result made up."""
+    check = expect(-errno.EBADF)
     result = calls.bind(-1, ADDRESS)
     result.call += 1
-    expect(-errno.EBADF).of(result)
+    check.of(result)
 ''', "broke", 3, "no tracer saw"),
 }  # fmt: skip
 
@@ -245,7 +262,7 @@ def test_endings(name, ended):
     assert said in ended.out
     counts = Counts()
     for check in checks:
-        counts.add(check)
+        counts.add(Check.of_json(check))
     assert counts.status() == status
     assert [c["verdict"] for c in ended.checks if c["id"] == f"made.m{number + 1}.law"] == ["conforms"]
 

@@ -1,0 +1,146 @@
+"""Verdicts about what the tracer saw; and the numbers by which the suite calls, against the kernel's table."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+import pytest
+
+from probes.abi.numbers import BY_DIRECT, PLAIN, SOCKETCALL
+from probes.abi.record import Record
+from probes.abi.syscalls import SYSCALLS
+from probes.plugin.verdicts import Subject, judge, route_of
+from probes.report.check import BOTH, Check, Key
+from probes.sandbox.messages import Announced, Finished, Judged, Message
+from probes.sandbox.sandbox import SandboxResult
+
+KEY = Key("made.up.law", "", "direct", "int80", 32)
+
+
+class Traced(SandboxResult):
+    """A sandbox whose calls were traced to these records."""
+
+    def __init__(self, messages: list[Message], records: list[Record]) -> None:
+        super().__init__(messages)
+        self._records = records
+
+    def records(self) -> list[Record]:
+        return self._records
+
+
+def record(t_ns: int, call: int, ret: int | None, ebx: str = "0x5") -> Record:
+    registers = {"eax": "0x3", "ebx": ebx}
+    return Record(1, 1, t_ns, "i386", 32, "int80", "direct", 3, "read", registers, None, (5, 6), 0, call, ret=ret,
+                  regs_out=None if ret is None else {**registers, "eax": hex(ret & 0xFFFFFFFF)})  # fmt: skip
+
+
+def judged(name: str, expected: object, records: list[Record], calls: list[int], observed: bool = True) -> Check:
+    messages = [Announced(1, "", expected), Judged(1, None, calls, record_field=name), Finished()]
+    (only,) = judge(Subject(KEY, observed), Traced(messages, records), set()).checks
+    return only
+
+
+RESTARTED = [record(1, 7, -512), record(2, 8, 0), record(3, 7, 4)]
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("ret", [-512, 4]),
+        ("nr", [3, 3]),
+        ("args", [[5, 6], [5, 6]]),
+        ("regs_in.ebx", [5, 5]),
+        ("regs_out.eax", [0xFFFFFE00, 4]),
+        ("clobbered", [[], []]),
+    ],
+)
+def test_one_value_for_each_record_of_the_call(field: str, expected: object) -> None:
+    """A restarted call has several records; those of other calls do not count."""
+    check = judged(field, expected, RESTARTED, [7])
+    assert (check.verdict, check.actual, check.rests_on) == ("conforms", expected, [0, 2])
+    assert field in check.detail
+    assert judged(field, [None], RESTARTED, [7]).verdict == "deviates"
+
+
+def test_a_call_that_never_returned_has_no_registers_after_it() -> None:
+    assert judged("regs_out.eax", [-1], [record(1, 7, None)], [7]).verdict == "conforms"
+    assert judged("ret", [None], [record(1, 7, None)], [7]).verdict == "conforms"
+
+
+def test_no_record_is_no_evidence() -> None:
+    assert judged("ret", [], [], [7]).verdict == "broke"
+    assert judged("ret", [0], [record(1, 7, 0)], [7, 9]).verdict == "broke"
+
+
+def test_without_a_tracer_it_is_not_applicable() -> None:
+    assert judged("ret", [0], [], [7], observed=False).verdict == "not_applicable"
+
+
+def test_a_register_that_changed_is_named() -> None:
+    changed = record(1, 7, 0)
+    changed.regs_out = {"eax": "0x0", "ebx": "0x6"}
+    assert changed.clobbered == ["ebx"]
+
+
+def test_the_numbers_are_those_of_the_table() -> None:
+    """numbers.py was written by hand, syscalls.py was not."""
+    assert SYSCALLS[SOCKETCALL] == ("socketcall", "yyyy", "yyyy")
+    for number, operation in BY_DIRECT.items():
+        assert SYSCALLS[number][0] == operation.direct_name
+    for name, number in PLAIN.items():
+        assert SYSCALLS[number][0] == name
+
+
+def test_route_is_that_of_the_judged_call() -> None:
+    """The route of a check is that of the operations it rests on; another call counts only where there is none."""
+    other = record(1, 7, 0)
+    direct = replace(record(2, 8, 0), op="bind", nr=361)
+    multiplexed = replace(record(3, 9, 0), op="bind", nr=102, route="socketcall")
+    bad_number = replace(record(4, 10, -22), op="", nr=102, route="socketcall")
+    assert route_of([]) == ""
+    assert route_of([other]) == "direct"
+    assert route_of([other, multiplexed]) == "socketcall"
+    assert route_of([bad_number]) == "socketcall"
+    assert route_of([multiplexed, direct]) == BOTH
+
+
+def test_a_call_over_another_route_than_the_test_is_broke() -> None:
+    """A test of one route that judges a call over another would give two checks one key."""
+    messages = [Announced(1, "", 0), Judged(1, 0, [7]), Finished()]
+    run = Traced(messages, [record(1, 7, 0)])
+    over = replace(KEY, route="socketcall")
+    (only,) = judge(Subject(over), run, set()).checks
+    assert (only.verdict, only.key.route) == ("broke", "direct")
+    assert "took route direct" in only.detail
+    (only,) = judge(Subject(replace(KEY, route=BOTH)), run, set()).checks
+    assert (only.verdict, only.key.route) == ("conforms", "direct")
+    assert judge(Subject(replace(KEY, route=BOTH), only="socketcall"), run, set()).checks == []
+
+
+def test_one_key_judged_twice_is_broke() -> None:
+    """Two checks of one key in one test cannot be told apart."""
+    messages = [Announced(1, "", 0), Announced(2, "", 0), Judged(1, 0, [7]), Judged(2, 0, [7]), Finished()]
+    first, second = judge(Subject(KEY), Traced(messages, [record(1, 7, 0)]), set()).checks
+    assert (first.verdict, second.verdict) == ("conforms", "broke")
+
+
+def test_what_was_announced_before_a_fatal_call_deviates() -> None:
+    """Every open announcement deviates with how the process ended; one announced after the call is not concerned."""
+    messages = [Announced(1, "a=1", 0), Announced(2, "b=1", 5), Announced(9, "c=1", 0)]
+    run = Traced(messages, [record(1, 7, None)])
+    run.status = signal.SIGSEGV
+    checks = judge(Subject(KEY), run, set()).checks
+    assert [(check.key.case, check.verdict, check.actual) for check in checks] == [
+        ("a=1", "deviates", "died SIGSEGV"),
+        ("b=1", "deviates", "died SIGSEGV"),
+    ]
+
+
+def test_without_a_tracer_the_note_of_the_gate_is_the_record() -> None:
+    """Where no tracer watches, a check rests on the gate's own note."""
+    noted = replace(record(1, 7, 0), observed=False)
+    messages = [Announced(1, "", 0), Judged(1, 0, [7], noted=[noted]), Finished()]
+    judgement = judge(Subject(KEY, observed=False), SandboxResult(messages), set())
+    assert (judgement.checks[0].verdict, judgement.checks[0].rests_on) == ("conforms", [0])
+    assert judgement.records == [noted]
