@@ -1,9 +1,9 @@
-"""Which behaviour judges which documented fact: reads docs/facts/ and the catalogue, writes docs/coverage.md.
+"""Maps documented facts to the behaviours that judge them: reads docs/facts/, writes docs/coverage.md.
 
-`python -m tools.coverage` writes it. docs/facts/ has a file for each document, in it a table for each section
-of the document, and in that a line for each fact: `"EACCES: may not create a raw socket" = ["socket.raw.*"]`. A fact
-begins with the names that it is about, if it has any. It goes to behaviours, by ids or globs of ids, or to
-"not provoked: why", or to [] as long as nothing judges it.
+Run it as `python -m tools.coverage`. docs/facts/ has a file for each document. The file has a table for each section of
+the document, and the table a line for each fact: `"EACCES: may not create a raw socket" = ["socket.raw.*"]`. A fact begins
+with the errors, flags or options that it states, if it states any. Its value is a list of behaviour ids, or globs of ids;
+or "not provoked: why"; or [] while no behaviour judges it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FACTS = ROOT / "docs" / "facts"
 MAP = ROOT / "docs" / "coverage.md"
 #: The release that the facts of the manual pages were taken from.
 MAN_PAGES = "6.03"
-#: Documents, or sections of documents, in which no fact may be left unmapped. Grows with the tests.
+#: Documents, or sections of documents, in which every fact must be mapped. Extended when their tests are complete.
 COMPLETE = (
     "BEHAVIOURS.md Entry",
     "BEHAVIOURS.md Multiplexer",
@@ -43,7 +43,7 @@ COMPLETE = (
     "close(2)",
     "bind(2)",
 )
-#: Pages about much else, of which only what they list counts.
+#: Pages mostly about other subjects: only the names that they list must be in a fact.
 LISTED_ONLY = ("capabilities(7)",)
 _NOT_PROVOKED = "not provoked:"
 _COMMAND = "python -m tools.coverage"
@@ -51,7 +51,7 @@ _COMMAND = "python -m tools.coverage"
 
 @dataclass(frozen=True)
 class Fact:
-    """A statement of a document. `globs` name the behaviours that judge it, or `reason` says why none does."""
+    """States one fact of a document. `globs` name the behaviours that judge it, or `reason` says why none does."""
 
     document: str
     section: str
@@ -61,17 +61,17 @@ class Fact:
 
     @property
     def about(self) -> tuple[str, ...]:
-        """The errors, flags and options that it begins with."""
+        """Returns the errors, flags and options that the text begins with."""
         return tuple(manpages.names(self.text.partition(":")[0]))
 
     @property
     def state(self) -> str:
-        """What became of it."""
+        """Returns "mapped", "not provoked" or "unmapped"."""
         return "not provoked" if self.reason else "mapped" if self.globs else "unmapped"
 
     @property
     def must_be_mapped(self) -> bool:
-        """Whether its section is one of COMPLETE."""
+        """Returns True if its section is one of COMPLETE."""
         return self.document in COMPLETE or f"{self.document} {self.section}" in COMPLETE
 
     def __str__(self) -> str:
@@ -80,17 +80,17 @@ class Fact:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the map needs to know of a behaviour: its id, and the file of its test, seen from the checkout."""
+    """Names a behaviour, and the file of its test relative to the checkout."""
 
     id: str
     file: str
 
 
-def load(folder: Path = FACTS) -> list[Fact]:
-    """The facts, by document, in the order of the files. Raises ValueError for a line that says both or nonsense."""
+def load(directory: Path = FACTS) -> list[Fact]:
+    """Reads the facts, by document, in the order of the files. Raises ValueError for a line of another form."""
     return [
         _fact(document, section, text, value)
-        for path in sorted(folder.glob("*.toml"), key=lambda path: (path.stem.partition(".")[2], path.stem))
+        for path in sorted(directory.glob("*.toml"), key=lambda path: (path.stem.partition(".")[2], path.stem))
         for document in [_document(path.stem)]
         for section, lines in tomllib.loads(path.read_text()).items()
         for text, value in lines.items()
@@ -107,7 +107,7 @@ def _fact(document: str, section: str, text: str, value: object) -> Fact:
     if isinstance(value, list) and all(isinstance(glob, str) and glob and ":" not in glob for glob in value):
         return Fact(document, section, text, globs=tuple(value))
     if isinstance(value, list):
-        raise ValueError(f"{fact}: {value} is more than ids of behaviours; a fact is mapped or not provoked, not both")
+        raise ValueError(f"{fact}: {value} is not a list of behaviour ids; a fact is mapped or not provoked, not both")
     if not isinstance(value, str) or not value.startswith(_NOT_PROVOKED):
         raise ValueError(f'{fact}: {value!r} is neither ["id", …] nor "{_NOT_PROVOKED} why"')
     reason = value.removeprefix(_NOT_PROVOKED).strip()
@@ -117,8 +117,8 @@ def _fact(document: str, section: str, text: str, value: object) -> Fact:
 
 
 def judged() -> dict[str, Judged]:
-    """The behaviours of this checkout, by id. Raises RuntimeError if the tests cannot be collected."""
-    # In a process of its own: collecting inside a run of pytest would meet that run's plugins.
+    """Returns the behaviours of this checkout, by id. Raises RuntimeError if the tests cannot be collected."""
+    # A process of its own: collection inside a run of pytest would use that run's plugins.
     command = [sys.executable, "-m", "probes.cli.main", "behaviours", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -128,35 +128,35 @@ def judged() -> dict[str, Judged]:
 
 
 def matching(fact: Fact, behaviours: Iterable[str]) -> list[str]:
-    """The ids of behaviours that a fact goes to."""
+    """Returns the ids of the behaviours that judge a fact, sorted."""
     return sorted({id for glob in fact.globs for id in fnmatch.filter(behaviours, glob)})
 
 
 def problems(facts: list[Fact], behaviours: Mapping[str, Judged]) -> Iterator[str]:
-    """What is wrong with the table: names of behaviours that do not exist, and unmapped facts where none may be."""
+    """Yields the errors of the table: unknown behaviours, globs that are too wide, unmapped facts in COMPLETE sections."""
     for fact in facts:
         for glob in fact.globs:
             if glob.count(".") < 2:
-                yield f"{fact}: {glob} says too little, give folder.subject.law or folder.subject.*"
+                yield f"{fact}: {glob} is too wide, give folder.subject.law or folder.subject.*"
             elif not fnmatch.filter(behaviours, glob):
                 yield f"{fact}: no behaviour is named {glob}"
         if fact.must_be_mapped and fact.state == "unmapped":
             yield f"{fact}: unmapped"
-    there = {fact.document for fact in facts} | {f"{fact.document} {fact.section}" for fact in facts}
+    present = {fact.document for fact in facts} | {f"{fact.document} {fact.section}" for fact in facts}
     for part in COMPLETE:
-        if part not in there:
-            yield f"COMPLETE names {part!r}, of which there are no facts"
+        if part not in present:
+            yield f"COMPLETE names {part!r}, which has no facts"
 
 
 def unnamed(facts: list[Fact], behaviours: Mapping[str, Judged]) -> list[str]:
-    """The ids of behaviours that no fact goes to."""
+    """Returns the ids of the behaviours that no fact names, sorted."""
     named = {id for fact in facts for id in matching(fact, behaviours)}
     return sorted(set(behaviours) - named)
 
 
 def missing(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
-    """What a manual page lists, or sets in bold, and `facts`, those of the page, do not have."""
-    said = {name for fact in facts for name in manpages.names(fact.text)}
+    """Yields the names that a manual page lists or sets in bold and that its facts lack."""
+    stated = {name for fact in facts for name in manpages.names(fact.text)}
     for heading, section in page.sections.items():
         about = [name for fact in facts if _heading(fact) == heading for name in fact.about]
         for name in dict.fromkeys(section.listed):
@@ -164,11 +164,13 @@ def missing(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
             if have < listed:
                 yield f"{heading}: {name} is listed {listed} times, {have} facts begin with it"
         if facts[0].document not in LISTED_ONLY:
-            yield from (f"{heading}: {name} is in no fact" for name in dict.fromkeys(section.bold) if name not in said)
+            yield from (
+                f"{heading}: {name} is in no fact" for name in dict.fromkeys(section.bold) if name not in stated
+            )
 
 
 def invented(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
-    """What the facts have and the page does not: sections, and errors in its ERRORS."""
+    """Yields the sections that the facts have and the page lacks, and the errors that its ERRORS does not list."""
     for fact in facts:
         section = page.sections.get(_heading(fact))
         if section is None:
@@ -178,12 +180,12 @@ def invented(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
 
 
 def _heading(fact: Fact) -> str:
-    # Facts that wait for the tests of other calls have a table of their own: "DESCRIPTION, of other calls".
+    # Facts about calls that have no tests yet have a table of their own: "DESCRIPTION, of other calls".
     return fact.section.partition(", ")[0]
 
 
 def render(facts: list[Fact], behaviours: Mapping[str, Judged]) -> str:
-    """docs/coverage.md."""
+    """Renders docs/coverage.md."""
     states = Counter(fact.state for fact in facts)
     due = sum(fact.must_be_mapped and fact.state == "unmapped" for fact in facts)
     left = unnamed(facts, behaviours)
@@ -234,7 +236,7 @@ def _link(behaviour: Judged) -> str:
 
 
 def _anchor(heading: str) -> str:
-    # As GitHub makes them.
+    # The form of GitHub's anchors.
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
@@ -243,7 +245,7 @@ def _escaped(text: str) -> str:
 
 
 def main() -> int:
-    """Writes docs/coverage.md. 1 if the table has problems, said on stderr; the map is written all the same."""
+    """Writes docs/coverage.md. Prints the errors of the table on stderr and returns 1 if there are any."""
     facts, behaviours = load(), judged()
     MAP.write_text(render(facts, behaviours))
     found = list(problems(facts, behaviours))

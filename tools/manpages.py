@@ -1,4 +1,4 @@
-"""What a manual page lists: its errors, flags and options, read from its roff source."""
+"""Reads the errors, flags and options that a manual page lists from its roff source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 MAN = Path("/usr/share/man")
 #: Errors, constants (SO_TYPE, AF_DECnet) and the requests of ioctl. Not the E of `arm/EABI`.
 _NAME = re.compile(r"(?<![\w/])(?:E[A-Z0-9]{2,}|[A-Z][A-Z0-9]+_[A-Za-z0-9_]+|(?:SIOC|FIO|TIOC)[A-Z]+)\b")
-#: Sections that state nothing: how to include and call, programs, and where else to read.
+#: Sections without statements: headers, prototypes, programs and cross-references.
 _SILENT = ("NAME", "LIBRARY", "SYNOPSIS", "EXAMPLES", "SEE ALSO")
 #: `(since Linux 2.6.14)`, `(with PACKET_RX_RING)`: remarks beside a tag. `(SIOCINQ)` is another name.
 _REMARK = re.compile(r"\([a-z][^)]*\)")
@@ -21,7 +21,7 @@ _BETWEEN = (".nh", ".hy", ".PD", ".ad", ".na")
 
 @dataclass
 class Section:
-    """A section of a page: the names that its items and tables list, and every name that it sets in bold."""
+    """Holds the names of a section: those that its items and tables list, and all that it sets in bold."""
 
     listed: list[str] = field(default_factory=list)
     bold: list[str] = field(default_factory=list)
@@ -29,19 +29,19 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A manual page. `release` is that of man-pages, `sections` go by their headings."""
+    """Holds the release of man-pages that a page is from, and its sections by heading."""
 
     release: str
     sections: dict[str, Section]
 
 
 def names(text: str) -> list[str]:
-    """The names of errors, constants and requests in a text, in order."""
+    """Returns the names of errors, constants and ioctl requests in a text, in order."""
     return _NAME.findall(text)
 
 
 def installed(page: str) -> Page:
-    """The page as it is installed here, `page` like "socket(2)". Raises FileNotFoundError with the way out."""
+    """Reads an installed page, `page` like "socket(2)". Raises FileNotFoundError, which names the packages to install."""
     name, _, number = page.rstrip(")").partition("(")
     path = MAN / f"man{number}" / f"{name}.{number}"
     packed = path.with_name(f"{path.name}.gz")
@@ -53,7 +53,7 @@ def installed(page: str) -> Page:
 
 
 def read(roff: str) -> Page:
-    """Reads a page of man(7) macros. An item counts each time it lists a name, a table once."""
+    """Parses a page of man(7) macros. A name is listed once for each item that has it as a tag, and once for each table."""
     release, sections = "", dict[str, Section]()
     section, silent, tag_next = Section(), True, False
     table: set[str] | None = None
@@ -89,7 +89,7 @@ def _release(heading: str) -> str:
 
 
 def _printed(line: str) -> str:
-    # `.BR NAME " (since Linux 2.2), " OTHER` as it comes out.
+    # The words of `.BR NAME " (since Linux 2.2), " OTHER` as man prints them.
     macro, _, rest = line.partition(" ")
     if macro not in _BOLD:
         return line

@@ -1,29 +1,31 @@
-"""docs/coverage.md, the facts it is made of, and the manual pages they were taken from: what CI holds true of them."""
+"""Compares docs/coverage.md with the facts of docs/facts/, and those with the manual pages that they were taken from."""
 
 from __future__ import annotations
 
-import os
 import textwrap
+from pathlib import Path
 
 import pytest
 
-from tests.instruments.support import installed
+from tests.instruments.support import installed, missing
 from tools import coverage, manpages
 from tools.coverage import Fact, Judged
 
 
 @pytest.fixture(scope="module")
 def facts() -> list[Fact]:
+    """Read docs/facts/."""
     return coverage.load()
 
 
 @pytest.fixture(scope="module")
 def behaviours() -> dict[str, Judged]:
+    """Return the catalogue."""
     return coverage.judged()
 
 
 def pages() -> list[str]:
-    """The manual pages that there are facts of."""
+    """Return the manual pages that docs/facts/ has a file of."""
     return [document for document in dict.fromkeys(fact.document for fact in coverage.load()) if document[-1] == ")"]
 
 
@@ -40,7 +42,7 @@ def test_every_fact_that_must_be_is_mapped_to_behaviours_that_exist(
 
 @pytest.fixture
 def page(name: str) -> manpages.Page:
-    """A page as it is installed: without the packages skipped, with their names, and failed where nothing may be."""
+    """Read the installed page. Without its package the test is skipped, or fails if SOCKETCALL_REQUIRE is set."""
     installed("manpages" if name.endswith("(7)") else "manpages-dev")
     return manpages.installed(name)
 
@@ -55,8 +57,7 @@ def test_the_facts_have_everything_that_the_page_lists(name: str, page: manpages
 @pytest.mark.parametrize("name", pages())
 def test_the_facts_are_the_pages_own(name: str, page: manpages.Page, facts: list[Fact]) -> None:
     if page.release != coverage.MAN_PAGES:
-        say = pytest.fail if os.environ.get("SOCKETCALL_REQUIRE") else pytest.skip
-        say(f"man-pages {page.release} here: it may have dropped what {coverage.MAN_PAGES} lists; go through its pages")
+        missing(f"man-pages {page.release} here may lack what {coverage.MAN_PAGES} lists: compare the pages by hand")
     assert list(coverage.invented(page, [fact for fact in facts if fact.document == name])) == []
 
 
@@ -118,6 +119,7 @@ def test_a_page_is_read() -> None:
 
 
 def of_the_page(*lines: tuple[str, str]) -> list[Fact]:
+    """Make facts of socket(2) from pairs of section and text."""
     return [Fact("socket(2)", section, text) for section, text in lines]
 
 
@@ -135,16 +137,16 @@ def test_facts_with_everything_lack_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_out", "told"),
+    ("left_out", "reported"),
     [
         (0, ["AF_ONE is listed 1 times, 0", "AF_TWO is listed", "SO_PROSE is in no fact"]),
         (2, ["EINVAL is listed 2 times, 1 facts begin with it"]),
         (3, ["EINVAL is listed 2 times, 1", "ENOMEM is listed 1 times, 0 facts"]),
     ],
 )
-def test_what_a_page_lists_and_the_facts_lack_is_told(left_out: int, told: list[str]) -> None:
+def test_a_name_that_the_page_lists_and_the_facts_lack_is_reported(left_out: int, reported: list[str]) -> None:
     lacking = "\n".join(coverage.missing(manpages.read(PAGE), ALL[:left_out] + ALL[left_out + 1 :]))
-    assert [text for text in told if text not in lacking] == []
+    assert [text for text in reported if text not in lacking] == []
 
 
 def test_a_name_later_in_a_fact_does_not_make_the_fact_about_it() -> None:
@@ -154,18 +156,19 @@ def test_a_name_later_in_a_fact_does_not_make_the_fact_about_it() -> None:
     ]
 
 
-def test_what_the_facts_have_and_the_page_lacks_is_told() -> None:
-    more = of_the_page(("ERRORS", "EPERM: no"), ("NOTES", "there are none"), ("DESCRIPTION, of other calls", "well"))
+def test_a_fact_that_the_page_lacks_is_reported() -> None:
+    more = of_the_page(("ERRORS", "EPERM: no"), ("NOTES", "a note"), ("DESCRIPTION, of other calls", "a fact"))
     assert list(coverage.invented(manpages.read(PAGE), more)) == [
         "socket(2) ERRORS: EPERM: no: EPERM is not listed",
-        "socket(2) NOTES: there are none: the page has no such section",
+        "socket(2) NOTES: a note: the page has no such section",
     ]
 
 
 # The table, the rules, the map.
 
 
-def table(tmp_path, value: str) -> list[Fact]:
+def table(tmp_path: Path, value: str) -> list[Fact]:
+    """Load a table whose one fact has this value."""
     (tmp_path / "socket.2.toml").write_text(f'[ERRORS]\n"EINVAL: why" = {value}\n')
     return coverage.load(tmp_path)
 
@@ -178,7 +181,7 @@ def table(tmp_path, value: str) -> list[Fact]:
         ("[]", "unmapped"),
     ],
 )
-def test_a_fact_is_in_one_state(tmp_path, value: str, state: str) -> None:
+def test_a_fact_is_in_one_state(tmp_path: Path, value: str, state: str) -> None:
     assert [(fact.document, fact.about, fact.state) for fact in table(tmp_path, value)] == [
         ("socket(2)", ("EINVAL",), state)
     ]
@@ -191,52 +194,52 @@ def test_a_fact_is_in_one_state(tmp_path, value: str, state: str) -> None:
         ('"socket.type.bit"', "neither"),
         ('""', "neither"),
         ("true", "neither"),
-        ('[""]', "more than ids"),
+        ('[""]', "not a list of behaviour ids"),
         ('"not provoked: "', "no reason"),
     ],
 )
-def test_a_fact_with_both_or_neither_is_refused(tmp_path, value: str, wrong: str) -> None:
+def test_a_fact_with_both_or_neither_is_refused(tmp_path: Path, value: str, wrong: str) -> None:
     with pytest.raises(ValueError, match=rf"socket\(2\) ERRORS: EINVAL: why: .*{wrong}"):
         table(tmp_path, value)
 
 
-THERE = {id: Judged(id, f"tests/socket/{id.split('.')[1]}.py") for id in ("socket.type.bit", "socket.type.pair")}
+BEHAVIOURS = {id: Judged(id, f"tests/socket/{id.split('.')[1]}.py") for id in ("socket.type.bit", "socket.type.pair")}
 
 
-def told(*facts: Fact) -> list[str]:
-    """The problems of some facts, without those of COMPLETE's sections that they do not have."""
-    return [text for text in coverage.problems(list(facts), THERE) if not text.startswith("COMPLETE")]
+def problems_of(*facts: Fact) -> list[str]:
+    """Return the problems of some facts, without those of COMPLETE's sections that they do not have."""
+    return [text for text in coverage.problems(list(facts), BEHAVIOURS) if not text.startswith("COMPLETE")]
 
 
 def test_names_of_behaviours_must_exist() -> None:
     good = Fact("tcp(7)", "NOTES", "a", ("socket.type.bit", "socket.type.*"))
     bad = Fact("tcp(7)", "NOTES", "b", ("socket.type.none", "socket.none.*", "socket.*"))
-    assert told(good) == []
-    assert told(bad) == [
+    assert problems_of(good) == []
+    assert problems_of(bad) == [
         "tcp(7) NOTES: b: no behaviour is named socket.type.none",
         "tcp(7) NOTES: b: no behaviour is named socket.none.*",
-        "tcp(7) NOTES: b: socket.* says too little, give folder.subject.law or folder.subject.*",
+        "tcp(7) NOTES: b: socket.* is too wide, give folder.subject.law or folder.subject.*",
     ]
 
 
-def test_a_fact_may_be_unmapped_only_where_the_section_need_not_be_complete() -> None:
-    assert told(Fact("tcp(7)", "NOTES", "a")) == []
-    assert told(Fact("close(2)", "NOTES", "a")) == ["close(2) NOTES: a: unmapped"]
-    assert told(Fact("socket(2)", "ERRORS", "a")) == ["socket(2) ERRORS: a: unmapped"]
-    assert told(Fact("socket(2)", "DESCRIPTION, of other calls", "a")) == []
+def test_a_fact_of_a_complete_section_must_be_mapped() -> None:
+    assert problems_of(Fact("tcp(7)", "NOTES", "a")) == []
+    assert problems_of(Fact("close(2)", "NOTES", "a")) == ["close(2) NOTES: a: unmapped"]
+    assert problems_of(Fact("socket(2)", "ERRORS", "a")) == ["socket(2) ERRORS: a: unmapped"]
+    assert problems_of(Fact("socket(2)", "DESCRIPTION, of other calls", "a")) == []
 
 
 def test_a_section_that_must_be_complete_must_be_there() -> None:
-    assert "COMPLETE names 'close(2)', of which there are no facts" in list(coverage.problems([], THERE))
+    assert "COMPLETE names 'close(2)', which has no facts" in list(coverage.problems([], BEHAVIOURS))
 
 
-def test_the_map_shows_facts_reasons_and_what_nobody_names() -> None:
+def test_the_map_shows_facts_reasons_and_behaviours_without_a_fact() -> None:
     facts = [
         Fact("close(2)", "ERRORS", "EBADF: a_b", ("socket.type.b*",)),
         Fact("close(2)", "ERRORS", "EIO: c", reason="of files"),
         Fact("tcp(7)", "NOTES", "d"),
     ]
-    text = coverage.render(facts, THERE)
+    text = coverage.render(facts, BEHAVIOURS)
     assert "- **0 unmapped facts** in the sections" in text
     assert "- 3 facts in all: 1 mapped, 1 not provoked, 1 unmapped\n- 2 behaviours, 1 that" in text
     assert "| [close(2)](#close2) | 2 | 1 | 1 | 0 |" in text
