@@ -13,7 +13,7 @@ import pytest
 
 from probes.abi.numbers import ROUTES
 from probes.entry.calls import Calls, Socket
-from probes.entry.gate import Gate, gate, gate_names
+from probes.entry.gate import Gate, Result, gate, gate_names
 from probes.entry.memory import Memory
 from probes.report.check import BOTH
 from probes.sandbox import namespaces
@@ -21,7 +21,7 @@ from probes.sandbox.channel import Channel
 from probes.sandbox.wire import Wire
 from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
-from probes.testing.expect import Expect, need, not_applicable
+from probes.testing.expect import Broke, Expect, Expectation, need, not_applicable
 from probes.testing.reference import Reference, local, parse
 
 #: The channel to the parent, and whether a tracer watches: set inside a sandbox only.
@@ -105,6 +105,27 @@ def expect(request: pytest.FixtureRequest, entry: Entry) -> Expect:
     judge = Expect(stash[CHANNEL], this.id, parameters_of(item), against, only, stash[OBSERVED])
     item.stash[EXPECT] = judge
     return judge
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """Stands for an Expectation whose call is set-up in this run: `of` insists on the value and judges nothing."""
+
+    value: object
+
+    def of(self, result: Result) -> None:
+        """Raises Broke if the result is another one."""
+        if result != self.value:
+            raise Broke(f"set-up: {result!r} instead of {self.value!r} from call {result.call}")
+
+
+@pytest.fixture
+def expect_direct(entry: Entry, expect: Expect) -> Callable[..., Expectation | SetUp]:
+    """`expect` for the result of a call that has one form (close, read, …), in a test that judges operations as well.
+
+    Such a call is the same in the runs over both routes. The run over `direct` judges it, in the other it is set-up.
+    """
+    return expect if entry.route == "direct" else lambda value, **_: SetUp(value)
 
 
 def reference(config: pytest.Config) -> Reference:
