@@ -1,1 +1,1 @@
-"""Tests of teardown."""
+"""Tests of close(2) and of what it releases."""

@@ -1,48 +1,37 @@
-"""close() and the record locks of its process: a socket can have them, like any file."""
+"""close(2) and record locks: a process can lock a socket, as it can any file."""
 
-import fcntl
 import os
 import struct
 
+import pytest
+
 from probes.testing import behaviour, need
 from probes.testing.socket_kinds import TCP, UDP, UNIX_STREAM
+from tests.teardown.keepers import record_lock_state
 
 F_SETLK, F_WRLCK, SEEK_SET = 6, 1, 0
 #: struct flock of i386: l_type, l_whence, l_start, l_len, l_pid.
 WHOLE = struct.pack("<hhiii", F_WRLCK, SEEK_SET, 0, 0, 0)
-FREE, LOCKED, FAILED = 0, 1, 2
-
-
-def told_to_another(fd):
-    """Whether another process finds the socket locked. What it locks itself is gone when it ends."""
-    child = os.fork()
-    if child == 0:
-        answer = FAILED
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            answer = FREE
-        except BlockingIOError:
-            answer = LOCKED
-        finally:
-            os._exit(answer)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+FREE, LOCKED = 0, 1
 
 
 @behaviour(
     "teardown.close.record-locks", "close(2) `Any record locks`; fcntl(2) F_SETLK; filp_flush, locks_remove_posix"
 )
+@pytest.mark.routes("direct")
 def test_record_locks(new_socket, calls, memory, expect):
-    """The record locks that a process has on a socket go when it closes any descriptor of that socket, and not when it
-    closes another socket.
-    """
+    """close of any descriptor of a socket removes the process's record locks on it; close of another socket does not."""
     for kind in (TCP, UDP, UNIX_STREAM):
-        sock, other = (int(new_socket(*kind.triple)) for _ in range(2))
+        sock, other = (new_socket(*kind.triple).fd for _ in range(2))
         duplicate = os.dup(sock)
+        after_another = expect(LOCKED, kind=kind, closed="another")
+        after_duplicate = expect(FREE, kind=kind, closed="duplicate")
         locked = calls.plain("fcntl", sock, F_SETLK, memory.put(WHOLE))
         need(locked)
-        for name, fd, found in (("another", other, LOCKED), ("duplicate", duplicate, FREE)):
-            check = expect(found, kind=kind, closed=name)
-            closed = calls.close(fd)
-            need(closed)
-            check.of(told_to_another(sock), locked, closed)
+        closed = calls.close(other)
+        need(closed)
+        after_another.of(record_lock_state(sock), locked, closed)
+        closed = calls.close(duplicate)
+        need(closed)
+        after_duplicate.of(record_lock_state(sock), locked, closed)
         need(calls.close(sock))

@@ -1,1 +1,1 @@
-"""Tests of wire."""
+"""Tests of the frames that a call sends."""
