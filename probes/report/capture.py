@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from probes.abi import decode
+from probes.abi.notation import text
 from probes.abi.record import Record, errno_name, signed
 
 #: The parts of a line in their order, for those who ask for help.
@@ -27,7 +27,7 @@ def line(record: Record, start_ns: int) -> str:
         f"{record.abi}/{record.word:<2}".ljust(14),
         f"{record.route:<10}",
         f"{_given(record)} {_words(record)}".ljust(60),
-        decode.text(record.op, record.decoded, record.ret),
+        text(record.op, record.decoded, record.ret),
         "unfinished" if record.ret is None else f"<{duration(record.dur_ns or 0)}>",
     ]
     return " ".join(parts)

@@ -1,4 +1,4 @@
-"""What changed between two runs."""
+"""Compares two runs, check by check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from probes.report.reader import Results
 
 @dataclass
 class RunDiff:
-    """Checks by what happened to their keys. `other`: pairs whose verdict, or whose actual value, changed otherwise."""
+    """The checks that changed, by how. `other` holds pairs whose verdict or actual value changed in another way."""
 
     newly_deviating: list[Check] = field(default_factory=list)
     newly_conforming: list[Check] = field(default_factory=list)

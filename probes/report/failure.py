@@ -1,4 +1,4 @@
-"""The message of a check that deviates or broke: everything one needs to see why, and to see it again."""
+"""The message of a check that deviates or broke: why it does, and how to run it again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from probes.abi import decode
+from probes.abi import notation
 from probes.abi.names import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
 from probes.abi.record import Record, shown, signed
 from probes.abi.sockaddr import describe
-from probes.abi.text import address as format_address
 from probes.report.check import BOTH, Check, Json, Key, Range
 from probes.report.judged_test import Statement
 
@@ -82,7 +81,7 @@ def text(check: Check, records: Sequence[Record], behaviour: Statement, rerun: R
 
 
 def apart(expected: Json, actual: Json) -> tuple[Json, Json, str]:
-    """Both values, of large tables a few entries in which they differ, and what is not shown of those in words."""
+    """Return both values, of large tables only entries that differ, and in words how many entries are left out."""
     if not isinstance(expected, dict) or not isinstance(actual, dict) or len(expected) <= _SHOWN_ENTRIES:
         return expected, actual, ""
     keys = dict.fromkeys([*expected, *actual])
@@ -114,15 +113,17 @@ def _bytes(raw: bytes) -> str:
         return "no bytes"
     family = int.from_bytes(raw[:2], "little")
     if len(raw) == _ADDRESS_SIZES.get(family) or (family == AF_UNIX and 2 <= len(raw) <= _UNIX_MOST):
-        return f"{format_address(describe(raw))} {raw.hex()}"
+        return f"{notation.address(describe(raw))} {raw.hex()}"
     return raw.hex()
 
 
 def call(record: Record) -> list[str]:
-    """A call: what it was in words, the registers in and out, the words before and after."""
+    """Return the lines of a call: decoded, the registers in and out, the words before and after."""
     entered = f"socketcall({signed(int(record.regs_in['ebx'], 16))})" if record.route == "socketcall" else record.op
     lines = [
-        f"  call      {decode.text(record.op, record.decoded, record.ret)}" if record.op else f"  call      {entered}",
+        f"  call      {notation.text(record.op, record.decoded, record.ret)}"
+        if record.op
+        else f"  call      {entered}",
         f"  entered   {record.route}, {record.gate}, {record.abi}, {record.word}-bit process, number {record.nr}"
         + (f", operation {signed(int(record.regs_in['ebx'], 16))}" if record.route == "socketcall" else ""),
         "  in        " + _registers(record.regs_in),
@@ -135,7 +136,7 @@ def call(record: Record) -> list[str]:
         if record.args_after is not None and list(record.args_after) != list(record.args):
             lines.append("  after     " + " ".join(f"{word:#x}" for word in record.args_after))
     if not record.observed:
-        lines.append("  note      the gate's own: no tracer can run here")
+        lines.append("  note      the gate's own registers: no tracer runs here")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A run's files, read back: what every view and `diff` start from. Raises CommandError for files that are not whole."""
+"""Reads the files of a run. Raises CommandError for files that are damaged or cut off."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from probes.report.failure import Rerun, host_of
 from probes.report.judged_test import Statement
 
 #: Version of the files that this suite writes and reads; docs/schema.json describes it.
-SCHEMA = 1
+SCHEMA = 2
 RESULTS, EVIDENCE = "results.jsonl", "evidence.jsonl"
 
 
 @dataclass
 class Results:
-    """The lines of results.jsonl: the run, the behaviours by id, the checks, the counts at its end."""
+    """The content of results.jsonl: the run, the behaviours by id, the checks, the counts at its end."""
 
     run: dict[str, Json]
     behaviours: dict[str, Statement] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Results:
 
 
 def read(where: Path) -> Results:
-    """The results of a run: a report directory, or its results.jsonl."""
+    """Return the results of a run: of a report directory, or of its results.jsonl."""
     path = where / RESULTS if where.is_dir() else where
     lines = list(_lines(path))
     if not lines:
@@ -47,7 +47,7 @@ def read(where: Path) -> Results:
             about = {name: line[name] for name in ("id", "statement", "source", "tag") if name in line}
             found.behaviours[line["id"]] = Statement(**about)
         elif line["type"] == "check":
-            # What broke has the key of its test, which other checks of the test may have as well.
+            # A check that broke has the key of its test, which other checks of the test may have too.
             check = Check.of_json(line)
             if check.verdict in ("conforms", "deviates"):
                 if check.key in seen:
@@ -56,7 +56,7 @@ def read(where: Path) -> Results:
             found.checks.append(check)
         else:
             raise CommandError(
-                f"{path} line {number} has type {line['type']!r}: only the last line ends a run; judge again"
+                f"{path} line {number} has type {line['type']!r}: it belongs to no run, or the run ends twice; judge again"
             )
     return found
 
@@ -74,7 +74,7 @@ def rerun_of(results: Results) -> Rerun:
 
 
 def evidence(directory: Path, wanted: set[int] | None = None) -> dict[int, dict[str, Json]]:
-    """The lines of evidence.jsonl by their numbers: all, or those that are wanted."""
+    """Return the lines of evidence.jsonl by `seq`: all, or those wanted."""
     if wanted is not None and not wanted:
         return {}
     return {line["seq"]: line for line in _lines(directory / EVIDENCE) if wanted is None or line["seq"] in wanted}
@@ -87,9 +87,9 @@ def _lines(path: Path) -> Iterator[dict[str, Json]]:
                 try:
                     line = json.loads(text)
                 except ValueError as error:
-                    raise CommandError(f"{path} line {number} is cut off or no JSON: judge again") from error
+                    raise CommandError(f"{path} line {number} is cut off or not JSON: judge again") from error
                 if not isinstance(line, dict) or "type" not in line:
-                    raise CommandError(f"{path} line {number} has no type: this is no file of a run")
+                    raise CommandError(f"{path} line {number} has no type: it is not a file of a run")
                 yield line
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}; name a report directory") from error
