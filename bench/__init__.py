@@ -1,1 +1,1 @@
-"""What the suite costs, as ratios of one run: `python -m bench`."""
+"""Measures what the suite costs, as ratios within one run: `python -m bench`."""

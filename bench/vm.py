@@ -1,8 +1,8 @@
-"""The target vagrant:KERNEL over the same kernel and suite in bare qemu: `python -m bench.vm [KERNEL] [ID-GLOB…]`.
+"""Measures the target vagrant:KERNEL against bare qemu with the same kernel: `python -m bench.vm [KERNEL] [ID-GLOB…]`.
 
-Both by software emulation: KVM is for neither. One after the other: bare qemu, from its start to the files of the run; the
-VM from its box, with nothing of it kept from before; the VM from its snapshot. Ends 1 if the VM from its box takes more
-than 1.3 times as long as bare qemu, or if from the snapshot the first test begins later than after 30 s.
+Both run without KVM, one after the other: bare qemu from its start to the files of the run, the VM from its box, the VM
+from its snapshot. Exits with 1 if the VM from its box takes more than 1.3 times as long as bare qemu, or if its first
+test after the snapshot begins later than after 30 s.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pathlib import Path
 
 from probes.cli.main import parsed
 from probes.installation import checkout
-from probes.report.expectations import Policy
+from probes.report.expectations import Expectations
 from probes.targets import box, remote, store, vagrant
+from probes.targets.machine import Machine
+from probes.targets.target import LocalTarget
 
 GLOBS = ("multiplexer.*", "bind.port.*", "bind.rebind.*", "wire.*")
 #: The command line of the box's own kernel, as vagrant/box/Vagrantfile has it.
@@ -30,12 +32,12 @@ APPEND = "root=/dev/vda rw console=ttyS0 quiet loglevel=3 net.ifnames=0 audit=1"
 
 
 def quiet(line: str) -> None:
-    """A say for those who do not listen."""
+    """Drops a progress line."""
 
 
 @contextmanager
-def bare(kernel: str, work: Path) -> Iterator[remote.Machine]:
-    """The box in qemu, reached through a forwarded port of loopback, with this checkout in it."""
+def bare(kernel: str, work: Path) -> Iterator[Machine]:
+    """Runs the box in qemu, with this checkout in it and ssh on a forwarded port of loopback."""
     place = store.make(box.box(kernel), quiet)
     disk, port = work / "disk.qcow2", _free_port()
     subprocess.run(
@@ -68,7 +70,7 @@ def bare(kernel: str, work: Path) -> Iterator[remote.Machine]:
         while subprocess.run(command(f"mkdir -p {vagrant.CHECKOUT}"), stderr=subprocess.DEVNULL).returncode:
             assert process.poll() is None, "qemu ended"
             assert time.monotonic() < end, "no ssh"
-            time.sleep(0.5)  # each try takes of the CPU that it waits for
+            time.sleep(0.5)  # each attempt uses the CPU that the guest boots with
         copy = [
             "rsync",
             "-a",
@@ -79,7 +81,7 @@ def bare(kernel: str, work: Path) -> Iterator[remote.Machine]:
             shlex.join(ssh),
         ]
         subprocess.run([*copy, f"{checkout()}/", f"vagrant@127.0.0.1:{vagrant.CHECKOUT}/"], check=True)
-        yield remote.Machine("bare", command, vagrant.CHECKOUT, vagrant.PYTHON, vagrant.CPUS)
+        yield Machine(LocalTarget("bare", "bare qemu"), command, vagrant.CHECKOUT, vagrant.PYTHON, vagrant.CPUS)
     finally:
         process.kill()
         process.wait()
@@ -91,41 +93,41 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def judged(args: Namespace, machine: remote.Machine) -> float:
+def first_test(args: Namespace, machine: Machine) -> float:
     """Runs the suite there, and returns the time at which the first test began."""
-    judge = remote.Judge(machine, args, Policy(None, None, None))
-    status = judge.run()
-    assert status == 0, f"{machine.name}: status {status}"
-    assert judge.first is not None
-    return judge.first
+    run = remote.RemoteRun(machine, args, Expectations())
+    status = run.run()
+    assert status == 0, f"{machine.target.name}: status {status}"
+    assert run.first is not None
+    return run.first
 
 
 def main(words: list[str]) -> int:
     """Measures, prints, compares."""
     kernel, globs = (words[0], words[1:]) if words and words[0] in box.KERNELS else (box.DEFAULT, words)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
         args = parsed(["check", *(globs or GLOBS), "--report", str(work / "report")])
         args.seed = 1
         start = time.monotonic()
         with bare(kernel, work) as machine:
-            judged(args, machine)
-        plain = time.monotonic() - start
-        print(f"bare qemu {plain:.1f} s", flush=True)
+            first_test(args, machine)
+        bare_qemu = time.monotonic() - start
+        print(f"bare qemu {bare_qemu:.1f} s", flush=True)
         vagrant.forget(kernel)
         os.environ["SOCKETCALL_ACCEL"] = "tcg"
         times = []
-        for begins in ("box", "snapshot"):
+        for origin in ("box", "snapshot"):
             start = time.monotonic()
             with vagrant.guest(kernel, quiet) as guest:
-                first = judged(args, guest.machine()) - start
+                first = first_test(args, guest.machine()) - start
             times.append((time.monotonic() - start, first))
-            print(f"VM from its {begins} {times[-1][0]:.1f} s, the first test after {first:.1f} s", flush=True)
+            print(f"VM from its {origin} {times[-1][0]:.1f} s, the first test after {first:.1f} s", flush=True)
     (from_box, _), (from_snapshot, first) = times
-    print(f"{from_box / plain:6.2f}  the VM from its box / bare qemu (at most 1.3)")
-    print(f"{from_snapshot / plain:6.2f}  the VM from its snapshot / bare qemu")
+    print(f"{from_box / bare_qemu:6.2f}  the VM from its box / bare qemu (at most 1.3)")
+    print(f"{from_snapshot / bare_qemu:6.2f}  the VM from its snapshot / bare qemu")
     print(f"{first:6.1f}  s from its snapshot to the first test (at most 30)")
-    return 0 if from_box <= 1.3 * plain and first <= 30 else 1
+    return 0 if from_box <= 1.3 * bare_qemu and first <= 30 else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A whole run over the sum of its bare parts, measured in the same run: `python -m bench.whole [ID-GLOB…]`.
+"""Measures a whole run against the sum of its bare parts, within one run: `python -m bench.whole [ID-GLOB…]`.
 
-Its bare parts are what cannot be had for less: for each test a fork with the same namespaces, for each traced call a
-tracer that only stops it twice, and the machine-code loops. Ends 1 if the run takes more than twice their sum.
+The bare parts are the least that a run can cost: for each test a fork with the same namespaces, for each traced call a
+tracer that only stops it twice, and the machine-code loops. Exits with 1 if the run takes more than twice their sum.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.__main__ import bare_fork, bare_trace
 
-#: A bare fork is timed after so many tests.
+#: Number of tests after which a bare fork is timed.
 EVERY = 25
 CALLS = 2000
 
 
 class Parts:
-    """Counts and times what a run is made of."""
+    """Is a plugin that counts and times the parts of a run."""
 
     def __init__(self, work: Path) -> None:
         self.work, self.forks, self.traced = work, list[float](), list[float]()
@@ -33,7 +32,7 @@ class Parts:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self) -> Iterator[None]:
-        """Around each test."""
+        """Times each test, and a bare fork after some."""
         start = time.perf_counter()
         result = yield
         self.spent += time.perf_counter() - start
@@ -46,18 +45,18 @@ class Parts:
             self.traced.append((bare_trace(CALLS) - bare_trace(1)) / CALLS)
         return result
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Counts what a test brought."""
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Counts the calls of a test, and the seconds of its loops."""
         carried = getattr(report, "socketcall", {"checks": [], "evidence": []})
         self.calls += sum(line["type"] == "call" for line in carried["evidence"])
         self.swept += sum(check["range"]["seconds"] for check in carried["checks"] if "range" in check)
 
 
 def main() -> int:
-    """Runs, prints, compares."""
+    """Runs the suite, prints the ratio, and returns the exit status."""
     root = Path(__file__).resolve().parent.parent
-    with tempfile.TemporaryDirectory() as folder:
-        parts = Parts(Path(folder))
+    with tempfile.TemporaryDirectory() as directory:
+        parts = Parts(Path(directory))
         globs = [f"--behaviour={glob}" for glob in sys.argv[1:]]
         options = [
             f"--ignore={root / 'tests' / 'instruments'}",

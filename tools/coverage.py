@@ -119,7 +119,7 @@ def _fact(document: str, section: str, text: str, value: object) -> Fact:
 def judged() -> dict[str, Judged]:
     """Returns the behaviours of this checkout, by id. Raises RuntimeError if the tests cannot be collected."""
     # A process of its own: collection inside a run of pytest would use that run's plugins.
-    command = [sys.executable, "-m", "probes.cli.main", "behaviours", "--json"]
+    command = [sys.executable, "-m", "probes.cli", "behaviours", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"cannot list the behaviours: {(done.stderr or done.stdout).strip()}")

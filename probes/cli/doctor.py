@@ -1,15 +1,17 @@
-"""What this machine can do, what is missing, and how to get it."""
+"""Implements `socketcall doctor`: reports what this machine can do, what is missing, and how to get it."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.cli.requirements import require_start
 from probes.entry.gate import WORD, gate_names
 from probes.errors import CommandError
 from probes.installation import PACKAGES, packages
@@ -17,39 +19,48 @@ from probes.installation import PACKAGES, packages
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: whether it is there, what, and what to do if not. `needed`: check cannot start without it."""
+    """Is one line of the output: something that is present or not, and the remedy.
 
-    there: bool
+    `needed` says that `check` cannot start without it.
+    """
+
+    present: bool
     what: str
     remedy: str = ""
     needed: bool = False
 
 
-def show(can_start: Callable[[str], None]) -> int:
-    """Prints the findings. Returns 0, or 2 if check could not start here."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: the command has no arguments."""
+
+
+def main(_: argparse.Namespace) -> int:
+    """Prints the findings. Returns 0, or 2 if `check` cannot start here."""
     status = 0
-    for finding in findings(can_start):
-        mark = "yes" if finding.there else "NO " if finding.needed else "no "
-        print(f"{mark}  {finding.what}" + ("" if finding.there or not finding.remedy else f" — {finding.remedy}"))
-        if finding.needed and not finding.there:
+    for finding in _findings():
+        mark = "yes" if finding.present else "NO " if finding.needed else "no "
+        print(f"{mark}  {finding.what}" + ("" if finding.present or not finding.remedy else f" — {finding.remedy}"))
+        if finding.needed and not finding.present:
             status = 2
     return status
 
 
-def findings(can_start: Callable[[str], None]) -> Iterator[Finding]:
-    """Everything that is looked at, in order of need."""
+def _findings() -> Iterator[Finding]:
+    """Yields the findings, most needed first."""
     host = platform.uname()
     yield Finding(
         sys.version_info >= (3, 11), f"Python 3.11 or later, {WORD}-bit: {platform.python_version()}", "", True
     )
     yield Finding(True, f"kernel {host.release} {host.machine}, gates {' '.join(gate_names())}")
     try:
-        can_start("full")
+        require_start("full")
         yield Finding(True, "check can run: int $0x80, namespaces, ptrace, seccomp", needed=True)
-    except CommandError as trouble:
-        yield Finding(False, "check can run", str(trouble), True)
+    except CommandError as error:
+        yield Finding(False, "check can run", str(error), True)
     root = os.geteuid() == 0
-    yield Finding(root, "root: rows with a second user id, or capabilities outside a user namespace", "run as root")
+    yield Finding(
+        root, "root: behaviours with a second user id, or with capabilities outside a user namespace", "run as root"
+    )
     yield from _modules()
     yield from _protocols()
     for package in packages():
@@ -59,9 +70,9 @@ def findings(can_start: Callable[[str], None]) -> Iterator[Finding]:
 
 def _modules() -> Iterator[Finding]:
     for name in ("pytest", "ptrace", "scapy", "psutil", "pyroute2"):
-        there = importlib.util.find_spec(name) is not None
+        present = importlib.util.find_spec(name) is not None
         needed = name in ("pytest", "ptrace")
-        yield Finding(there, f"Python module {name}", "pip install -e . in the checkout", needed)
+        yield Finding(present, f"Python module {name}", "pip install -e . in the checkout", needed)
 
 
 def _protocols() -> Iterator[Finding]:
@@ -81,4 +92,6 @@ def _protocols() -> Iterator[Finding]:
         "NETLINK",
         "SCTP",
     ):
-        yield Finding(name in names, f"protocol {name}", "behaviours of it are judged by its absence")
+        yield Finding(
+            name in names, f"protocol {name}", "its behaviours are judged by the errors of an absent protocol"
+        )

@@ -1,13 +1,18 @@
-"""Where a run happens: a module for each kind of target, and store, which builds what they run in."""
+"""Targets: where a run happens, and the artefacts that it needs there."""
 
 from __future__ import annotations
 
-from probes.targets import box, debian, i386, store
+from probes.targets import box, debian, i386, vagrant
+from probes.targets.store import Recipe
+from probes.targets.target import LocalTarget, Target
 
-BOXES = {name: box.box(name) for name in box.KERNELS}
-RECIPES = {recipe.name: recipe for recipe in (debian.BUSYBOX, i386.ROOT, box.ROOT, *BOXES.values())}
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (LocalTarget("local", "this machine as it is"), i386.TARGET, *vagrant.TARGETS.values())
+}
+"""Every target by name."""
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (debian.BUSYBOX, i386.ROOT, box.ROOT, *map(box.box, box.KERNELS))
+}
 """Every artefact that can be built, by name."""
-
-TARGETS: dict[str, store.Recipe | None] = {"local": None, "i386": i386.ROOT}
-TARGETS |= {f"vagrant:{name}": recipe for name, recipe in BOXES.items()}
-"""Every target by name, with the artefact it runs in. None: this machine as it is."""

@@ -1,8 +1,8 @@
-"""The box of the i386 VM: a disk with a Debian 12 i386 root and what the suite needs, and a kernel to choose.
+"""Builds the boxes of the i386 VM: a disk with a Debian 12 i386 root and what the suite needs, and a kernel.
 
-    vm-root  →  box-KERNEL: box.img vmlinuz initrd.img, and package.box, which `vagrant box add` takes
+    vm-root  →  box-KERNEL: box.img vmlinuz initrd.img, and package.box for `vagrant box add`
 
-What a guest needs is all inside: it installs nothing from a network.
+A guest has all that it needs on this disk: it installs nothing from a network.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.installation import checkout
+from probes.installation import suite
 from probes.targets import debian, store
 from probes.targets.i386 import PACKAGES, REQUIREMENTS, SUITE
-from probes.targets.store import CannotBuild, Recipe, Say, tool
+from probes.targets.store import CannotBuild, Progress, Recipe, tool
 
 WHEELHOUSE = "/opt/wheelhouse"
-#: Beside what the suite itself needs: a system that boots, is reached by ssh, and can make an initramfs.
+#: Packages beside those of the suite: for a system that boots, runs sshd, and can make an initramfs.
 SYSTEM = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "openssh-server", "sudo", "rsync",
     "ca-certificates", "initramfs-tools", "lz4",
 )  # fmt: skip
-#: Wheels beside REQUIREMENTS: what `tox` needs in the guest, without a network.
-WHEELS = ("tox", "tap.py", "setuptools>=77", "wheel", "pip")
-#: Units that only cost time in a machine that lives for one run.
+#: Wheels beside REQUIREMENTS, for `tox` in a guest without a network.
+WHEELS = ("tox", "tap.py", "hatchling>=1.27", "editables", "pip")
+#: Units that only cost time in a VM that is used for one run.
 MASKED = (
     "systemd-networkd-wait-online.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
     "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "getty@tty1.service", "serial-getty@ttyS0.service",
     "systemd-journald-audit.socket",
 )  # fmt: skip
-#: Parts of a kernel's modules that no socket needs, nine tenths of its size.
+#: Kernel modules that no socket needs, nine tenths of their size.
 LEFT_OUT = (
     "kernel/sound",
     "kernel/drivers/gpu",
@@ -45,7 +45,7 @@ DISK = "4G"
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that Debian has packaged: the newest package of a suite whose name matches."""
+    """Names a kernel of Debian: the newest package of a suite whose name matches."""
 
     suite: str
     architecture: str
@@ -57,31 +57,30 @@ KERNELS = {
     "6.1-686": Kernel("bookworm", "i386", r"linux-image-6\.1\.0-\d+-686"),
     "6.5-686-pae": Kernel("bookworm-backports", "i386", r"linux-image-6\.5\.0-0\.deb12\.\d+-686-pae"),
     "5.10-686-pae": Kernel("bullseye", "i386", r"linux-image-5\.10\.0-\d+-686-pae"),
-    # The control: the x86-64 kernel's compat entry, below the same root and in the same version.
+    # For comparison: the compat entry of an x86-64 kernel of the same version, with the same root.
     "6.1-amd64": Kernel("bookworm", "amd64", r"linux-image-6\.1\.0-\d+-amd64"),
 }
 DEFAULT = "6.1-686-pae"
 
 
 def _overlay() -> Path:
-    return checkout() / "vagrant" / "guest"
+    return suite() / "vagrant" / "guest"
 
 
 def _box_files() -> Path:
-    return checkout() / "vagrant" / "box"
+    return suite() / "vagrant" / "box"
 
 
-def _contents(folder: Path) -> tuple[str, ...]:
-    """A folder's files as inputs of a recipe."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple(f"{path.relative_to(folder)}\0{path.read_text()}" for path in files)
+def _contents(directory: Path) -> tuple[str, ...]:
+    """Returns the files of a directory as inputs of a recipe."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return tuple(f"{path.relative_to(directory)}\0{path.read_text()}" for path in files)
 
 
 def key(name: str) -> Path:
-    """Half of the key that every box has until somebody replaces it, from the vagrant package: `vagrant`, or the public
-    `vagrant.pub`. Raises CannotBuild."""
-    for folder in ("/usr/share/vagrant", "/usr/share/rubygems-integration/all/gems", "/opt/vagrant"):
-        if found := sorted(Path(folder).rglob(f"keys/{name}")):
+    """Returns the path of Vagrant's well-known key, `vagrant` or the public `vagrant.pub`. Raises CannotBuild."""
+    for directory in ("/usr/share/vagrant", "/usr/share/rubygems-integration/all/gems", "/opt/vagrant"):
+        if found := sorted(Path(directory).rglob(f"keys/{name}")):
             return found[0]
     raise CannotBuild(f"vagrant's key {name} is missing on this machine; install Debian's package vagrant")
 
@@ -91,16 +90,16 @@ def _need_root(what: str) -> None:
         raise CannotBuild(f"{what}: its files belong to several users; build it as root")
 
 
-def _build_root(into: Path, say: Say) -> None:
+def _build_root(into: Path, progress: Progress) -> None:
     _need_root("vm-root")
     public = key("vagrant.pub").read_text()
-    say("vm-root: installing Debian's packages, about a minute")
+    progress("vm-root: installing Debian's packages, about a minute")
     archive = debian.bootstrap(into, (*PACKAGES, *SYSTEM))
     root = into / "root"
     root.mkdir()
     debian.unpack(archive, root)
     archive.unlink()
-    say("vm-root: fetching and installing Python packages")
+    progress("vm-root: fetching and installing Python packages")
     pip = ["python3", "-m", "pip"]
     enter = debian.enter(root)
     download = [*pip, "download", "-q", "--only-binary", ":all:", "--dest", WHEELHOUSE]
@@ -109,13 +108,13 @@ def _build_root(into: Path, say: Say) -> None:
     store.run([*enter, "python3", "-m", "venv", SUITE], debian.FETCH_DEADLINE)
     store.run([*enter, f"{SUITE}/bin/python3", *install, *REQUIREMENTS, "tox"], debian.FETCH_DEADLINE)
     (root / "usr/local/bin/tox").symlink_to(f"{SUITE}/bin/tox")
-    _settle(root, public)
+    _configure(root, public)
     store.run(["tar", "-cf", str(archive), "-C", str(root), "."], debian.FETCH_DEADLINE)
     shutil.rmtree(root)
 
 
-def _settle(root: Path, public: str) -> None:
-    """The guest's users and settings: what vagrant/guest holds, on top of Debian's."""
+def _configure(root: Path, public: str) -> None:
+    """Adds the guest's users, and the settings in vagrant/guest, to Debian's root."""
     store.run(["cp", "-r", "--no-preserve=ownership", f"{_overlay()}/.", str(root)], 60)
     (root / "etc/sudoers.d/vagrant").chmod(0o440)
     for unit in MASKED:
@@ -131,7 +130,7 @@ def _settle(root: Path, public: str) -> None:
 
 ROOT = Recipe(
     name="vm-root",
-    what="Debian 12 i386 that boots, with what the suite needs, as root.tar",
+    what="a bootable Debian 12 i386 root with what the suite needs, as root.tar",
     build=_build_root,
     inputs=(
         *debian.SUITES,
@@ -142,20 +141,20 @@ ROOT = Recipe(
         *WHEELS,
         *MASKED,
         *_contents(_overlay()),
-        *(inspect.getsource(step) for step in (_settle, debian.bootstrap, debian.unpack)),
+        *(inspect.getsource(step) for step in (_configure, debian.bootstrap, debian.unpack)),
     ),
     megabytes=3000,
 )
 
 
-def _build_box(into: Path, say: Say, name: str) -> None:
+def _build_box(into: Path, progress: Progress, name: str) -> None:
     _need_root(f"box-{name}")
     base = store.have(ROOT)
     assert base is not None
     kernel = KERNELS[name]
     unpacked, root = into / "kernel", into / "root"
     root.mkdir()
-    say(f"box-{name}: fetching the kernel")
+    progress(f"box-{name}: fetching the kernel")
     debian.packages(unpacked, kernel.architecture, kernel.package, (kernel.suite,))
     debian.unpack(base / "root.tar", root)
     (modules,) = (unpacked / "lib/modules").iterdir()
@@ -163,11 +162,11 @@ def _build_box(into: Path, say: Say, name: str) -> None:
         shutil.rmtree(modules / part, ignore_errors=True)
     (root / "usr/lib/modules").mkdir(exist_ok=True)
     shutil.move(modules, root / "usr/lib/modules")
-    # mkinitramfs looks into the kernel's settings for how it may be compressed.
+    # mkinitramfs reads there which compression the kernel supports.
     shutil.move(unpacked / f"boot/config-{modules.name}", root / "boot")
     shutil.move(unpacked / f"boot/vmlinuz-{modules.name}", into / "vmlinuz")
     shutil.rmtree(unpacked)
-    say(f"box-{name}: making the disk")
+    progress(f"box-{name}: making the disk")
     enter = debian.enter(root)
     store.run([*enter, "depmod", modules.name], 120)
     store.run([*enter, "mkinitramfs", "-o", "/boot/initrd.img", modules.name], 300)
@@ -184,11 +183,11 @@ def _build_box(into: Path, say: Say, name: str) -> None:
 
 
 def box(name: str) -> Recipe:
-    """The recipe of the box with one of KERNELS."""
+    """Returns the recipe of the box with one of KERNELS."""
     kernel = KERNELS[name]
 
-    def build(into: Path, say: Say) -> None:
-        _build_box(into, say, name)
+    def build(into: Path, progress: Progress) -> None:
+        _build_box(into, progress, name)
 
     return Recipe(
         name=f"box-{name}",

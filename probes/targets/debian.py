@@ -1,4 +1,4 @@
-"""Debian's packages, and roots made of them, by the mirror and the settings that this machine's own apt and pip use."""
+"""Fetches Debian packages and builds roots from them, through the mirror and settings of this machine's apt and pip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from probes.targets import store
-from probes.targets.store import CannotBuild, Recipe, Say, tool
+from probes.targets.store import CannotBuild, Progress, Recipe, tool
 
 SUITES = ("bookworm", "bookworm-updates")  # not security: its i386 index fails its size check
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -20,7 +20,7 @@ ROOT_DEADLINE = 1800.0
 
 
 def sources(suites: Sequence[str] = SUITES) -> list[str]:
-    """apt's source lines for Debian suites, at the mirror that this machine's own apt uses. Raises CannotBuild."""
+    """Returns apt source lines for Debian suites, at the mirror of this machine's apt. Raises CannotBuild."""
     wanted = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
     for line in store.run(["apt-get", "indextargets", "--format", wanted], 60).splitlines():
         if line.startswith("Debian|Debian|main|"):
@@ -34,11 +34,13 @@ def sources(suites: Sequence[str] = SUITES) -> list[str]:
 
 
 def packages(into: Path, architecture: str, pattern: str, suites: Sequence[str] = SUITES) -> None:
-    """Unpack the newest Debian package whose name matches, without its dependencies. Neither dpkg nor the machine's
-    apt state takes part. Raises CannotBuild."""
+    """Unpacks the newest Debian package whose name matches, without its dependencies.
+
+    It neither uses nor changes dpkg's database and the state of this machine's apt. Raises CannotBuild.
+    """
     state = into / ".apt"
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (state / folder).mkdir(parents=True)
+    for directory in ("lists/partial", "cache/archives/partial"):
+        (state / directory).mkdir(parents=True)
     (state / "status").touch()
     (state / "sources.list").write_text("".join(f"{line}\n" for line in sources(suites)))
     conf = state / "apt.conf"
@@ -48,8 +50,8 @@ def packages(into: Path, architecture: str, pattern: str, suites: Sequence[str] 
         'Dir::Etc::Preferences "/dev/null"; Dir::Etc::PreferencesParts "/dev/null";\n'
         "#clear APT::Architectures;\n"
         f'APT::Architecture "{architecture}"; APT::Architectures {{ "{architecture}"; }};\n'
-        'APT::Sandbox::User ""; Acquire::Languages "none";\n'  # _apt cannot reach a folder below a closed home
-        # The machine's hooks would work on the machine's state.
+        'APT::Sandbox::User ""; Acquire::Languages "none";\n'  # _apt cannot reach a directory below a closed home
+        # Hooks of this machine's apt would act on its state.
         "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n"
     )
     store.run(["apt-get", "-c", str(conf), "update", "-q", "--error-on=any"], FETCH_DEADLINE)
@@ -68,12 +70,12 @@ def _numbers(name: str) -> list[int]:
 
 
 def bootstrap(into: Path, wanted: Sequence[str]) -> Path:
-    """A Debian 12 i386 root with the wanted packages, as into/root.tar. Raises CannotBuild, store.CommandFailed."""
+    """Makes a Debian 12 i386 root with the wanted packages, and returns its archive. Raises CannotBuild, CommandFailed."""
     archive = into / "root.tar"
     mode, prefix, env = "unshare", list[str](), dict[str, str]()
     if os.geteuid() == 0:
-        # Run by root, mmdebstrap mounts /proc, /sys and devices where the machine sees them: when it is killed
-        # they must go with it, and so must its children, before anybody sweeps its folder.
+        # Run by root, mmdebstrap mounts /proc, /sys and devices in the machine's mount namespace. If it is killed, the
+        # mounts and its children must be gone before the next build removes its directory.
         mode, env = "root", {"TMPDIR": str(into)}
         prefix = store.contained()
     transport = re.compile(r"Acquire::(https?|Check-|Retries|ForceIPv)")
@@ -89,7 +91,7 @@ def bootstrap(into: Path, wanted: Sequence[str]) -> Path:
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """A root's archive into a folder, without devices and without how this machine reaches its mirror."""
+    """Unpacks the archive of a root, without devices and without the settings for this machine's mirror."""
     leave = ("./dev/*", "./etc/apt/apt.conf.d/99mmdebstrap")
     store.run(["tar", "-xpf", str(archive), "-C", str(into), *(f"--exclude={path}" for path in leave)], FETCH_DEADLINE)
 
@@ -102,7 +104,7 @@ PIP_SETTINGS = (
 
 
 def enter(root: Path) -> list[str]:
-    """The start of a command line that runs in a root that is being built, with this machine's pip settings."""
+    """Returns the beginning of a command line that runs in an unfinished root, with this machine's pip settings."""
     variables = [part for name, value in _pip_settings().items() for part in ("--setenv", name, value)]
     return ["bwrap", "--die-with-parent", "--bind", str(root), "/", "--dev", "/dev", "--bind", "/proc", "/proc",
             "--tmpfs", "/tmp", "--ro-bind", "/", "/tmp/host", "--clearenv", *CLEAN, *variables,
@@ -113,16 +115,16 @@ CLEAN = (
     "--setenv", "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8",
 )  # fmt: skip
-"""bubblewrap's options for what every root's environment has."""
+"""Options of bubblewrap that set the variables of every root's environment."""
 
 
 def _pip_settings() -> dict[str, str]:
-    """This machine's pip settings as variables, its files named as the root's pip sees them: below /tmp/host."""
+    """Returns this machine's pip settings as variables, with its files below /tmp/host, where the root has them."""
     bundle = "/etc/ssl/certs/ca-certificates.crt"
     found = {"cert": bundle} if Path(bundle).exists() else {}
     try:
         listed = store.run([sys.executable, "-m", "pip", "config", "list"], 60)
-    except store.CommandFailed:  # a Python without pip has no settings to pass on
+    except store.CommandFailed:  # a Python without pip has no settings
         listed = ""
     for line in listed.splitlines():
         key, _, value = line.partition("=")
@@ -137,7 +139,7 @@ def _seen_inside(value: str) -> str:
     return " ".join(re.sub(r"^(file://)?/", r"\1/tmp/host/", word) for word in value.split())
 
 
-def _busybox(into: Path, say: Say) -> None:
+def _busybox(into: Path, progress: Progress) -> None:
     packages(into, "i386", "busybox-static")
 
 

@@ -1,7 +1,7 @@
-"""The target i386: 32-bit Python in a Debian 12 i386 root on this machine's kernel.
+"""Runs the suite on the target i386: 32-bit Python in a Debian 12 i386 root, on this machine's kernel.
 
-bubblewrap enters the root, because user namespaces cannot be made in a chroot, and setarch gives the i686 personality,
-because libraries ask uname which system calls there are.
+bubblewrap enters the root, because user namespaces cannot be made in a chroot. setarch sets the i686 personality,
+because libraries derive the system calls that exist from uname.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from probes.installation import TARGET
+from probes.installation import checkout as own_checkout
 from probes.targets import debian, store
-from probes.targets.store import CannotBuild, Recipe, Say, cache, tool
+from probes.targets.store import CannotBuild, Progress, Recipe, cache, tool
+from probes.targets.target import CheckArguments, Target
 
 # The root
 
 SUITE = "/opt/suite"
-"""The Python environment inside the root that holds what the suite needs."""
+"""The Python environment with the suite's dependencies, inside the root."""
 
 PACKAGES = ("python3", "python3-venv", "python3-pip", "python3-psutil", "strace", "iproute2", "libcap2-bin")
 REQUIREMENTS = (
@@ -30,14 +31,14 @@ REQUIREMENTS = (
 )  # fmt: skip
 
 
-def _build_root(into: Path, say: Say) -> None:
-    # A tar, unpacked by us, belongs to whoever builds; a folder made by mmdebstrap would belong to a
-    # subordinate id that its user can neither change nor delete.
-    say("i386-root: installing Debian's packages, about a minute")
+def _build_root(into: Path, progress: Progress) -> None:
+    # A tar that we unpack belongs to the user who builds. A directory that mmdebstrap made would belong to a
+    # subordinate id, and its user could neither change nor delete it.
+    progress("i386-root: installing Debian's packages, about a minute")
     archive = debian.bootstrap(into, PACKAGES)
     debian.unpack(archive, into)
     archive.unlink()
-    say("i386-root: installing the suite's Python packages")
+    progress("i386-root: installing the suite's Python packages")
     enter = debian.enter(into)
     store.run([*enter, "python3", "-m", "venv", SUITE], debian.FETCH_DEADLINE)
     install = [f"{SUITE}/bin/python3", "-m", "pip", "install", "--no-cache-dir", "--only-binary", ":all:"]
@@ -55,49 +56,50 @@ ROOT = Recipe(
 # Entering it
 
 PASSED_ON = re.compile(r"TERM|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CI|TZ|(SOCKETCALL|PYTEST|HYPOTHESIS)_\w+")
-"""The variables a run takes along; the others belong to this machine's own programs."""
+"""The variables that a run gets; the others concern programs of this machine."""
 
 
 def argv(root: Path, checkout: Path, command: list[str], writable: list[Path]) -> list[str]:
-    """The command line that runs command in the root, with the checkout and the writable folders at their own paths.
+    """Returns the command line that runs a command in the root. Raises CannotBuild.
 
-    The root itself is read-only: it is put together from its parts on a tmpfs, so that a folder of this machine can
-    appear anywhere in it without leaving a trace in the artefact. /proc is this machine's own, because a fresh one
-    made by bubblewrap has read-only parts when root runs it, and then no namespace below can mount another.
+    The checkout and the writable directories have their own paths inside. The root is read-only: a tmpfs gets its parts
+    as mounts, so that a directory of this machine can appear at any path without a change of the artefact. /proc is
+    this machine's, because bubblewrap run by root mounts a new one with read-only parts, and then no namespace inside
+    may mount another.
     """
-    folders = sorted({checkout, *writable})
-    for folder in folders:
-        if _hides_the_root(root, folder):
-            raise CannotBuild(f"i386: {folder} is also a folder of the i386 root; choose a folder elsewhere")
+    directories = sorted({checkout, *writable})
+    for directory in directories:
+        if _hides_the_root(root, directory):
+            raise CannotBuild(f"i386: {directory} is also a directory of the i386 root; choose another")
     here = Path.cwd()
-    inside = any(here.is_relative_to(folder) for folder in folders)
+    inside = any(here.is_relative_to(directory) for directory in directories)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
-    environment |= {TARGET: "i386", "PYTHONPATH": str(checkout), "SOCKETCALL_CACHE": str(cache())}
-    # bubblewrap makes missing parents itself, but closed to every user other than its own.
-    parents = [["--dir", str(up)] for path in (cache(), *folders) for up in reversed(path.parents[:-1])]
-    binds = [["--bind", str(folder), str(folder)] for folder in folders]
+    environment |= {**TARGET.environment(), "PYTHONPATH": str(checkout), "SOCKETCALL_CACHE": str(cache())}
+    # bubblewrap would make missing parents with a mode that only its own user may enter.
+    parents = [["--dir", str(up)] for path in (cache(), *directories) for up in reversed(path.parents[:-1])]
+    binds = [["--bind", str(directory), str(directory)] for directory in directories]
     return [
         tool("bwrap"), "--die-with-parent",
-        *_parts(root, Path("/"), [*folders, cache()]),
+        *_parts(root, Path("/"), [*directories, cache()]),
         "--dev", "/dev", "--bind", "/proc", "/proc", "--bind", "/sys", "/sys",
         "--perms", "1777", "--tmpfs", "/tmp", "--tmpfs", "/run",
         *chain(*parents), "--ro-bind-try", str(cache()), str(cache()), *chain(*binds),
         "--chdir", str(here if inside else checkout),
         *_environment(environment),
-        # Whoever starts this ignores the interrupt that is meant for the run inside.
+        # `run` ignores SIGINT, and what it executes would inherit that.
         "setarch", "i686", "env", "--default-signal=INT", *command,
     ]  # fmt: skip
 
 
-def run(check_args: list[str], checkout: Path, say: Say) -> int:
-    """Run `socketcall check` in the root, which is built if it is missing, and return its exit status."""
-    root = store.make(ROOT, say)
+def run(check_args: Sequence[str], checkout: Path, progress: Progress) -> int:
+    """Runs `socketcall check` in the root, builds that first if it is missing, and returns the exit status."""
+    root = store.make(ROOT, progress)
     checkout = checkout.resolve()
-    writable = list(_folders_named(check_args, checkout))
+    writable = list(_directories_named(check_args, checkout))
     _try(argv(root, checkout, ["true"], writable))
-    python = [f"{SUITE}/bin/python3", "-P"]  # -P: this checkout's probes, whatever the current folder holds
-    command = argv(root, checkout, [*python, "-m", "probes.cli.main", "check", *check_args], writable)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run inside, which ends in good order
+    python = [f"{SUITE}/bin/python3", "-P"]  # -P: probes/ of the checkout, not of the current directory
+    command = argv(root, checkout, [*python, "-m", "probes.cli", "check", *check_args], writable)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run inside, which writes its report
     try:
         status = subprocess.run(command, check=False).returncode
     finally:
@@ -106,16 +108,16 @@ def run(check_args: list[str], checkout: Path, say: Say) -> int:
 
 
 def _try(command: list[str]) -> None:
-    """Tell a root that cannot be entered from a run that fails: bubblewrap says 1 for both."""
+    """Raises CannotBuild if a command cannot run in the root: bubblewrap and a failed run both exit with 1."""
     try:
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
     except subprocess.TimeoutExpired:
-        why = "nothing happens for 60 s"
+        why = "no answer within 60 s"
     except subprocess.CalledProcessError as failure:
         why = (str(failure.stderr).strip().splitlines() or [f"status {failure.returncode}"])[-1]
     else:
         return
-    advice = "see what it names"
+    advice = "check what the message names"
     if re.search("namespace|uid map|not permitted|Permission denied", why):
         advice = "allow user namespaces on this machine, or run it as root"
     elif "Exec format" in why:
@@ -123,28 +125,28 @@ def _try(command: list[str]) -> None:
     raise CannotBuild(f"i386: the root cannot be entered: {why}; {advice}")
 
 
-def _folders_named(check_args: list[str], checkout: Path) -> Iterator[Path]:
-    """The folders outside the checkout that the arguments name or mean: the run reads and writes there."""
+def _directories_named(check_args: Sequence[str], checkout: Path) -> Iterator[Path]:
+    """Yields the directories outside the checkout that the run reads or writes, by its arguments."""
     yield Path.cwd()
     for argument in check_args:
         value = argument.partition("=")[2] or argument
         path = Path(value).absolute()
         if "/" not in value or path.is_relative_to(checkout):
             continue
-        # A report is moved into place, which works only if the folder it is in is one mount.
+        # A report is renamed into place, which works only within one mount.
         yield next(parent for parent in path.parents if parent.is_dir())
 
 
-def _hides_the_root(root: Path, folder: Path) -> bool:
-    """Whether folder, put over the root's own of that name, would take away what the root needs."""
-    own = root / folder.relative_to("/")
-    return folder not in (Path("/tmp"), Path("/root")) and own.is_dir() and any(own.iterdir())
+def _hides_the_root(root: Path, directory: Path) -> bool:
+    """Returns True if a directory, mounted over the root's of the same path, would hide files that the root needs."""
+    own = root / directory.relative_to("/")
+    return directory not in (Path("/tmp"), Path("/root")) and own.is_dir() and any(own.iterdir())
 
 
-def _parts(root: Path, folder: Path, wanted: list[Path]) -> Iterator[str]:
-    """bubblewrap's options that show one folder of the root, leaving room for the wanted paths below it."""
-    for own in sorted((root / folder.relative_to("/")).iterdir()):
-        path = folder / own.name
+def _parts(root: Path, directory: Path, wanted: list[Path]) -> Iterator[str]:
+    """Yields options of bubblewrap that mount one directory of the root, without the wanted paths below it."""
+    for own in sorted((root / directory.relative_to("/")).iterdir()):
+        path = directory / own.name
         if own.is_symlink():
             yield from ("--symlink", str(own.readlink()), str(path))
         elif path not in map(Path, ("/dev", "/proc", "/sys", "/tmp", "/run")) and path not in wanted:
@@ -157,3 +159,14 @@ def _parts(root: Path, folder: Path, wanted: list[Path]) -> Iterator[str]:
 
 def _environment(variables: dict[str, str]) -> list[str]:
     return ["--clearenv", *debian.CLEAN, *chain(*(["--setenv", name, value] for name, value in variables.items()))]
+
+
+class _I386(Target):
+    """Names the i386 root as a target."""
+
+    def run(self, args: CheckArguments, progress: Progress) -> int:
+        return run(args.words, own_checkout(), progress)
+
+
+TARGET = _I386("i386", ROOT.what, ROOT)
+"""The target of this module."""

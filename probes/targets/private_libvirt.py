@@ -1,7 +1,7 @@
-"""A world of its own for daemons and guests: mount, network and pid namespaces that one run makes and that end with it.
+"""Runs libvirt's daemons, and the guests that they start, in mount, network and pid namespaces of one run.
 
-libvirt's daemons run here on folders of the run's own, so that neither the machine's libvirt, its networks nor its
-ports are touched or met; guests have addresses that exist nowhere else. When this process dies, the kernel ends all.
+The daemons use directories of this run only: they neither use nor change the machine's libvirt, networks and ports, and
+the guests' addresses exist inside alone. When this process ends, the kernel ends everything inside.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from probes.targets import store
 from probes.targets.store import CannotBuild, tool
 
 DEADLINE = 60.0
-#: What the daemons keep, by the folders of the world's own state.
+#: Directories of `state`, and where the daemons look for them.
 _KEPT = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt"}
 _SOCKET = Path("/run/libvirt/libvirt-sock")
-#: We are root and alone here: no other user to run guests as, no cgroups or security labels to put them in.
+#: Only root exists in these namespaces: guests have no user of their own, no cgroup and no security label.
 _QEMU_CONF = """user = "root"
 group = "root"
 security_driver = "none"
@@ -34,14 +34,17 @@ cgroup_controllers = []
 
 
 class PrivateLibvirt:
-    """A context: while it lasts, `command` gives command lines that run inside. `state` keeps libvirt's folders."""
+    """Is a context manager: the daemons run inside the `with` block, and `command` returns command lines to run beside them.
+
+    `state` is the directory that keeps libvirt's files from run to run.
+    """
 
     def __init__(self, state: Path) -> None:
         self._state = state
         self._holder: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> PrivateLibvirt:
-        """Raises CannotBuild: no daemons came up."""
+        """Starts the daemons. Raises CannotBuild: they did not start."""
         for name in _KEPT:
             (self._state / name).mkdir(parents=True, exist_ok=True)
         (self._state / "lib/images").mkdir(exist_ok=True)
@@ -54,24 +57,24 @@ class PrivateLibvirt:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                start_new_session=True,  # Ctrl-C is for us: we end the world in good order
+                start_new_session=True,  # Ctrl-C is for this process, which ends the namespaces in order
             )
         assert self._holder.stdout is not None
         ready, _, _ = select.select([self._holder.stdout], [], [], DEADLINE)
         if not ready or self._holder.stdout.readline() != "ready\n":
             self.close()
-            said = [line for line in log.read_text().splitlines() if line.strip()]
-            raise CannotBuild(f"libvirtd does not start: {(said or ['it says nothing'])[-1]}; all it says is in {log}")
+            lines = [line for line in log.read_text().splitlines() if line.strip()]
+            raise CannotBuild(f"libvirtd does not start: {(lines or ['no message'])[-1]}; read its messages in {log}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
-        """Ends everything inside, and returns when nothing of it is left."""
+        """Ends all processes inside, and returns when the last one has ended."""
         if self._holder is None:
             return
-        # The first process inside is the child of unshare, and is not gone before all others are.
+        # The first process inside is the child of unshare. It is reaped after all others of its pid namespace.
         for first in self._children():
             os.kill(first, signal.SIGKILL)
         try:
@@ -85,30 +88,33 @@ class PrivateLibvirt:
     def _children(self) -> list[int]:
         assert self._holder is not None
         pid = self._holder.pid
-        with suppress(OSError):  # it is gone already
+        with suppress(OSError):  # it has ended already
             return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         return []
 
     def ended(self) -> bool:
-        """Whether the daemons are no more."""
+        """Returns True if the daemons have ended."""
         return self._holder is None or self._holder.poll() is not None
 
     def command(self, *argv: str) -> list[str]:
-        """A command line that runs inside."""
+        """Returns a command line that runs inside."""
         assert self._holder is not None
         target = f"/proc/{self._holder.pid}/ns/"
-        # unshare stays outside the pid namespace that it makes for its child.
+        # unshare itself stays outside the pid namespace that its child is in.
         namespaces = [f"--mount={target}mnt", f"--net={target}net", f"--pid={target}pid_for_children"]
         return [tool("nsenter"), *namespaces, *argv]
 
 
 def _hold(state: Path) -> NoReturn:
-    """The first process inside: mounts, starts the daemons, and reaps. libvirtd starts a qemu to ask what it can do,
-    which leaves it, and then waits half a minute for its end unless somebody reaps it."""
+    """Is the first process inside: mounts, starts the daemons, and reaps.
+
+    libvirtd starts a qemu that becomes an orphan, to read its capabilities, and waits half a minute for its end unless
+    it is reaped here.
+    """
     for name, place in _KEPT.items():
         Path(place).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "--bind", str(state / name), place], check=True)
-    # Sockets and pid files: of ours alone, and nobody's message bus is found.
+    # Sockets and pid files of these daemons only; no message bus of the machine.
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     daemons = {subprocess.Popen([name], stdin=subprocess.DEVNULL, stdout=2).pid for name in ("virtlogd", "libvirtd")}

@@ -1,7 +1,7 @@
-"""The only builder of roots, boxes, kernels and programs.
+"""Builds artefacts (roots, boxes, programs) and keeps them in the cache.
 
-An artefact is a folder in the cache whose name ends in the hash of its recipe. It is built aside and renamed, under a
-lock, so one that has its name is whole: a build that was killed leaves only what the next one sweeps away.
+An artefact is a directory in the cache whose name ends in the hash of its recipe. It is built in another directory,
+under a lock, and renamed when it is complete. What a killed build left is removed by the next build.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ from pathlib import Path
 from probes.errors import CommandError
 from probes.installation import packages, which
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
+"""Takes a line about a step that takes long, for the person who waits for it."""
 
 Advice = tuple[tuple[str, str], ...]
-"""What to do about a command that failed, by what it said: the first pattern that is found."""
+"""Pairs of a pattern and what to do about a command that failed: the first pattern found in its output decides."""
 
 ADVICE = (
     (r"No space left", "free some space"),
-    (r"newuidmap|newgidmap|subuid|subgid", "build it once as root with SOCKETCALL_CACHE set to a folder "
+    (r"newuidmap|newgidmap|subuid|subgid", "build it once as root with SOCKETCALL_CACHE set to a directory "
      "you can read, or install uidmap and give this user a line in /etc/subuid and /etc/subgid"),
     (r"resolv|connect|Connection|Failed to fetch|timed out|No matching distribution",
      "check the network, and what apt and pip are set to use on this machine"),
 )  # fmt: skip
 
 LOCK_DEADLINE = 3600.0
-"""How long to wait for somebody else's build of the same artefact, in seconds."""
+"""Seconds to wait while another process builds the same artefact."""
 
 
 class CannotBuild(CommandError):
-    """An artefact, or a target that stands on it, cannot be had. The message is one line: what, why, what to do."""
+    """An artefact cannot be built, or a target that needs it cannot be entered. One line: what, why, what to do."""
 
 
 class CommandFailed(Exception):
-    """A command of a build failed. The text is the reason in one line; output is all it said."""
+    """A command of a build failed. The text is the reason in one line, `output` all that the command wrote."""
 
     def __init__(self, reason: str, output: str = "") -> None:
         super().__init__(reason)
@@ -55,96 +56,96 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one artefact is made. Everything that determines its content belongs to its key."""
+    """Describes how an artefact is built. All that determines its content is part of its key."""
 
     name: str
     what: str
-    build: Callable[[Path, Say], None]
+    build: Callable[[Path, Progress], None]
     inputs: tuple[str, ...] = ()
     needs: tuple[Recipe, ...] = ()
     megabytes: int = 1
 
     @property
     def key(self) -> str:
-        """The hash of the inputs, of the code that uses them, and of the recipes this one stands on."""
+        """Returns the hash of the inputs, of the code that uses them, and of the recipes it needs."""
         parts = [self.name, inspect.getsource(self.build), *self.inputs, *(need.key for need in self.needs)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def cache() -> Path:
-    """The folder that holds every artefact."""
+    """Returns the directory that holds every artefact."""
     chosen = os.environ.get("SOCKETCALL_CACHE")
     return Path(chosen).absolute() if chosen else Path.home() / ".cache" / "socketcall"
 
 
 def have(recipe: Recipe) -> Path | None:
-    """The artefact, if it is built."""
-    ready = place(recipe)
+    """Returns the path of an artefact, None if it is not built."""
+    ready = path_of(recipe)
     return ready if ready.is_dir() else None
 
 
-def make(recipe: Recipe, say: Say) -> Path:
-    """The artefact, built now if it is missing; CannotBuild if it cannot be."""
+def make(recipe: Recipe, progress: Progress) -> Path:
+    """Returns the path of an artefact, and builds it first if it is missing. Raises CannotBuild."""
     if ready := have(recipe):
         return ready
     for need in recipe.needs:
-        make(need, say)
+        make(need, progress)
     try:
         cache().mkdir(parents=True, exist_ok=True)
-        with _lock(recipe, say):
-            return have(recipe) or _build(recipe, say)
+        with _lock(recipe, progress):
+            return have(recipe) or _build(recipe, progress)
     except CommandFailed as failure:
-        raise trouble(recipe.name, failure, cache() / f"{recipe.name}.log") from failure
+        raise build_error(recipe.name, failure, cache() / f"{recipe.name}.log") from failure
     except OSError as error:
-        raise unwritable(recipe.name, error) from error
+        raise unwritable_error(recipe.name, error) from error
 
 
 def outdated(recipes: Collection[Recipe]) -> list[Path]:
-    """What lies in the cache of artefacts by these names, made by recipes that have changed since."""
-    current = {place(recipe).name for recipe in recipes}
+    """Returns what the cache has of artefacts with these names whose recipes have changed since."""
+    current = {path_of(recipe).name for recipe in recipes}
     names = "|".join(re.escape(recipe.name) for recipe in recipes)
     artefact = re.compile(rf"((?:{names})-[0-9a-f]{{12}})(\.lock|\.part-\d+)?")
     found = cache().iterdir() if cache().is_dir() else ()
     return sorted(path for path in found if (match := artefact.fullmatch(path.name)) and match[1] not in current)
 
 
-def trouble(name: str, failure: CommandFailed, log: Path, advice: Advice = ADVICE) -> CannotBuild:
-    """What to say about a command that failed; all that it said is kept in log."""
-    with suppress(OSError):  # the disk may be full, and that is what there is to say
+def build_error(name: str, failure: CommandFailed, log: Path, advice: Advice = ADVICE) -> CannotBuild:
+    """Makes the error for a command that failed, and keeps its output in a log."""
+    with suppress(OSError):  # a full disk may be the very failure
         log.write_text(failure.output)
     return CannotBuild(f"{name}: {failure}; {_advice(failure.output, advice)} (its whole output: {log})")
 
 
-def unwritable(name: str, error: OSError) -> CannotBuild:
-    """What to say about a cache that cannot be written."""
+def unwritable_error(name: str, error: OSError) -> CannotBuild:
+    """Makes the error for a cache that cannot be written."""
     advice = f"free some space in {cache()}, or" if error.errno == errno.ENOSPC else "make it writable, or"
     where = error.filename or cache()
-    return CannotBuild(f"{name}: {where}: {error.strerror}; {advice} set SOCKETCALL_CACHE to another folder")
+    return CannotBuild(f"{name}: {where}: {error.strerror}; {advice} set SOCKETCALL_CACHE to another directory")
 
 
-def room(name: str, folder: Path, megabytes: int) -> None:
-    """Raises CannotBuild if a folder's disk has less room."""
-    free = shutil.disk_usage(folder).free // 1_000_000
+def require_space(name: str, directory: Path, megabytes: int) -> None:
+    """Raises CannotBuild if the file system of a directory has less free space."""
+    free = shutil.disk_usage(directory).free // 1_000_000
     if free < megabytes:
         raise CannotBuild(
-            f"{name}: needs {megabytes} MB in {folder}, {free} MB are free; "
-            "free some space or set SOCKETCALL_CACHE to another folder"
+            f"{name}: needs {megabytes} MB in {directory}, {free} MB are free; "
+            "free some space or set SOCKETCALL_CACHE to another directory"
         )
 
 
-def place(recipe: Recipe) -> Path:
-    """Where an artefact lies when it is built."""
+def path_of(recipe: Recipe) -> Path:
+    """Returns the path that an artefact has when it is built."""
     return cache() / f"{recipe.name}-{recipe.key}"
 
 
 @contextmanager
-def _lock(recipe: Recipe, say: Say) -> Iterator[None]:
-    """Exclude other builders of this artefact. The kernel drops the lock of a builder that dies."""
-    path = place(recipe).with_name(f"{place(recipe).name}.lock")
+def _lock(recipe: Recipe, progress: Progress) -> Iterator[None]:
+    """Excludes other builders of this artefact. The kernel releases the lock of a builder that dies."""
+    path = path_of(recipe).with_name(f"{path_of(recipe).name}.lock")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         end = time.monotonic() + LOCK_DEADLINE
-        told = False
+        waiting = False
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,37 +156,37 @@ def _lock(recipe: Recipe, say: Say) -> Iterator[None]:
                         f"{recipe.name}: another process has been building it for {LOCK_DEADLINE:.0f} s; "
                         f"end the one that holds {path} (fuser names it) and try again"
                     ) from None
-            if not told:
-                say(f"{recipe.name}: waiting for another process that builds it")
-                told = True
+            if not waiting:
+                progress(f"{recipe.name}: waiting for another process that builds it")
+                waiting = True
             time.sleep(0.1)
         yield
     finally:
         os.close(descriptor)
 
 
-def _build(recipe: Recipe, say: Say) -> Path:
-    """Build aside, then rename: called with the lock held."""
-    ready = place(recipe)
-    for left in ready.parent.glob(f"{ready.name}.part-*"):  # a killed builder's; its last child may still be dying
+def _build(recipe: Recipe, progress: Progress) -> Path:
+    """Builds in a directory of its own, then renames that. The caller holds the lock."""
+    ready = path_of(recipe)
+    for left in ready.parent.glob(f"{ready.name}.part-*"):  # a killed builder's, whose last child may still be exiting
         shutil.rmtree(left, ignore_errors=True)
-    room(recipe.name, ready.parent, recipe.megabytes)
-    say(f"{recipe.name}: building it, once ({recipe.what})")
-    aside = ready.with_name(f"{ready.name}.part-{os.getpid()}")
+    require_space(recipe.name, ready.parent, recipe.megabytes)
+    progress(f"{recipe.name}: building it, once ({recipe.what})")
+    part = ready.with_name(f"{ready.name}.part-{os.getpid()}")
     try:
-        aside.mkdir()
-        recipe.build(aside, say)
-        aside.rename(ready)
+        part.mkdir()
+        recipe.build(part, progress)
+        part.rename(ready)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
     return ready
 
 
-# What builds call
+# Commands of builds
 
 
 def tool(name: str) -> str:
-    """The path of a program the machine must have. Raises CannotBuild, which names its package."""
+    """Returns the path of a program. Raises CannotBuild, which names its package, if it is missing."""
     if found := which(name):
         return found
     package = next((package.name for package in packages() if name in package.shows), name)
@@ -193,15 +194,21 @@ def tool(name: str) -> str:
 
 
 def contained() -> list[str]:
-    """The start of a command line that runs in mount and pid namespaces of its own. What it mounts is seen by nobody
-    else, and when it or this process ends, so do all its children."""
-    # unshare does not listen to TERM.
+    """Returns the beginning of a command line that runs in mount and pid namespaces of its own.
+
+    Its mounts are invisible outside, and all its children end when it or this process ends.
+    """
+    # unshare ignores SIGTERM.
     return [tool("setpriv"), "--pdeathsig", "KILL", tool("unshare"), "--mount", "--pid", "--fork", "--kill-child",
             "--mount-proc"]  # fmt: skip
 
 
 def run(command: list[str], deadline: float, env: Mapping[str, str] | None = None, called: str = "") -> str:
-    """What a command of a build prints. It ends with its deadline, with an interruption, and with this process."""
+    """Runs a command of a build and returns its output.
+
+    The command is ended at its deadline, when this process is interrupted, and when this process ends. Raises
+    CommandFailed; `called` is the name of the command in its text.
+    """
     called = called or command[0]
     argv = [tool("setpriv"), "--pdeathsig", "TERM", tool(command[0]), *command[1:]]
     process = subprocess.Popen(
@@ -223,12 +230,12 @@ def run(command: list[str], deadline: float, env: Mapping[str, str] | None = Non
         _stop(process)
         raise
     if process.returncode != 0:
-        raise CommandFailed(f"{called} failed: {_telling(output)}", output)
+        raise CommandFailed(f"{called} failed: {_reason(output)}", output)
     return output
 
 
 def _stop(process: subprocess.Popen[str]) -> str:
-    """End the command and its children: asked first, because mmdebstrap has folders of other ids to take away."""
+    """Ends a command and its children; SIGTERM first, because mmdebstrap removes directories of other user ids then."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -240,11 +247,11 @@ def _stop(process: subprocess.Popen[str]) -> str:
     return ""
 
 
-def _telling(output: str) -> str:
+def _reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"E:|ERROR|error", line)]
     return (errors or lines or ["no output"])[-1][:300]
 
 
 def _advice(output: str, advices: Advice) -> str:
-    return next((advice for pattern, advice in advices if re.search(pattern, output)), "read what it says")
+    return next((advice for pattern, advice in advices if re.search(pattern, output)), "read its output")

@@ -1,14 +1,13 @@
-"""The target vagrant:KERNEL: a VM of the suite's box, brought up by Vagrant over libvirt in a world of its own.
+"""Runs the suite on the target vagrant:KERNEL: a VM of the suite's box, started by Vagrant through a private libvirt.
 
     $SOCKETCALL_CACHE/vagrant/KERNEL/   made-of: box and Vagrantfile, written last     ssh_config   console.log
                                         home/ dot/: Vagrant's        etc/ lib/ cache/: libvirt's, with disk and snapshot
 
-The first run boots, warms up and saves a snapshot; later ones begin there. What a killed run left is made anew.
+The first run boots the VM and saves a snapshot, from which later runs resume. What a killed run left is made again.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import os
@@ -20,10 +19,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from probes.installation import checkout
-from probes.targets import box, remote, store
+from probes.targets import box, store
 from probes.targets.i386 import SUITE
+from probes.targets.machine import Machine
 from probes.targets.private_libvirt import PrivateLibvirt
-from probes.targets.store import CannotBuild, CommandFailed, Say, cache
+from probes.targets.store import CannotBuild, CommandFailed, Progress, cache
+from probes.targets.target import CheckArguments, Target
 
 TOOLS = (
     "vagrant", "libvirtd", "virtlogd", "virsh", "dnsmasq", "iptables", "qemu-img", "rsync", "ssh", "ip", "nsenter",
@@ -32,91 +33,113 @@ TOOLS = (
 UP_DEADLINE = 900.0
 STEP_DEADLINE = 120.0
 SNAPSHOT = "ready"
-#: What a VM keeps beside its box, in MB: the box unpacked, a copy of its disk, the snapshot with the memory.
+#: Megabytes that a VM needs beside its box: the box unpacked, a copy of its disk, the snapshot with the memory.
 MEGABYTES = 3000
 CPUS = 2
 CHECKOUT = "/vagrant"
 PYTHON = f"{SUITE}/bin/python3"
-#: What a VM needs to go on from its snapshot, in MB: what its disk may grow by.
+#: Megabytes by which the disk of a VM may grow after it resumed from its snapshot.
 ROOM = 500
 ADVICE = (
     (r"No space left", "free some space"),
     (r"provider 'libvirt' could not be found", "install Debian's package vagrant-libvirt"),
-    (r"box failed to unpackage|not a valid box", "the box is damaged: delete its folder in the cache, and run again"),
-    (r"did not end within|timed out|IP address", "see what its console says, and whether this machine is busy"),
+    (
+        r"box failed to unpackage|not a valid box",
+        "the box is damaged: delete its directory in the cache, and run again",
+    ),
+    (r"did not end within|timed out|IP address", "read its console, and check that this machine is not busy"),
 )
-#: Seconds without an answer after which ssh gives a guest up.
-PATIENCE = 60
-#: A bridge that looks for loops lets nothing pass for its first four seconds; one guest makes none.
-_NO_LOOPS = """for bridge in $(ip -brief link show type bridge | cut -d' ' -f1); do
+#: Seconds without an answer after which ssh ends.
+SSH_TIMEOUT = 60
+#: With STP a bridge forwards nothing for its first four seconds; with one guest there is no loop to detect.
+_STP_OFF = """for bridge in $(ip -brief link show type bridge | cut -d' ' -f1); do
 ip link set $bridge type bridge stp_state 0; done"""
 _PANIC = "Kernel panic"
-_LAST_WORDS = 5
+#: Lines of the console that a message about a failure shows.
+_CONSOLE_LINES = 5
 
 
-def run(kernel: str, args: argparse.Namespace, say: Say) -> int:
-    """Runs `check` in the VM, which is made if it is missing, and returns its exit status. Raises CommandError."""
-    policy = remote.admitted(args)
-    with guest(kernel, say) as here:
-        return remote.Judge(here.machine(), args, policy).run()
+class VagrantTarget(Target):
+    """Names the VM with one of box.KERNELS as a target."""
+
+    @property
+    def kernel(self) -> str:
+        """Returns the name of its kernel."""
+        return self.name.removeprefix("vagrant:")
+
+    def run(self, args: CheckArguments, progress: Progress) -> int:
+        """Checks in the VM, makes that first if it is missing, and returns the exit status. Raises CommandError."""
+        # It needs pytest, which `target list` and the processes of a private libvirt do not.
+        from probes.targets import remote
+
+        expectations = remote.expectations_of(args.parsed)
+        with guest(self.kernel, progress) as running:
+            return remote.RemoteRun(running.machine(), args.parsed, expectations).run()
+
+
+TARGETS = {
+    kernel: VagrantTarget(f"vagrant:{kernel}", recipe.what, recipe)
+    for kernel, recipe in ((kernel, box.box(kernel)) for kernel in box.KERNELS)
+}
+"""The targets of this module, by kernel."""
 
 
 @contextmanager
-def guest(kernel: str, say: Say) -> Iterator[Guest]:
-    """A VM that runs, with this checkout in it. Raises CannotBuild."""
+def guest(kernel: str, progress: Progress) -> Iterator[Guest]:
+    """Runs a VM with this checkout in it for the `with` block. Raises CannotBuild."""
     name = f"vagrant:{kernel}"
     if os.geteuid() != 0:
         raise CannotBuild(
-            f"{name}: its network and daemons need root; be root, or `vagrant up` in vagrant/ by yourself"
+            f"{name}: its network and daemons need root; run as root, or `vagrant up` in vagrant/ by hand"
         )
     for needed in (*TOOLS, qemu(kernel)):
         store.tool(needed)
-    place = store.make(box.box(kernel), say)
+    place = store.make(box.box(kernel), progress)
     with ExitStack() as stack:
         try:
-            here = stack.enter_context(_begun(kernel, place, say))
+            running = stack.enter_context(_started(kernel, place, progress))
         except OSError as error:
-            raise store.unwritable(name, error) from error
-        yield here
-        # It ends with its world anyway; asked first, qemu leaves its disk in order.
+            raise store.unwritable_error(name, error) from error
+        yield running
+        # It would end with its namespaces; ended by libvirt first, qemu closes its disk.
         with suppress(CannotBuild):
-            here.end()
+            running.end()
 
 
 @contextmanager
-def _begun(kernel: str, place: Path, say: Say) -> Iterator[Guest]:
+def _started(kernel: str, place: Path, progress: Progress) -> Iterator[Guest]:
     name, state = f"vagrant:{kernel}", _state(kernel)
     state.mkdir(parents=True, exist_ok=True)
-    with _alone(name, state), ExitStack() as stack:
-        here = None
+    with _lock(name, state), ExitStack() as stack:
+        running = None
         if _made_of(state) == _parts(kernel):
-            store.room(name, state, ROOM)
-            here = Guest(kernel, state, place, stack.enter_context(PrivateLibvirt(state)))
+            store.require_space(name, state, ROOM)
+            running = Guest(kernel, state, place, stack.enter_context(PrivateLibvirt(state)))
             try:
-                here.resume()
-            except CannotBuild as trouble:
-                say(f"{trouble}: making the VM anew")
+                running.resume()
+            except CannotBuild as error:
+                progress(f"{error}: making the VM again")
                 stack.close()
-                here = None
-        if here is None:
+                running = None
+        if running is None:
             _wipe(state)
-            store.room(name, state, MEGABYTES)
-            say(f"{name}: booting, and saving a snapshot for later runs, two minutes")
-            here = Guest(kernel, state, place, stack.enter_context(PrivateLibvirt(state)))
-            here.boot()
+            store.require_space(name, state, MEGABYTES)
+            progress(f"{name}: booting, and saving a snapshot for later runs, two minutes")
+            running = Guest(kernel, state, place, stack.enter_context(PrivateLibvirt(state)))
+            running.boot()
             (state / "made-of").write_text(_parts(kernel))
-        yield here
+        yield running
 
 
 def forget(kernel: str) -> None:
-    """Has the next run start from the box. Raises CannotBuild: the VM is in use."""
+    """Removes the VM, so that the next run starts from the box. Raises CannotBuild: the VM is in use."""
     if (state := _state(kernel)).exists():
-        with _alone(f"vagrant:{kernel}", state):
+        with _lock(f"vagrant:{kernel}", state):
             _wipe(state)
 
 
 def outdated() -> list[Path]:
-    """The states of VMs that were made of a box or a Vagrantfile that has changed since."""
+    """Returns the directories of VMs that were made of a box or a Vagrantfile that has changed since."""
     states = (cache() / "vagrant").glob("*/made-of")
     current = {_parts(kernel) for kernel in box.KERNELS}
     return sorted(made.parent for made in states if made.read_text() not in current)
@@ -127,12 +150,13 @@ def _state(kernel: str) -> Path:
 
 
 def qemu(kernel: str) -> str:
-    """The emulator for a kernel."""
+    """Returns the name of the emulator for a kernel."""
     return "qemu-system-x86_64" if box.KERNELS[kernel].architecture == "amd64" else "qemu-system-i386"
 
 
 @contextmanager
-def _alone(name: str, state: Path) -> Iterator[None]:
+def _lock(name: str, state: Path) -> Iterator[None]:
+    """Excludes other runs of a VM. Raises CannotBuild: one is running."""
     with (state / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,14 +169,14 @@ def _alone(name: str, state: Path) -> Iterator[None]:
 
 
 def _made_of(state: Path) -> str | None:
-    """What the VM whose snapshot waits there was made of; None if there is none, or what a killed run left."""
+    """Returns what the VM there was made of; None if there is none, or only the files of a killed run."""
     path = state / "made-of"
     return path.read_text() if path.exists() else None
 
 
 def _parts(kernel: str) -> str:
     vagrantfile = (checkout() / "vagrant/Vagrantfile").read_bytes()
-    return f"{store.place(box.box(kernel)).name} {hashlib.sha256(vagrantfile).hexdigest()[:12]}"
+    return f"{store.path_of(box.box(kernel)).name} {hashlib.sha256(vagrantfile).hexdigest()[:12]}"
 
 
 def _wipe(state: Path) -> None:
@@ -162,25 +186,25 @@ def _wipe(state: Path) -> None:
             shutil.rmtree(left)
 
 
-def _patience() -> Iterator[str]:
-    """ssh's options. A guest that has just come back may not answer at once: connecting is tried again."""
-    options = {"ServerAliveInterval": PATIENCE // 6, "ServerAliveCountMax": 6, "ConnectTimeout": 20}
-    for name, value in {**options, "ConnectionAttempts": PATIENCE, "LogLevel": "INFO"}.items():
+def _ssh_options() -> Iterator[str]:
+    """Yields options of ssh. It retries to connect, because a guest that just resumed may not answer at once."""
+    options = {"ServerAliveInterval": SSH_TIMEOUT // 6, "ServerAliveCountMax": 6, "ConnectTimeout": 20}
+    for name, value in {**options, "ConnectionAttempts": SSH_TIMEOUT, "LogLevel": "INFO"}.items():
         yield from ("-o", f"{name}={value}")
 
 
 class Guest:
-    """A VM in its world."""
+    """Controls a VM of a private libvirt."""
 
-    def __init__(self, kernel: str, state: Path, place: Path, world: PrivateLibvirt) -> None:
+    def __init__(self, kernel: str, state: Path, place: Path, libvirt: PrivateLibvirt) -> None:
         self.name = f"vagrant:{kernel}"
-        self._kernel, self._state, self._box, self.world = kernel, state, place, world
+        self._kernel, self._state, self._box, self.libvirt = kernel, state, place, libvirt
         self._console = state / "console.log"
-        self._ssh = ("ssh", "-F", str(state / "ssh_config"), *_patience(), f"socketcall-{kernel}")
+        self._ssh = ("ssh", "-F", str(state / "ssh_config"), *_ssh_options(), f"socketcall-{kernel}")
 
     def resume(self) -> None:
-        """Goes on from the snapshot, with this checkout. Raises CannotBuild."""
-        self._run(self.world.command("sh", "-c", _NO_LOOPS), STEP_DEADLINE, "ip link")
+        """Resumes from the snapshot, with this checkout. Raises CannotBuild."""
+        self._run(self.libvirt.command("sh", "-c", _STP_OFF), STEP_DEADLINE, "ip link")
         self.vagrant("snapshot", "restore", SNAPSHOT, "--no-provision")
         self._push()
 
@@ -189,44 +213,45 @@ class Guest:
         self.vagrant("up", "--provider", "libvirt", deadline=UP_DEADLINE)
         (self._state / "ssh_config").write_text(self.vagrant("ssh-config"))
         self._push()
-        # What every run reads is read once: the bytecode is written, and the guest has the files in memory.
-        list_all = f"cd {CHECKOUT} && PYTHONPATH={CHECKOUT} {PYTHON} -P -m probes.cli.main check --list >/dev/null"
+        # Reads once what every run reads: the snapshot has the bytecode on disk and the files in the page cache.
+        list_all = f"cd {CHECKOUT} && PYTHONPATH={CHECKOUT} {PYTHON} -P -m probes.cli check --list >/dev/null"
         self._run(self.command(list_all), UP_DEADLINE, "check --list")
         self.vagrant("snapshot", "save", SNAPSHOT)
 
     def end(self) -> None:
-        """Ends the emulator. Raises CannotBuild. `vagrant halt` would look for a guest that may be gone, for a minute."""
-        destroy = self.world.command("virsh", "-c", "qemu:///system", "destroy", f"socketcall-{self._kernel}")
+        """Ends the emulator. Raises CannotBuild. `vagrant halt` would wait a minute for a guest that does not answer."""
+        destroy = self.libvirt.command("virsh", "-c", "qemu:///system", "destroy", f"socketcall-{self._kernel}")
         self._run(destroy, STEP_DEADLINE, "virsh destroy")
 
     def _push(self) -> None:
-        """The checkout as it is now, and the time: a snapshot has that of its saving."""
+        """Copies the checkout to the guest, and sets its clock, which stands at the time of the snapshot."""
         self._run(self.command(f"date -s @{time.time():.3f} && mkdir -p {CHECKOUT}"), STEP_DEADLINE, "ssh")
         *ssh, host = self._ssh
         copy = ["rsync", "-a", "--delete", "--filter=:- .gitignore", "--exclude=.git", "--rsync-path=sudo rsync"]
         copy += ["--chown=vagrant:vagrant"]
         copy += ["-e", shlex.join(ssh), f"{checkout()}/", f"{host}:{CHECKOUT}/"]
-        self._run(self.world.command(*copy), STEP_DEADLINE, "rsync")
+        self._run(self.libvirt.command(*copy), STEP_DEADLINE, "rsync")
 
     def vagrant(self, *words: str, deadline: float = STEP_DEADLINE) -> str:
-        """What a vagrant command prints. Raises CannotBuild."""
-        return self._run(self.world.command("vagrant", *words), deadline, f"vagrant {words[0]}")
+        """Runs a vagrant command and returns its output. Raises CannotBuild."""
+        return self._run(self.libvirt.command("vagrant", *words), deadline, f"vagrant {words[0]}")
 
     def command(self, script: str) -> list[str]:
-        """A command line that runs a shell script as the guest's root, with the machine name of an i386."""
-        return self.world.command(*self._ssh, f"sudo setarch i686 sh -c {shlex.quote(script)}")
+        """Returns a command line that runs a shell script as root of the guest, where uname says i686."""
+        return self.libvirt.command(*self._ssh, f"sudo setarch i686 sh -c {shlex.quote(script)}")
 
-    def machine(self) -> remote.Machine:
-        """The VM as somewhere to judge on."""
-        return remote.Machine(self.name, self.command, CHECKOUT, PYTHON, CPUS, self._gone, self._last_words)
+    def machine(self) -> Machine:
+        """Returns the VM as a machine to check on."""
+        target = TARGETS[self._kernel]
+        return Machine(target, self.command, CHECKOUT, PYTHON, CPUS, self._failure, self._console_lines)
 
-    def _gone(self) -> str | None:
+    def _failure(self) -> str | None:
         if any(_PANIC in line for line in self._lines()):
             return "the guest's kernel panicked"
-        return "libvirtd or virtlogd ended" if self.world.ended() else None
+        return "libvirtd or virtlogd ended" if self.libvirt.ended() else None
 
-    def _last_words(self) -> list[str]:
-        return self._lines()[-_LAST_WORDS:]
+    def _console_lines(self) -> list[str]:
+        return self._lines()[-_CONSOLE_LINES:]
 
     def _lines(self) -> list[str]:
         text = self._console.read_text(errors="replace") if self._console.exists() else ""
@@ -245,6 +270,6 @@ class Guest:
         try:
             return store.run(command, deadline, variables, called)
         except CommandFailed as failure:
-            trouble = store.trouble(self.name, failure, self._state / "failure.log", ADVICE)
-            words = "; ".join([str(trouble), *(f"console: {line}" for line in self._last_words())])
-            raise CannotBuild(words) from failure
+            error = store.build_error(self.name, failure, self._state / "failure.log", ADVICE)
+            parts = [str(error), *(f"console: {line}" for line in self._console_lines())]
+            raise CannotBuild("; ".join(parts)) from failure

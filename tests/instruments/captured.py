@@ -25,7 +25,7 @@ class Captured:
     def __init__(self, *arguments, format="jsonl", environment=(), **popen):
         self.path = Path(f"capture-{time.monotonic_ns()}").absolute()
         self.format = format
-        command = [sys.executable, "-m", "probes.cli.main", "capture", "--format", format, "-o", self.path, *arguments]
+        command = [sys.executable, "-m", "probes.cli", "capture", "--format", format, "-o", self.path, *arguments]
         self.process = subprocess.Popen(
             command, env={**ENVIRONMENT, **dict(environment)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True, **popen,

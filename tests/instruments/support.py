@@ -89,7 +89,7 @@ class Judged:
 
 def run_command(directory, *args, prefix=(), env=None):
     """Run `socketcall` with some arguments in a directory."""
-    command = [*prefix, sys.executable, "-m", "probes.cli.main", *args]
+    command = [*prefix, sys.executable, "-m", "probes.cli", *args]
     environment = {**os.environ, "PYTHONPATH": str(checkout()), **(env or {})}
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=COMMAND_DEADLINE,

@@ -61,7 +61,7 @@ echo "$0 $1 $2 $(cut -d" " -f5 /proc/$$/stat)" >&2
     command = [
         sys.executable,
         "-m",
-        "probes.cli.main",
+        "probes.cli",
         "capture",
         *python("import socket; print(socket.socket().fileno())"),
     ]
@@ -133,7 +133,7 @@ def test_an_output_that_cannot_be_written(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
-        [sys.executable, "-m", "probes.cli.main", "capture", "-o", "/dev/stdout", *made], env=ENVIRONMENT, stdout=writing,
+        [sys.executable, "-m", "probes.cli", "capture", "-o", "/dev/stdout", *made], env=ENVIRONMENT, stdout=writing,
         stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     os.close(writing)

@@ -1,4 +1,4 @@
-"""remote: the streams of another machine become one run, and whatever ends a stream early has its verdict."""
+"""Tests probes.targets.remote: the streams of another machine become one run, and a stream that ends early its verdict."""
 
 import json
 import os
@@ -19,11 +19,11 @@ def test_it(calls, expect):
     expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
 '''
 BAD = GOOD.replace("-errno.EBADF", "0")
-#: What judges is the parent of the test, and stands for the machine: it dies, or hangs.
+#: The parent of the test is the process that judges, and stands for the machine: it is killed, or hangs.
 DIES = '''
 @law
 def test_it(calls, expect):
-    """The machine is gone."""
+    """The machine fails."""
     os.kill(os.getppid(), signal.SIGKILL)
     signal.pause()
 '''
@@ -31,7 +31,7 @@ HANGS = DIES.replace("SIGKILL", "SIGSTOP")
 TALKS = '''
 @law
 def test_it(calls, expect):
-    """Somebody else writes into the stream."""
+    """Another process writes to the stream."""
     os.write(3, b"hello\\n")
     expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
 '''
@@ -47,36 +47,43 @@ def test_it(calls, expect):
         time.sleep(0.1)
 '''
 
-#: The machine is a shell of this one: the same command lines, streams and files as with a VM.
+#: The machine is a shell on this one, with the same command lines, streams and files as a VM.
 RUN = """
 import json, sys
 from probes.installation import checkout
 from probes.cli.main import parsed
 from probes.report.expectations import Expectations
 from probes.targets import remote
+from probes.targets.machine import Machine
+from probes.targets.target import Target
 from probes.errors import CommandError
 
+class Far(Target):
+    def run(self, args, progress):
+        machine = Machine(
+            self, lambda script: ["sh", "-c", script], str(checkout()), sys.executable, parts,
+            lambda: "the guest's kernel panicked" if panicked else None, lambda: ["[1.0] oops"],
+        )
+        # Its tests are not in the checkout, which remote.expectations_of() refuses.
+        expectations = Expectations.of(args.expect, args.require, args.write_expect)
+        return remote.RemoteRun(machine, args, expectations).run()
+
 parts, panicked, remote.GRACE, *words = json.loads(sys.argv[1])
-args = parsed(["check", *words])
-machine = remote.Machine(
-    "far", lambda script: ["sh", "-c", script], str(checkout()), sys.executable, parts,
-    lambda: "the guest's kernel panicked" if panicked else None, lambda: ["[1.0] oops"],
-)
 try:
-    sys.exit(remote.Judge(machine, args, Expectations.of(args.expect, args.require, args.write_expect)).run())
-except CommandError as trouble:
-    print(f"socketcall: {trouble}", file=sys.stderr)
+    sys.exit(Far("far", "a shell", implementation="linux by shell").run(parsed(["check", *words]), print))
+except CommandError as error:
+    print(f"socketcall: {error}", file=sys.stderr)
     sys.exit(2)
 """
 
 
 @pytest.fixture
 def start(tmp_path, spawn):
-    """Starts a run of the sources of test modules on the machine."""
+    """Start a run of the sources of test modules on the machine."""
 
     def begin(*sources, args=(), parts=1, panicked=False, grace=1.0):
         write_tests(tmp_path, *sources)
-        # Without a pid namespace a test sees, and can end, what judges it.
+        # Without a pid namespace a test can signal the process that judges it.
         words = [*ONE_GATE, "--tests", "tests", "--report", str(tmp_path / "report"), "--isolation", "none", *args]
         return spawn(
             [sys.executable, "-c", RUN, json.dumps([parts, panicked, grace, *words])],
@@ -89,7 +96,7 @@ def start(tmp_path, spawn):
 
 @pytest.fixture
 def run(start, tmp_path):
-    """Runs it to its end."""
+    """Run it to its end."""
 
     def to_the_end(*sources, **how):
         process = start(*sources, **how)
@@ -111,6 +118,7 @@ def test_the_parts_are_one_run(run, parts):
     calls = {line["seq"]: line for line in judged.lines("evidence.jsonl")}
     assert [calls[check["seq"][0]]["ret"] for check in judged.checks] == [-9] * 4
     assert {path.name for path in judged.report.iterdir()} > {"summary.json", "report.html", "junit.xml", "ktap.txt"}
+    assert head["target"]["implementation"] == "linux by shell"
     assert judged.out == "4 behaviours, 4 checks: 4 conforms\n"
 
 
@@ -122,23 +130,23 @@ def test_a_deviation_is_shown_with_its_call(run):
         "made.m1.law deviates over socketcall",
         "actual    -9 EBADF",
         "in        eax=0x66",
-        "again     socketcall check made.m1.law --route socketcall --gate int80 --seed ",
+        "again     socketcall target run far -- made.m1.law --route socketcall --gate int80 --seed ",
     ):
         assert part in judged.out
 
 
-def test_known_deviations_are_judged_here(run, tmp_path):
-    (tmp_path / "known.txt").write_text("made.m1.law | | as far as we know\nmade.m2.law | | long mended\n")
+def test_known_deviations_are_applied_here(run, tmp_path):
+    (tmp_path / "known.txt").write_text("made.m1.law | | not implemented\nmade.m2.law | | fixed since\n")
     judged = run(GOOD, BAD, GOOD, args=["--expect", "known.txt", "--write-expect", "new.txt"], parts=2)
     assert judged.status == 1
-    assert "known.txt line 2: nothing deviates there any more" in judged.out
+    assert "known.txt line 2: it matches no deviation any more" in judged.out
     assert "deviates over" not in judged.out
     assert "made.m1.law" in (tmp_path / "new.txt").read_text()
-    (tmp_path / "known.txt").write_text("made.m1.law | | as far as we know\n")
+    (tmp_path / "known.txt").write_text("made.m1.law | | not implemented\n")
     assert run(GOOD, BAD, GOOD, args=["--expect", "known.txt"], parts=2).status == 0
 
 
-def test_a_machine_that_is_gone_loses_the_test_it_was_at(run):
+def test_a_machine_that_fails_loses_the_test_it_was_at(run):
     judged = run(GOOD, DIES, GOOD, GOOD)
     assert judged.status == 3
     assert judged.verdicts == ["conforms", "lost", "not_run", "not_run"]
@@ -159,14 +167,14 @@ def test_a_part_that_is_lost_leaves_the_others_alone(run):
 
 
 def test_a_part_that_hangs_ends_the_others_but_does_not_lose_them(run):
-    # The other part is at a test of which it tells every now and then that it has not ended yet.
+    # The other part sends a line now and then while its test runs.
     judged = run(HANGS, BUSY, args=["--deadline", "30"], parts=2, grace=-28.0)
     assert judged.status == 3
-    verdicts = {check["id"].split(".")[1]: (check["verdict"], check["detail"][:20]) for check in judged.checks}
-    assert verdicts == {"m0": ("lost", "nothing was heard fo"), "m1": ("not_run", "the run ended first")}
+    verdicts = {check["id"].split(".")[1]: (check["verdict"], check["detail"][:15]) for check in judged.checks}
+    assert verdicts == {"m0": ("lost", "no message for "), "m1": ("not_run", "the run ended f")}
 
 
-def test_what_a_deviation_told_before_the_end_outranks_it(run):
+def test_a_deviation_before_the_failure_decides_the_status(run):
     judged = run(BAD, DIES)
     assert judged.status == 1
     assert judged.verdicts == ["deviates", "lost"]
@@ -176,16 +184,16 @@ def test_a_machine_that_hangs_is_lost_within_a_deadline(run):
     judged = run(GOOD, HANGS, GOOD, args=["--deadline", "1"])
     assert judged.status == 3
     assert judged.verdicts == ["conforms", "lost", "not_run"]
-    assert judged.checks[1]["detail"].startswith("nothing was heard for ")
+    assert judged.checks[1]["detail"].startswith("no message for ")
 
 
-def test_a_panic_is_told_by_the_console(run):
+def test_a_panic_is_read_from_the_console(run):
     judged = run(HANGS, GOOD, panicked=True)
     assert judged.status == 2
     assert judged.err == ("socketcall: far: the run did not begin: the guest's kernel panicked; console: [1.0] oops\n")
 
 
-def test_a_stream_that_is_none_is_lost(run):
+def test_a_damaged_stream_is_lost(run):
     judged = run(TALKS, GOOD)
     assert judged.status == 3
     assert judged.verdicts == ["lost", "not_run"]
@@ -215,7 +223,7 @@ def test_fail_fast_ends_every_part(run):
 
 
 def test_an_interrupt_ends_the_run_with_what_is_there(start, tmp_path):
-    # The second test never ends: by then the first has been told.
+    # The second test never ends: the first has been reported by then.
     process = start(GOOD, DIES.replace("SIGKILL", "SIGURG"))
     results = tmp_path / "report.part" / "results.jsonl"
     wait_for(lambda: results.exists() and '"conforms"' in results.read_text(), "the first check", COMMAND_DEADLINE)

@@ -37,9 +37,9 @@ BAD = {
     "a shard that is none": (("check", "--list", "--shard", "5/2"), (), "'5/2' is not I/N with I from 1 to N"),
     "an unknown reference": (("check", "bind.rebind.raw", "--reference", "vax"), (), "'vax' is not ABI-VERSION"),
     "an unwritable report": (("check", "bind.rebind.raw", "--report", "/proc/no"), (), "cannot write to /proc/no"),
-    "no such tests": (("check", "--tests", "nowhere"), (), "is no folder"),
+    "no such tests": (("check", "--tests", "nowhere"), (), "is not a directory"),
     "an unknown target": (("target", "run", "vax"), (), "no target is called 'vax'"),
-    "an unknown artefact": (("target", "build", "vax"), (), "nothing to build is called 'vax'"),
+    "an unknown artefact": (("target", "build", "vax"), (), "no artefact is called 'vax'"),
     "ptrace forbidden": (("check", "bind.rebind.raw"), lacking("ptrace"), "allow ptrace"),
     "no user namespaces": (("check", "bind.rebind.raw"), NO_NAMESPACES, "allow user namespaces"),
 }  # fmt: skip

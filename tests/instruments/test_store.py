@@ -1,4 +1,4 @@
-"""store: an artefact that has its name is whole, has one builder, and costs one line when it cannot be had."""
+"""Tests probes.targets.store and the i386 root: artefacts are complete, built once, and failures are one line."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pathlib import Path
 import pytest
 
 from probes.targets import debian, i386, store
-from probes.targets.store import CannotBuild, Recipe, Say
+from probes.targets.store import CannotBuild, Progress, Recipe
 from tests.instruments.support import installed, missing, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def quiet(line: str) -> None:
-    """A say for those who do not listen."""
+    """Drop a progress line."""
 
 
-def write_two(into: Path, say: Say) -> None:
+def write_two(into: Path, progress: Progress) -> None:
     (into / "one").write_text("1")
     (into / "two").write_text("2")
 
 
-def write_one(into: Path, say: Say) -> None:
+def write_one(into: Path, progress: Progress) -> None:
     (into / "one").write_text("1")
 
 
@@ -42,7 +42,7 @@ import sys, time
 from pathlib import Path
 from probes.targets.store import Recipe, make
 
-def build(into, say):
+def build(into, progress):
     (into / "half").touch()
     {body}
     (into / "whole").touch()
@@ -53,7 +53,7 @@ print(make(Recipe("slow", "a test's", build), lambda line: print(line, flush=Tru
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache for this test alone."""
+    """Set an empty cache for this test alone."""
     monkeypatch.setenv("SOCKETCALL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -63,7 +63,7 @@ Builder = Callable[[str], "subprocess.Popen[str]"]
 
 @pytest.fixture
 def builder(tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]) -> Builder:
-    """Starts other processes that make the artefact slow. The file is the same, so the recipe is too."""
+    """Start other processes that build the artefact slow. Its recipe is in the same file, so it has the same key."""
 
     def start(body: str) -> subprocess.Popen[str]:
         script = tmp_path / "builder.py"
@@ -75,7 +75,7 @@ def builder(tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]) -> Buil
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie that nobody has fetched counts as ended."""
+    """Return True if a process has ended; a zombie has."""
     try:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def test_the_key_changes_with_everything_the_recipe_says() -> None:
     ]
     keys = [recipe.key for recipe in (TWO, *changed)]
     assert len(set(keys)) == len(keys)
-    assert replace(TWO, what="described in other words").key == TWO.key
+    assert replace(TWO, what="described otherwise").key == TWO.key
 
 
 def test_an_artefact_is_built_once_and_found_again(own_cache: Path) -> None:
@@ -110,7 +110,7 @@ def test_an_artefact_is_built_once_and_found_again(own_cache: Path) -> None:
 def test_what_a_recipe_stands_on_is_made_first() -> None:
     base = Recipe("base", "the base", write_one)
 
-    def copy(into: Path, say: Say) -> None:
+    def copy(into: Path, progress: Progress) -> None:
         found = store.have(base)
         assert found
         (into / "copy").write_bytes((found / "one").read_bytes())
@@ -133,7 +133,7 @@ def test_what_a_changed_recipe_left_is_found_and_nothing_else(own_cache: Path) -
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), CannotBuild("no"), KeyboardInterrupt()])
 def test_a_build_that_fails_leaves_nothing(own_cache: Path, error: BaseException) -> None:
-    def fail(into: Path, say: Say) -> None:
+    def fail(into: Path, progress: Progress) -> None:
         (into / "half").touch()
         assert store.have(recipe) is None, "an artefact has its name before it is whole"
         raise error
@@ -156,7 +156,7 @@ def test_a_second_builder_waits_for_the_first_and_builds_nothing(tmp_path: Path,
 def test_waiting_for_a_builder_has_an_end(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "LOCK_DEADLINE", 0.2)
 
-    def again(into: Path, say: Say) -> None:
+    def again(into: Path, progress: Progress) -> None:
         store.make(recipe, quiet)
 
     recipe = Recipe("twice", "wants itself", again)
@@ -195,7 +195,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     assert str(tmp_path / below / "cache") in str(caught.value)
 
 
-def test_a_full_disk_is_said_before_the_build() -> None:
+def test_a_full_disk_is_reported_before_the_build() -> None:
     with pytest.raises(CannotBuild, match=r"needs 1000000000000 MB in .*, \d+ MB are free"):
         store.make(replace(TWO, megabytes=10**12), quiet)
 
@@ -209,17 +209,17 @@ def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_command_that_fails_is_one_line_and_its_output_is_kept(own_cache: Path) -> None:
-    def fail(into: Path, say: Say) -> None:
-        store.run(["sh", "-c", "echo first; echo E: Could not connect to anybody; echo last; exit 3"], 10)
+    def fail(into: Path, progress: Progress) -> None:
+        store.run(["sh", "-c", "echo first; echo E: Could not connect to mirror; echo last; exit 3"], 10)
 
     with pytest.raises(CannotBuild) as caught:
         store.make(Recipe("failing", "a command fails", fail), quiet)
     log = own_cache / "failing.log"
     assert str(caught.value) == (
-        "failing: sh failed: E: Could not connect to anybody; check the network, and what apt and pip are set to use "
+        "failing: sh failed: E: Could not connect to mirror; check the network, and what apt and pip are set to use "
         f"on this machine (its whole output: {log})"
     )
-    assert log.read_text() == "first\nE: Could not connect to anybody\nlast\n"
+    assert log.read_text() == "first\nE: Could not connect to mirror\nlast\n"
 
 
 def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) 
 
 @pytest.fixture
 def archive() -> None:
-    """A machine whose apt knows a Debian archive."""
+    """Skip the test where apt has no Debian archive."""
     try:
         debian.sources()
     except CannotBuild as why:
@@ -239,10 +239,10 @@ def archive() -> None:
 
 @pytest.mark.usefixtures("archive")
 def test_a_mirror_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, not listening: connecting is refused
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, not listening: a connect is refused
         for name in ("http_proxy", "https_proxy"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+            monkeypatch.setenv(name, f"http://127.0.0.1:{closed.getsockname()[1]}")
         with pytest.raises(CannotBuild, match=r"apt-get failed: E: .*check the network") as caught:
             store.make(debian.BUSYBOX, quiet)
     assert "\n" not in str(caught.value)
@@ -274,15 +274,15 @@ def test_the_mirror_is_the_machines_own() -> None:
 
 
 def make_root(tmp_path: Path) -> Path:
-    """A root with as much in it as argv looks at."""
+    """Make a root with what argv() reads of one."""
     root = tmp_path / "root"
-    for folder in ("usr/lib", "opt/suite", "home", "srv"):
-        (root / folder).mkdir(parents=True)
+    for directory in ("usr/lib", "opt/suite", "home", "srv"):
+        (root / directory).mkdir(parents=True)
     (root / "lib").symlink_to("usr/lib")
     return root
 
 
-def test_a_folder_of_this_machine_appears_in_the_root_without_a_trace(tmp_path: Path) -> None:
+def test_a_directory_of_this_machine_appears_in_the_root(tmp_path: Path) -> None:
     installed("bubblewrap")
     root = make_root(tmp_path)
     line = " ".join(i386.argv(root, Path("/opt/checkout"), ["true"], [Path("/srv")]))
@@ -299,15 +299,15 @@ def test_a_folder_of_this_machine_appears_in_the_root_without_a_trace(tmp_path: 
     assert line.endswith("true")
 
 
-@pytest.mark.parametrize("folder", ["/", "/usr", "/opt"])
-def test_a_folder_that_would_hide_the_root_is_refused(tmp_path: Path, folder: str) -> None:
-    with pytest.raises(CannotBuild, match=f"{folder} is also a folder of the i386 root"):
-        i386.argv(make_root(tmp_path), CHECKOUT, ["true"], [Path(folder)])
+@pytest.mark.parametrize("directory", ["/", "/usr", "/opt"])
+def test_a_directory_that_would_hide_the_root_is_refused(tmp_path: Path, directory: str) -> None:
+    with pytest.raises(CannotBuild, match=f"{directory} is also a directory of the i386 root"):
+        i386.argv(make_root(tmp_path), CHECKOUT, ["true"], [Path(directory)])
 
 
 def test_a_root_that_cannot_be_entered_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed("bubblewrap")
-    monkeypatch.setattr(i386, "ROOT", Recipe("empty-root", "an empty folder", lambda into, say: None))
+    monkeypatch.setattr(i386, "ROOT", Recipe("empty-root", "an empty directory", lambda into, progress: None))
     with pytest.raises(CannotBuild, match="the root cannot be entered: bwrap: ") as caught:
         i386.run([], CHECKOUT, quiet)
     assert "\n" not in str(caught.value)
@@ -315,7 +315,8 @@ def test_a_root_that_cannot_be_entered_is_one_line(tmp_path: Path, monkeypatch: 
 
 FAKE_CLI = """
 import json, os, pathlib, sys, time
-print(json.dumps([sys.maxsize, os.uname().machine, sys.argv[1:], input()]), flush=True)
+again = [os.environ[f"SOCKETCALL_{name}"] for name in ("TARGET", "AGAIN", "IMPLEMENTATION")]
+print(json.dumps([sys.maxsize, os.uname().machine, sys.argv[1:], input(), again]), flush=True)
 pathlib.Path(sys.argv[-1]).write_text("a report")
 try:
     time.sleep(60 if "--sleep" in sys.argv else 0)
@@ -329,7 +330,7 @@ sys.exit(3)
 def inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[..., subprocess.Popen[str]]
 ) -> Callable[..., subprocess.Popen[str]]:
-    """Start a run in the real root, of a checkout whose command line interface only tells what it sees."""
+    """Start runs in the real root, of a checkout whose command only prints its environment."""
     monkeypatch.delenv("SOCKETCALL_CACHE")
     if not store.have(i386.ROOT):
         missing("the i386 root: socketcall target build i386-root")
@@ -351,13 +352,19 @@ def inside(
     return start
 
 
-def test_a_run_in_the_root_has_our_streams_folders_and_status(
+def test_a_run_in_the_root_has_our_streams_directories_and_status(
     tmp_path: Path, inside: Callable[..., subprocess.Popen[str]]
 ) -> None:
     report = tmp_path / "out/report"
     process = inside("--report", str(report))
     output, _ = process.communicate("asked\n", timeout=60)
-    assert json.loads(output) == [2**31 - 1, "i686", ["check", "--report", str(report)], "asked"]
+    assert json.loads(output) == [
+        2**31 - 1,
+        "i686",
+        ["check", "--report", str(report)],
+        "asked",
+        ["i386", "socketcall target run i386 --", "linux"],
+    ]
     assert process.returncode == 3
     assert report.read_text() == "a report"
 

@@ -1,4 +1,4 @@
-"""The VM: what one says who cannot have it, and what becomes of a run whose guest ends."""
+"""Tests the target vagrant: what is printed where it cannot run, and what becomes of a run whose guest fails."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from probes.cli.main import main as cli
+from probes.cli.main import parsed
 from probes.installation import checkout, packages
 from probes.report.expectations import Expectations
 from probes.report.reader import read
@@ -24,37 +24,37 @@ from probes.targets.store import CannotBuild
 from tests.instruments.support import missing, wait_for
 
 KERNEL = box.DEFAULT
-#: Seconds for a VM to be made, and for one that is there to go on.
+#: Seconds in which a VM is made, or resumes.
 BOOT_DEADLINE = 600
-#: The longest that a lost guest may take to be found out, beside booting.
+#: Seconds in which the loss of a guest is detected.
 LOSS_DEADLINE = 60
 
 
 def quiet(line):
-    """A say for those who do not listen."""
+    """Drop a progress line."""
 
 
 def begin():
-    """Brings the VM up, and ends it."""
+    """Start the VM, and end it."""
     with vagrant.guest(KERNEL, quiet):
         pass
 
 
 @pytest.mark.parametrize("name", [*vagrant.TOOLS, *{vagrant.qemu(kernel) for kernel in box.KERNELS}])
-def test_whoever_lacks_a_tool_is_told_its_package(name):
+def test_every_tool_has_a_package(name):
     assert any(name in package.shows for package in packages())
 
 
-def test_a_machine_without_vagrant_is_told_so(monkeypatch, tmp_path):
+def test_without_vagrant_its_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotBuild, match=r"^vagrant is missing on this machine; install Debian's package vagrant$"):
         begin()
 
 
-def test_nobody_but_root_gets_a_world(monkeypatch):
+def test_only_root_can_run_it(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(CannotBuild, match=f"vagrant:{KERNEL}: its network and daemons need root; be root, or "):
+    with pytest.raises(CannotBuild, match=f"vagrant:{KERNEL}: its network and daemons need root; run as root, or "):
         begin()
 
 
@@ -64,12 +64,12 @@ def test_nobody_but_root_gets_a_world(monkeypatch):
         (["vagrant:9.9"], "no target is called 'vagrant:9.9': local, i386, vagrant:6.1-686-pae"),
         ([f"vagrant:{KERNEL}", "--", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         ([f"vagrant:{KERNEL}", "--", "--expect", "/nonexistent"], "cannot read /nonexistent"),
-        ([f"vagrant:{KERNEL}", "--", "--list"], "ask `socketcall check --list` here"),
+        ([f"vagrant:{KERNEL}", "--", "--list"], "use `socketcall check --list`"),
         ([f"vagrant:{KERNEL}", "--", "--shard", "3/2"], "'3/2' is not I/N with I from 1 to N"),
     ],
 )
-def test_what_is_wrong_is_said_before_a_machine_is_started(socketcall, monkeypatch, words, says):
-    # Whoever came as far as to look for a tool would miss it.
+def test_wrong_arguments_are_reported_before_a_machine_is_started(socketcall, monkeypatch, words, says):
+    # A start of the machine would fail for want of a tool.
     monkeypatch.setenv("PATH", "/nonexistent")
     judged = socketcall("target", "run", *words)
     assert judged.status == 2
@@ -77,12 +77,12 @@ def test_what_is_wrong_is_said_before_a_machine_is_started(socketcall, monkeypat
     assert judged.err.count("\n") == 1
 
 
-# From here on with the box
+# Tests that need the box
 
 
 @pytest.fixture
 def built():
-    """Its box, and what brings it up."""
+    """Return the path of its box, if this machine can start it."""
     if os.geteuid() != 0:
         pytest.skip("root: libvirt's daemons and network need it")
     try:
@@ -96,7 +96,7 @@ def built():
 
 @pytest.fixture
 def other_cache(built, tmp_path, monkeypatch):
-    """A cache of the test's own, with the box in it."""
+    """Return a cache of this test only, with the box in it."""
     monkeypatch.setenv("SOCKETCALL_CACHE", str(tmp_path))
     (tmp_path / built.name).mkdir()
     for file in built.iterdir():
@@ -113,17 +113,17 @@ def test_a_second_run_of_a_vm_is_refused(other_cache):
             begin()
 
 
-def test_a_full_disk_is_said_before_the_boot(other_cache, monkeypatch):
+def test_a_full_disk_is_reported_before_the_boot(other_cache, monkeypatch):
     monkeypatch.setattr(vagrant, "MEGABYTES", 10**9)
     with pytest.raises(CannotBuild, match=rf"vagrant:{KERNEL}: needs 1000000000 MB in .*, \d+ MB are free; free some"):
         begin()
 
 
-def test_a_damaged_box_is_told_from_others(other_cache):
+def test_a_damaged_box_is_reported(other_cache):
     package = next(other_cache.glob("box-*")) / "package.box"
     package.unlink()
     package.write_bytes(b"no archive")
-    with pytest.raises(CannotBuild, match=r"vagrant up failed: .*; the box is damaged: delete its folder") as caught:
+    with pytest.raises(CannotBuild, match=r"vagrant up failed: .*; the box is damaged: delete its directory") as caught:
         begin()
     assert "\n" not in str(caught.value)
     assert not _processes(other_cache)
@@ -131,7 +131,7 @@ def test_a_damaged_box_is_told_from_others(other_cache):
 
 @contextmanager
 def once(path, happens):
-    """Has something happen as soon as the first check of a run is written there."""
+    """Call a function as soon as a run has written its first check to a file."""
     done = threading.Event()
 
     def watch():
@@ -152,47 +152,47 @@ def once(path, happens):
 
 
 SILENCE = "its stream broke off: Timeout, server .* not responding"
-#: How a guest ends: what does it, where, and what is said about it.
+#: Failures of a guest: where a command causes it, the command, and the reason that is reported.
 ENDS = {
     "panic": ("guest", "echo c >/proc/sysrq-trigger", "the guest's kernel panicked; console: .*sysrq triggered crash"),
     "no-network": ("guest", "ip link set eth0 down", SILENCE),
-    "hang": ("world", "pkill -STOP qemu-system", SILENCE),
-    "no-emulator": ("world", "pkill -KILL qemu-system", SILENCE),
+    "hang": ("host", "pkill -STOP qemu-system", SILENCE),
+    "no-emulator": ("host", "pkill -KILL qemu-system", SILENCE),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.usefixtures("built")
-def test_a_guest_that_ends_is_lost_with_its_last_words(tmp_path, monkeypatch, end):
-    monkeypatch.setattr(vagrant, "PATIENCE", 6)
+def test_a_guest_that_fails_is_lost_with_its_console(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(vagrant, "SSH_TIMEOUT", 6)
     where, script, says = ENDS[end]
     report = tmp_path / "report"
-    args = cli.parsed(["check", "multiplexer.number.*", "--report", str(report)])
+    args = parsed(["check", "multiplexer.number.*", "--report", str(report)])
     with vagrant.guest(KERNEL, quiet) as here:
 
         def happens():
-            command = here.command(script) if where == "guest" else here.world.command("sh", "-c", script)
+            command = here.command(script) if where == "guest" else here.libvirt.command("sh", "-c", script)
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOSS_DEADLINE, check=False)
 
         with once(report.with_name("report.part") / "results.jsonl", happens):
-            status = remote.Judge(here.machine(), args, Expectations(None, None, None)).run()
+            status = remote.RemoteRun(here.machine(), args, Expectations()).run()
     assert status == 3
     checks = read(report).checks
-    lost = [check for check in checks if check["verdict"] == "lost"]
+    lost = [check for check in checks if check.verdict == "lost"]
     assert 1 <= len(lost) <= vagrant.CPUS
-    assert all(re.search(says, check["detail"]) for check in lost), lost
-    assert {check["verdict"] for check in checks} == {"conforms", "lost", "not_run"}
+    assert all(re.search(says, check.detail) for check in lost), lost
+    assert {check.verdict for check in checks} == {"conforms", "lost", "not_run"}
 
 
-def test_the_kernel_is_read_where_root_built_it_and_not_in_a_private_home(built):
+def test_the_kernel_is_read_from_the_cache(built):
     with vagrant.guest(KERNEL, quiet) as here:
-        command = here.world.command("virsh", "-c", "qemu:///system", "dumpxml", f"socketcall-{KERNEL}")
+        command = here.libvirt.command("virsh", "-c", "qemu:///system", "dumpxml", f"socketcall-{KERNEL}")
         xml = subprocess.run(command, capture_output=True, text=True, timeout=LOSS_DEADLINE, check=True).stdout
     assert re.findall("<(?:kernel|initrd)>(.*)</", xml) == [f"{built}/vmlinuz", f"{built}/initrd.img"]
 
 
 @pytest.mark.usefixtures("built")
-def test_the_suite_is_used_by_tox_in_the_guest_without_a_network():
+def test_tox_works_in_a_guest_without_a_network():
     script = f"cd {vagrant.CHECKOUT} && tox run -e py -- -q tests/multiplexer/test_number.py -k out_of_range"
     with vagrant.guest(KERNEL, quiet) as here:
         command = here.command(f"runuser -u vagrant -- sh -c {shlex.quote(script)}")
@@ -208,7 +208,7 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
     words = [
         sys.executable,
         "-m",
-        "probes.cli.main",
+        "probes.cli",
         "check",
         "multiplexer.number.out-of-range",
         "--report",
@@ -216,7 +216,7 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
     ]
     words += ["--", "--dist", "each", "--tx", f"id=vm//{machine}", "--tx", "id=here//popen"]
     with vagrant.guest(KERNEL, quiet) as here:
-        command = here.world.command("env", "-C", str(checkout()), *words)
+        command = here.libvirt.command("env", "-C", str(checkout()), *words)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = {name: read(tmp_path / "all" / name) for name in ("vm", "here")}
@@ -228,7 +228,7 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
 @pytest.mark.usefixtures("built")
 def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path, spawn):
     report = tmp_path / "report"
-    words = [sys.executable, "-m", "probes.cli.main", "target", "run", f"vagrant:{KERNEL}", "--"]
+    words = [sys.executable, "-m", "probes.cli", "target", "run", f"vagrant:{KERNEL}", "--"]
     words += ["multiplexer.number.out-of-range", "--report", str(report)]
     killed = spawn(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     state = store.cache() / "vagrant" / KERNEL
@@ -245,7 +245,7 @@ def test_a_killed_run_leaves_nothing_that_runs_and_the_next_one_goes_on(tmp_path
 
 
 def _with_emulator(run):
-    """The processes that a run has started, as soon as an emulator is among them."""
+    """Return the processes that a run has started, [] while no emulator is among them."""
     assert run.poll() is None, "it ended before that"
     started = psutil.Process(run.pid).children(recursive=True)
     with suppress(psutil.NoSuchProcess):
@@ -255,7 +255,7 @@ def _with_emulator(run):
 
 
 def _processes(cache):
-    """The processes whose command line names a cache."""
+    """Return the processes whose command line names a cache."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -345,7 +345,7 @@ def spent(process):
 def test_interrupt_leaves_nothing(tmp_path, spawn):
     """Ctrl-C ends the run and everything in it."""
     write_tests(tmp_path, ENDINGS["a loop"][0])
-    command = [sys.executable, "-m", "probes.cli.main", "check", "--tests", str(tmp_path / "tests")]
+    command = [sys.executable, "-m", "probes.cli", "check", "--tests", str(tmp_path / "tests")]
     run = spawn(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(checkout())}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

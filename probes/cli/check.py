@@ -1,0 +1,87 @@
+"""Implements `socketcall check`: judges behaviours on this kernel."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from probes.cli.collection import choosing_arguments, collected, pytest_arguments
+from probes.cli.requirements import require_start
+from probes.plugin import options
+from probes.plugin.options import Option
+
+if TYPE_CHECKING:
+    from probes.plugin.run_report import RunReport
+
+EXIT = """exit status: 0 all as expected, 1 something deviates, 2 usage or could not start, 3 nothing deviates but
+something broke, was lost or did not run"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ids and options; arguments for pytest follow --, as args.rest."""
+    parser.epilog = EXIT
+    parser.add_argument("ids", nargs="*", metavar="ID-GLOB", help="behaviours to judge (default: all)")
+    options.add_to_command(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Judges behaviours, and returns the exit status. Raises CommandError: the run cannot start."""
+    if args.list:
+        return _list(args)
+    require_start(args.isolation)
+    passed = options.words(args, _goes_to_plugin)
+    if args.fail_fast:
+        passed.append("-x")
+    if not sys.stdout.isatty():
+        passed.append("--no-progress")
+    run = _Run()
+    code = pytest.main([*pytest_arguments(args), "-q", "--no-header", *passed, *args.rest], plugins=[run])
+    return run.status(code)
+
+
+def _goes_to_plugin(option: Option) -> bool:
+    return option.command and option.plugin
+
+
+class _Run:
+    """Is a plugin that keeps what the exit status depends on."""
+
+    def __init__(self) -> None:
+        #: The plugin that has the status and the counts; None if the session did not end.
+        self._report: RunReport | None = None
+        self._failed_collection = False
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Keeps the report of the run."""
+        self._report = session.config.pluginmanager.get_plugin("socketcall")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keeps whether a module could not be collected."""
+        self._failed_collection |= report.failed
+
+    def status(self, code: int) -> int:
+        """Returns the exit status of `check` for an exit status of pytest."""
+        if code == pytest.ExitCode.USAGE_ERROR:
+            return 2
+        if code == pytest.ExitCode.INTERRUPTED and not self._failed_collection:
+            return 130
+        if self._report is None or code == pytest.ExitCode.INTERNAL_ERROR or self._failed_collection:
+            return 3
+        status = self._report.status
+        if status == 3 and not self._report.counts.all["conforms"]:
+            print("socketcall: nothing could be judged; see the reasons in results.jsonl", file=sys.stderr)
+        return status
+
+
+def _list(args: argparse.Namespace) -> int:
+    items = collected(args, choosing_arguments(args))
+    # Not before pytest has imported the plugin, whose assertions it rewrites.
+    from probes.plugin.run_facts import key_of
+
+    for item in items:
+        key = key_of(item)
+        print(" ".join(filter(None, (key.id, key.case and f"[{key.case}]", key.route, key.gate))))
+    return 0
