@@ -72,6 +72,8 @@ class RunReport:
             return None
         try:
             return Writer(within or Path(directory).absolute(), facts)
+        except CommandError as error:
+            raise pytest.UsageError(str(error)) from error
         except OSError as error:
             why = f"cannot write to {directory}: {error.strerror}; give another --report"
             raise pytest.UsageError(why) from error

@@ -9,7 +9,7 @@ from os import WEXITSTATUS, WIFEXITED, WIFSIGNALED, WTERMSIG
 from typing import TypeVar
 
 from probes.abi.frame import Frame
-from probes.abi.numbers import OPERATIONS
+from probes.abi.operations import OPERATIONS
 from probes.abi.record import Record
 from probes.entry.memory import PAGE
 from probes.report.check import BOTH, Check, Json, Key

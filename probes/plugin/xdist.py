@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
+from probes.errors import CommandError
 from probes.installation import TARGET
 from probes.plugin.run_facts import planned, run_facts
 from probes.plugin.run_report import EXPECTATIONS, RunReport
 from probes.plugin.xdist_args import arguments, is_remote
 from probes.report.check import Key
+from probes.report.directory import ReportDirectory
 from probes.report.expectations import Expectations, ExpectedDeviations
 from probes.report.machine_run import MachineRun
-from probes.report.writer import PartDirectory
 
 #: The names in a worker's input, which pytest-xdist hands over.
 _INPUT, _CHANNEL = "socketcall", "socketcall_channel"
@@ -52,7 +53,7 @@ class XdistReport(RunReport):
         self._sent: dict[str, dict[str, Any]] = {}
         self._channels: list[Any] = []
         self._by_name: dict[str, MachineRun] = {}
-        self._aside: PartDirectory | None = None
+        self._aside: ReportDirectory | None = None
         self._given = config.invocation_params
         if config.option.maxworkerrestart is None and (self._each or not _all_local(config.option.tx)):
             # A machine that is gone does not come back; pytest-xdist would restart it, and end the run if it cannot.
@@ -68,9 +69,9 @@ class XdistReport(RunReport):
         folder = self._config.getoption("report")
         if folder and self._each:
             try:
-                self._aside = PartDirectory(Path(folder).absolute())
-            except OSError as error:
-                raise pytest.UsageError(f"cannot write to {folder}: {error.strerror}; give another --report") from error
+                self._aside = ReportDirectory(Path(folder).absolute())
+            except CommandError as error:
+                raise pytest.UsageError(str(error)) from error
         try:
             yield
         except pytest.UsageError:

@@ -1,17 +1,18 @@
-"""A capture as people read it: one line for each call, signal and end; a table of counts."""
+"""Formats a capture: a line for each call, signal and exit, or a table of counts."""
 
 from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from probes.abi.notation import text
 from probes.abi.record import Record, errno_name, signed
+from probes.report.check import Json
 
-#: The parts of a line in their order, for those who ask for help.
+#: The parts of a line in their order, for --help.
 LEGEND = (
     "seconds since the beginning, process/thread, gate, abi/word of the process, route, what the kernel was given "
     "(eax=102 ebx=OPERATION ecx=POINTER [the words there] for socketcall; the number [the registers] else; => the words "
@@ -19,8 +20,47 @@ LEGEND = (
 )
 
 
+@dataclass(frozen=True)
+class SignalEvent:
+    """Describes a signal on its way to a thread, with the instruction pointer at which it arrived."""
+
+    t_ns: int
+    pid: int
+    tid: int
+    signal: int
+    ip: int
+
+    def as_json(self, seq: int) -> dict[str, Json]:
+        """Returns its JSON line."""
+        return {"type": "signal", **self.__dict__, "ip": hex(self.ip), "seq": seq}
+
+    def line(self, start_ns: int) -> str:
+        """Returns its line of text."""
+        return f"{_head(self.t_ns - start_ns, self.pid, self.tid)} signal  {signal_name(self.signal)} at {self.ip:#x}"
+
+
+@dataclass(frozen=True)
+class ExitEvent:
+    """Describes the end of a thread: its exit status, or the signal that killed it; the other is None."""
+
+    t_ns: int
+    pid: int
+    tid: int
+    status: int | None
+    signal: int | None
+
+    def as_json(self, seq: int) -> dict[str, Json]:
+        """Returns its JSON line."""
+        return {"type": "exit", **self.__dict__, "seq": seq}
+
+    def line(self, start_ns: int) -> str:
+        """Returns its line of text."""
+        how = f"status {self.status}" if self.signal is None else f"killed by {signal_name(self.signal)}"
+        return f"{_head(self.t_ns - start_ns, self.pid, self.tid)} exit    {how}"
+
+
 def line(record: Record, start_ns: int) -> str:
-    """A call in one line: where it entered, the raw words, then what they mean."""
+    """Returns the line of a call: where it entered, the raw words, then the words decoded."""
     parts = [
         _head(record.t_ns - start_ns, record.pid, record.tid),
         f"{record.gate:<7}",
@@ -33,17 +73,8 @@ def line(record: Record, start_ns: int) -> str:
     return " ".join(parts)
 
 
-def event(told: Mapping[str, Any], start_ns: int) -> str:
-    """A signal or an end in one line."""
-    head = _head(told["t_ns"] - start_ns, told["pid"], told["tid"])
-    if told["type"] == "signal":
-        return f"{head} signal  {signal_name(told['signal'])} at {told['ip']}"
-    how = f"killed by {signal_name(told['signal'])}" if told["status"] is None else f"status {told['status']}"
-    return f"{head} exit    {how}"
-
-
 def signal_name(number: int) -> str:
-    """SIGINT for 2; real-time signals by their number."""
+    """Returns SIGINT for 2; a real-time signal has its number only."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -51,7 +82,7 @@ def signal_name(number: int) -> str:
 
 
 def duration(ns: int) -> str:
-    """`21.4us`, `3.21ms`, `1.500s`."""
+    """Returns nanoseconds as `21.4us`, `3.21ms` or `1.500s`."""
     if ns < 1_000_000:
         return f"{ns / 1e3:.1f}us"
     return f"{ns / 1e6:.2f}ms" if ns < 1_000_000_000 else f"{ns / 1e9:.3f}s"
@@ -75,9 +106,23 @@ def _words(record: Record) -> str:
     return f"{words} ({record.args_error})" if record.args_error else words
 
 
+class CallType(NamedTuple):
+    """Identifies the calls that are counted together.
+
+    `nr` is the system call number (eax); `ebx` the operation number on the socketcall route, None on the direct route.
+    """
+
+    op: str
+    route: str
+    nr: int
+    ebx: int | None
+    gate: str
+    abi: str
+
+
 @dataclass
 class Count:
-    """What calls of one kind came to."""
+    """Sums up the calls of one type."""
 
     calls: int = 0
     unfinished: int = 0
@@ -86,16 +131,15 @@ class Count:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-#: operation, route, number (eax), operation number (ebx; None on the direct route), gate, abi
-Kind = tuple[str, str, int, int | None, str, str]
+Counts = dict[CallType, Count]
 
 
-def count(records: Iterable[Record], counts: dict[Kind, Count]) -> None:
-    """Adds calls to counts."""
+def count(records: Iterable[Record], counts: Counts) -> None:
+    """Adds calls to the counts."""
     for record in records:
         ebx = signed(int(record.regs_in["ebx"], 16)) if record.route == "socketcall" else None
-        kind = record.op, record.route, record.nr, ebx, record.gate, record.abi
-        found = counts.setdefault(kind, Count())
+        call_type = CallType(record.op, record.route, record.nr, ebx, record.gate, record.abi)
+        found = counts.setdefault(call_type, Count())
         found.calls += 1
         if record.ret is None:
             found.unfinished += 1
@@ -121,9 +165,9 @@ _COLUMNS = (
 )
 
 
-def table(counts: Mapping[Kind, Count]) -> str:
-    """The counts as a table, what took longest first, with a line of totals."""
-    rows = [_COLUMNS, *(_row(kind, found) for kind, found in ordered(counts))]
+def table(counts: Counts) -> str:
+    """Returns the counts as a table, longest time first, with a line of totals."""
+    rows = [_COLUMNS, *(_row(call_type, found) for call_type, found in _ordered(counts))]
     calls, ns = sum(found.calls for found in counts.values()), sum(found.ns for found in counts.values())
     unfinished = sum(found.unfinished for found in counts.values())
     errors = sum(found.errors.total() for found in counts.values())
@@ -139,30 +183,28 @@ def table(counts: Mapping[Kind, Count]) -> str:
     )
 
 
-def as_json(counts: Mapping[Kind, Count]) -> list[dict[str, Any]]:
-    """The counts as lines of JSON."""
+def as_json(counts: Counts) -> list[dict[str, Json]]:
+    """Returns the counts as JSON lines."""
     return [
         {
-            "type": "count", "op": op, "route": route, "nr": nr, "ebx": ebx, "gate": gate, "abi": abi,
-            "calls": found.calls, "unfinished": found.unfinished, "ns": found.ns, "longest_ns": found.longest_ns,
-            "errors": dict(sorted(found.errors.items())),
+            "type": "count", **call_type._asdict(), "calls": found.calls, "unfinished": found.unfinished,
+            "ns": found.ns, "longest_ns": found.longest_ns, "errors": dict(sorted(found.errors.items())),
         }
-        for (op, route, nr, ebx, gate, abi), found in ordered(counts)
+        for call_type, found in _ordered(counts)
     ]  # fmt: skip
 
 
-def ordered(counts: Mapping[Kind, Count]) -> list[tuple[Kind, Count]]:
-    """What took longest first, then by name."""
-    return sorted(counts.items(), key=lambda pair: (-pair[1].ns, str(pair[0])))
+def _ordered(counts: Counts) -> list[tuple[CallType, Count]]:
+    """Returns the counts, longest time first, then by name."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1].ns, str(tuple(pair[0]))))
 
 
-def _row(kind: Kind, found: Count) -> tuple[str, ...]:
-    op, route, nr, ebx, gate, abi = kind
+def _row(call_type: CallType, found: Count) -> tuple[str, ...]:
     ended = found.calls - found.unfinished
     names = ", ".join(f"{name} {number}" for name, number in sorted(found.errors.items()))
-    number = f"{route} {nr}" + ("" if ebx is None else f", {ebx}")
+    number = f"{call_type.route} {call_type.nr}" + ("" if call_type.ebx is None else f", {call_type.ebx}")
     return (
         str(found.calls), str(found.unfinished), str(found.errors.total()), f"{found.ns / 1e9:.6f}",
         duration(found.ns // ended) if ended else "", duration(found.longest_ns) if ended else "",
-        op or "?", number, gate, abi, names,
+        call_type.op or "?", number, call_type.gate, call_type.abi, names,
     )  # fmt: skip

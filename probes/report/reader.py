@@ -9,11 +9,10 @@ from pathlib import Path
 
 from probes.errors import CommandError
 from probes.report.check import Check, Json, Key
+from probes.report.directory import SCHEMA
 from probes.report.failure import Rerun, host_of
 from probes.report.judged_test import Statement
 
-#: Version of the files that this suite writes and reads; docs/schema.json describes it.
-SCHEMA = 2
 RESULTS, EVIDENCE = "results.jsonl", "evidence.jsonl"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,38 +11,20 @@ from typing import IO
 
 from probes.report.check import Json
 from probes.report.counts import Counts
+from probes.report.directory import SCHEMA, ReportDirectory
 from probes.report.formats import html, junit, ktap, pcapng
 from probes.report.judged_test import JudgedTest
-from probes.report.reader import EVIDENCE, RESULTS, SCHEMA, read
-
-
-class PartDirectory:
-    """A directory that is written as NAME.part and then moved into place. Raises OSError: it cannot be made."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory, self.part = directory, directory.with_name(directory.name + ".part")
-        shutil.rmtree(self.part, ignore_errors=True)
-        self.part.mkdir(parents=True)
-
-    def keep(self) -> Path:
-        """Move it into place, keep what was there as NAME.old, and return the directory."""
-        old = self._directory.with_name(self._directory.name + ".old")
-        if self._directory.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            self._directory.rename(old)
-        self.part.rename(self._directory)
-        return self._directory
-
-    def discard(self) -> None:
-        """Remove it."""
-        shutil.rmtree(self.part, ignore_errors=True)
+from probes.report.reader import EVIDENCE, RESULTS, read
 
 
 class Writer:
-    """Writes checks and evidence as they arrive; here, and only here, evidence gets its `seq`. Raises OSError."""
+    """Writes checks and evidence as they arrive; here, and only here, evidence gets its `seq`.
+
+    Raises CommandError: the directory cannot be a report. Raises OSError: it cannot be written.
+    """
 
     def __init__(self, directory: Path, run: Mapping[str, Json]) -> None:
-        self._place = PartDirectory(directory)
+        self._place = ReportDirectory(directory)
         self._part = self._place.part
         self._results = self._open(RESULTS)
         self._evidence = self._open(EVIDENCE)

@@ -117,7 +117,7 @@ def twice(text):
 SPOILT = {
     "cut off": (lambda text: text[: len(text) // 2], "cut off"),
     "without its end": (lambda text: "\n".join(text.splitlines()[:-1]), "no end line"),
-    "of another schema": (lambda text: text.replace('"schema":1', '"schema":99', 1), "schema 99"),
+    "of another schema": (lambda text: text.replace('"schema":2', '"schema":99', 1), "schema 99"),
     "duplicated": (twice, "duplicate"),
     "empty": (lambda text: "", "is empty"),
 }  # fmt: skip
