@@ -1,4 +1,4 @@
-"""Assembles the sources beside it with GNU as: `python -m tools.generate_machine_code` prints code.py."""
+"""Assemble probes/entry/machine/*.s with GNU as: `python -m tools.generate_machine_code` prints code.py."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ WORDS = (64, 32)
 
 
 def assemble(source: str, word: int) -> tuple[bytes, int]:
-    """(machine code, offset of its label gate) of a source for a word size. CalledProcessError if `as` refuses it."""
+    """Return the machine code of a source for a word size (32 or 64), and the offset of its label `gate` in bytes.
+
+    Raises CalledProcessError if `as` rejects the source, ValueError if it has no label `gate`.
+    """
     text = (MACHINE / f"{source}.s").read_text()
     if word == 64:
         text = ".set WORD64, 1\n" + text
-    with tempfile.TemporaryDirectory() as folder:
-        made, raw = Path(folder, "made.o"), Path(folder, "made.bin")
-        subprocess.run(["as", f"--{word}", "-o", made, "-"], input=text, text=True, check=True)
-        subprocess.run(["objcopy", "-O", "binary", "-j", ".text", made, raw], check=True)
-        symbols = subprocess.run(["nm", made], capture_output=True, text=True, check=True).stdout
+    with tempfile.TemporaryDirectory() as directory:
+        assembled, raw = Path(directory, "code.o"), Path(directory, "code.bin")
+        subprocess.run(["as", f"--{word}", "-o", assembled, "-"], input=text, text=True, check=True)
+        subprocess.run(["objcopy", "-O", "binary", "-j", ".text", assembled, raw], check=True)
+        symbols = subprocess.run(["nm", assembled], capture_output=True, text=True, check=True).stdout
         gate = re.search(r"([0-9a-f]+) . gate\n", symbols)
         if gate is None:
-            raise ValueError(f"{source}.s has no gate label")
+            raise ValueError(f"{source}.s has no label gate; add it where the entry instruction goes")
         return raw.read_bytes(), int(gate[1], 16)
 
 
 def main() -> None:
-    """Prints code.py."""
-    print('"""Machine code, made by tools/generate_machine_code.py: {word: (code, offset of the label gate)}."""\n')
+    """Print code.py."""
+    print('"""Machine code made by tools/generate_machine_code.py: {word: (code, offset of the label gate)}."""\n')
     for source in SOURCES:
         print(f"{source.upper()}: dict[int, tuple[bytes, int]] = {{")
         for word in WORDS:

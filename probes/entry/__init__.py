@@ -1,1 +1,1 @@
-"""Makes calls: memory, gates, routes, the swept loop."""
+"""Make system calls: gates into the kernel, routes of the operations, the memory they point to, the sweep loop."""

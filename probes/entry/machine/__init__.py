@@ -1,1 +1,1 @@
-"""Machine code that enters the kernel: assembly sources, their generator, and the bytes it made."""
+"""Machine code that enters the kernel: the sources for GNU as, and the bytes made of them."""

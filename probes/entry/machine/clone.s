@@ -1,24 +1,25 @@
-# The birth of a sandbox, for the price of one fork.
+# Creates the process of a sandbox: clone(2) and unshare(2) for the price of one fork.
 #
-#   long birth(frame *)         in the caller: the helper's id, or a negative errno; in the newborn: 0
+#   long clone(frame *)         returns the helper's id or a negative errno in the caller, 0 in the child
 #
-#   frame, in words: 0 room for the stack pointer   1 namespaces to leave, as flags of unshare(2)
-#                    2 top of the helper's stack    3 top of init's stack, 0: no init   4 where the newborn's id goes, or 0
-#                    5 out: negative errno          6 out: init's id                    7 out: the newborn's id
+#   frame, in words: 0 saves the stack pointer      1 namespaces to leave, as flags of unshare(2)
+#                    2 top of the helper's stack    3 top of init's stack, 0: no init   4 child's tid address, or 0
+#                    5 out: negative errno          6 out: init's id                    7 out: the child's id
 #                    8 PyOS_BeforeFork              9 PyOS_AfterFork_Child             10 PyOS_AfterFork_Parent
 #
-# The interpreter's own preparations are called from here, as os.fork has them: between two instructions of Python it may
-# hand its lock to another thread, and in the newborn, where there is none, would wait for that for ever.
+# The hooks of the interpreter run here, as in os.fork, and not in Python: between two Python instructions another thread
+# may take the interpreter's lock, and in the child, which lacks that thread, nothing would ever release it.
 #
-# A helper that shares our memory, as after vfork(2), leaves the namespaces and bears two siblings of its own, children
-# of ours: init, the first process of the pid namespace, which shares our memory too and waits until we die or end it;
-# and the newborn, a copy of us that returns from here as fork(2) does. The newborn cannot be the first process: the
-# kernel shields that one from signals.
+# The helper shares the caller's memory, as after vfork(2). It leaves the namespaces and clones two siblings (CLONE_PARENT,
+# so both are children of the caller): init, the first process of the pid namespace, which also shares the caller's memory
+# and pauses until it is killed or the caller dies; and the child, a copy of the caller that returns from here as from
+# fork(2). The child is not the first process of its pid namespace, because the kernel drops signals without a handler for
+# that one. The label gate is where init starts.
 .intel_syntax noprefix
 .set VM, 0x100
 .set VFORK, 0x4000
 .set PARENT, 0x8000
-.set CHILD_TID, 0x1200000       # CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, as the C library's fork has them
+.set CHILD_TID, 0x1200000       # CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, as in the C library's fork
 .set SIGCHLD, 17
 .set SIGKILL, 9
 .set PR_SET_PDEATHSIG, 1
@@ -31,7 +32,7 @@
     push r14
     push r15
     mov rbx, rdi
-    sub rsp, 8                  # aligned for calls
+    sub rsp, 8                  # aligns the stack for calls
     call [rbx+8*W]
     mov [rbx], rsp
     mov eax, 56                 # clone(flags, stack, 0, 0, 0)
@@ -63,7 +64,7 @@ helper:
     js failed
     mov rsi, [rbx+3*W]
     test rsi, rsi
-    jz bear
+    jz fork
     mov eax, 56
     mov edi, VM|PARENT|SIGCHLD
     syscall
@@ -71,7 +72,7 @@ helper:
     jz gate
     js failed
     mov [rbx+6*W], rax
-bear:
+fork:
     mov eax, 56
     mov edi, PARENT|SIGCHLD
     mov r10, [rbx+4*W]
@@ -82,7 +83,7 @@ clone:
     xor esi, esi
     syscall
     test rax, rax
-    jz newborn
+    jz child
     js failed
     mov [rbx+7*W], rax
     jmp exit
@@ -92,7 +93,7 @@ exit:
     mov eax, 60                 # exit
     xor edi, edi
     syscall
-newborn:
+child:
     mov rsp, [rbx]
     call [rbx+9*W]
     xor eax, eax
@@ -102,7 +103,7 @@ gate:
     mov edi, PR_SET_PDEATHSIG
     mov esi, SIGKILL
     syscall
-    push 0                      # rt_sigaction(SIGCHLD, SIG_IGN): the kernel reaps what loses its parent inside
+    push 0                      # rt_sigaction(SIGCHLD, SIG_IGN): the kernel reaps orphans of the namespace
     push 0
     push 0
     push 1
@@ -123,7 +124,7 @@ wait:
     push esi
     push edi
     mov ebp, [esp+20]
-    sub esp, 12                 # aligned for calls
+    sub esp, 12                 # aligns the stack for calls
     call [ebp+8*W]
     mov [ebp], esp
     mov eax, 120                # clone(flags, stack, 0, 0, 0)
@@ -153,7 +154,7 @@ helper:
     js failed
     mov ecx, [ebp+3*W]
     test ecx, ecx
-    jz bear
+    jz fork
     mov eax, 120
     mov ebx, VM|PARENT|SIGCHLD
     int 0x80
@@ -161,7 +162,7 @@ helper:
     jz gate
     js failed
     mov [ebp+6*W], eax
-bear:
+fork:
     mov eax, 120
     mov ebx, PARENT|SIGCHLD
     mov edi, [ebp+4*W]
@@ -172,7 +173,7 @@ clone:
     xor ecx, ecx
     int 0x80
     test eax, eax
-    jz newborn
+    jz child
     js failed
     mov [ebp+7*W], eax
     jmp exit
@@ -182,7 +183,7 @@ exit:
     mov eax, 1                  # exit
     xor ebx, ebx
     int 0x80
-newborn:
+child:
     mov esp, [ebp]
     call [ebp+9*W]
     xor eax, eax
@@ -192,7 +193,7 @@ gate:
     mov ebx, PR_SET_PDEATHSIG
     mov ecx, SIGKILL
     int 0x80
-    push 0                      # rt_sigaction(SIGCHLD, SIG_IGN): the kernel reaps what loses its parent inside
+    push 0                      # rt_sigaction(SIGCHLD, SIG_IGN): the kernel reaps orphans of the namespace
     push 0
     push 0
     push 0

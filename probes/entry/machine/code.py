@@ -1,4 +1,4 @@
-"""Machine code, made by tools/generate_machine_code.py: {word: (code, offset of the label gate)}."""
+"""Machine code made by tools/generate_machine_code.py: {word: (code, offset of the label gate)}."""
 
 STUB: dict[int, tuple[bytes, int]] = {
     64: (

@@ -1,13 +1,13 @@
-# A range of calls without Python between them.
+# Makes the calls of a sweep for a range of values.
 #
-#   void loop(plan *)           every field and pointer is a 32-bit word; see probes/sweep.py:Plan
+#   void loop(plan *)           every field and pointer is a 32-bit word; packed by probes/entry/sweep.py
 #
-#   plan:  0 first step   4 steps   8 varied cell   12 1: store as big-endian 16 bits, 0: as 32 bits
-#         16 value       20 values left   24 where the next result goes   28 judged cell
-#   step:  0 eax  4 ebx  8 ecx  12 edx  16 esi  20 edi  24 ebp: each points to a cell;
-#         28 32 36 the cells that take the result
+#   plan:  0 first step   4 number of steps   8 varied cell   12 1: store it as 16 big-endian bits, 0: as 32 bits
+#         16 value       20 values left   24 where the next result goes   28 cell of the judged result
+#   step:  0 eax  4 ebx  8 ecx  12 edx  16 esi  20 edi  24 ebp: each points to the cell to load from
+#         28 32 36 the cells that receive the result
 #
-# The gate's slot is as in stub.s, but its page is another: no tracer stops these calls.
+# The entry instruction goes into the label gate, as in stub.s. The page is not a gate's: no tracer stops these calls.
 .intel_syntax noprefix
 .ifdef WORD64
     push rbx

@@ -1,9 +1,9 @@
-# One call: loads every register from a frame, enters the kernel, stores every register back.
+# Makes one call: loads every register from a frame, enters the kernel, stores every register into the frame.
 #
-#   void stub(frame *)          frame slots are as wide as a register, see probes/entry/gate.py:Frame
+#   void stub(frame *)          slots are as wide as a register; probes/entry/gate.py packs them
 #
-# At the gate the number that the gate gave this call lies on top of the stack, where a tracer reads it.
-# The gate's slot is seven bytes, the length of `call gs:0x10`: gate.py fills in either entry.
+# At the entry the call's id lies on top of the stack, where the tracer reads it. The label gate is seven bytes, the length
+# of `call gs:0x10`; gate.py replaces them by the entry instruction of either gate.
 .intel_syntax noprefix
 .ifdef WORD64
 .set W, 8
@@ -12,7 +12,7 @@
 .set W, 4
 .set N, 7
 .endif
-.set NUMBER, N*W                # in: N registers, then the call's number
+.set CALL_ID, N*W               # in: N registers, then the call's id
 .set OUT, (N+1)*W               # out: N registers
 .set FLAGS, (2*N+1)*W           # in: flags to set; out: flags before, flags after
 .set SEGMENTS, (2*N+3)*W        # ds es fs gs before, then after
@@ -34,7 +34,7 @@
     mov eax, gs
     mov [rdi+SEGMENTS+3*W], rax
     push rdi
-    push qword ptr [rdi+NUMBER]
+    push qword ptr [rdi+CALL_ID]
     pushfq
     pop rax
     or rax, [rdi+FLAGS]
@@ -112,7 +112,7 @@ gate:
     mov eax, gs
     mov [edi+SEGMENTS+3*W], eax
     push edi
-    push dword ptr [edi+NUMBER]
+    push dword ptr [edi+CALL_ID]
     pushfd
     pop eax
     or eax, [edi+FLAGS]
