@@ -1,4 +1,4 @@
-"""`socketcall capture`: the socket calls of any program, i386 or x86-64, as they cross into the kernel."""
+"""Implements `socketcall capture`: shows the socket calls of any program, i386 or x86-64, as they enter the kernel."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
 from probes.errors import CommandError
-from probes.report import capture as view
+from probes.report import capture as formats
+from probes.report.capture import Counts, ExitEvent, SignalEvent
+from probes.report.check import Json
 from probes.trace.loop import Exit, Signal, Tracer
 from probes.trace.spawn import CANNOT_TRACE, ENDING, CannotCapture, attach, filtered, spawn, wider
 from probes.trace.traced_call import Call, socket_numbers
 
-EPILOG = f"""A line has: {view.LEGEND}. The capture goes on until PROGRAM and all that it started have ended.
+EPILOG = f"""A line has: {formats.LEGEND}. The capture goes on until PROGRAM and all that it started have ended.
 Ctrl-C is for PROGRAM; SIGTERM and SIGHUP are passed on to it. With -p, Ctrl-C ends the capture and the process goes on.
 Exit status: that of PROGRAM or PID, 128+N if signal N killed it; 0 after Ctrl-C with -p; 125 it could not be traced,
 126 not executed, 127 not found; 2 usage."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; the program and its arguments come behind `--`, as args.rest."""
+    """Adds the options; the program and its arguments follow --, as args.rest."""
     parser.epilog = EPILOG
     parser.usage = "%(prog)s [--format text|jsonl] [-o FILE] [-c] (-p PID | -- PROGRAM [ARGUMENT ...])"
     parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="lines for people, or JSON lines")
@@ -37,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _pid(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no process id")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process id")
     return int(text)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Captures, and returns the exit status. Raises CommandError: not one thing to capture was named."""
+    """Captures, and returns the exit status. Raises CommandError: neither a program nor a process was named, or both."""
     if bool(args.rest) == (args.pid is not None):
         what = "both a program and -p PID were given" if args.rest else "nothing to capture: name a program after --"
         raise CommandError(f"capture: {what}; give either -p PID or -- PROGRAM, see `socketcall capture --help`")
@@ -56,20 +58,22 @@ def main(args: argparse.Namespace) -> int:
 
 
 class Capture:
-    """Where calls, signals and ends go: to a file as lines, or into counts. Nothing is taken before `begin`; after a
-    failure to write, which raises CannotCapture once, nothing more."""
+    """Receives calls, signals and exits from the tracer, and writes lines or counts them.
+
+    It ignores what comes before `begin`, and all that follows a failed write, which raises CannotCapture once.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._path: Path | None = args.output
         self._json, self._count = args.format == "jsonl", bool(args.count)
-        self._counts: dict[view.Kind, view.Count] = {}
+        self._counts: Counts = {}
         self._file: IO[str] | None = None
         self._start, self._seq, self._main = 0, 0, 0
-        #: The wait status of the process that the capture is about, when it has ended.
+        #: The wait status of the captured process, None until it has ended.
         self.ended: int | None = None
 
     def tracer(self, every_call: bool, ours: bool) -> Tracer:
-        """The tracer that feeds it."""
+        """Returns a tracer that sends its events here."""
         return Tracer(
             self._call,
             every_call=every_call,
@@ -80,7 +84,7 @@ class Capture:
         )
 
     def begin(self, pid: int) -> None:
-        """From now on; `pid` is what the capture is about. Raises CannotCapture: the file cannot be written."""
+        """Begins to record; `pid` is the captured process. Raises CannotCapture: the file cannot be written."""
         try:
             self._file = self._path.open("w", encoding="utf-8") if self._path else sys.stderr
         except OSError as error:
@@ -92,7 +96,7 @@ class Capture:
     def finish(self) -> int:
         """Writes what remains and returns the exit status."""
         if self._count:
-            lines = map(_dumped, view.as_json(self._counts)) if self._json else [view.table(self._counts)]
+            lines = map(_dumped, formats.as_json(self._counts)) if self._json else [formats.table(self._counts)]
             for line in lines:
                 self._write(line)
         if self._file is not None and self._path is not None:
@@ -106,30 +110,28 @@ class Capture:
             return
         record = call.record()
         if self._count:
-            view.count([record], self._counts)
+            formats.count([record], self._counts)
         else:
             self._seq += 1
             record.seq = self._seq
-            self._write(_dumped(record.as_json()) if self._json else view.line(record, self._start))
+            self._write(_dumped(record.as_json()) if self._json else formats.line(record, self._start))
 
-    def _signal(self, told: Signal) -> None:
-        self._tell({"type": "signal", "t_ns": told.t_ns, "pid": told.pid, "tid": told.tid, "signal": told.number,
-                    "ip": hex(told.ip)})  # fmt: skip
+    def _signal(self, seen: Signal) -> None:
+        self._event(SignalEvent(seen.t_ns, seen.pid, seen.tid, seen.number, seen.ip))
 
-    def _exit(self, told: Exit) -> None:
-        killed = os.WIFSIGNALED(told.status)
-        self._tell({"type": "exit", "t_ns": told.t_ns, "pid": told.pid, "tid": told.tid,
-                    "status": None if killed else os.WEXITSTATUS(told.status),
-                    "signal": os.WTERMSIG(told.status) if killed else None})  # fmt: skip
-        if told.tid == self._main and self.ended is None:
-            self.ended = told.status
+    def _exit(self, seen: Exit) -> None:
+        killed = os.WIFSIGNALED(seen.status)
+        status = None if killed else os.WEXITSTATUS(seen.status)
+        number = os.WTERMSIG(seen.status) if killed else None
+        self._event(ExitEvent(seen.t_ns, seen.pid, seen.tid, status, number))
+        if seen.tid == self._main and self.ended is None:
+            self.ended = seen.status
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def _event(self, event: SignalEvent | ExitEvent) -> None:
         if self._file is None or self._count:
             return
         self._seq += 1
-        event["seq"] = self._seq
-        self._write(_dumped(event) if self._json else view.event(event, self._start))
+        self._write(_dumped(event.as_json(self._seq)) if self._json else event.line(self._start))
 
     def _write(self, line: str) -> None:
         if self._file is None:
@@ -138,7 +140,7 @@ class Capture:
             self._file.write(line + "\n")
             self._file.flush()
         except OSError as error:
-            # Nobody gets the rest: said once.
+            # Later lines are dropped: this error is reported once.
             self._file = None
             raise CannotCapture(
                 CANNOT_TRACE,
@@ -146,7 +148,7 @@ class Capture:
             ) from error
 
 
-def _dumped(line: Mapping[str, Any]) -> str:
+def _dumped(line: Mapping[str, Json]) -> str:
     return json.dumps(line, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -156,15 +158,15 @@ def _spawned(capture: Capture, argv: list[str]) -> int:
 
     def pass_on(number: int, _: FrameType | None) -> None:
         if capture.ended is not None:
-            # It left others behind: they are not left to themselves.
+            # The program has ended and its children run on: end them as well.
             tracer.kill()
         elif number in (signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
-        # A terminal sends the others to both of us.
+        # A terminal sends SIGINT and SIGQUIT to the program as well.
 
     try:
         if wider(pid):
-            raise _too_wide(pid)
+            raise _is_64_bit(pid)
         capture.begin(pid)
     except CannotCapture:
         tracer.kill()
@@ -179,17 +181,17 @@ def _spawned(capture: Capture, argv: list[str]) -> int:
 def _attached(capture: Capture, pid: int) -> int:
     tracer = capture.tracer(every_call=True, ours=False)
     if wider(pid):
-        raise _too_wide(pid)
+        raise _is_64_bit(pid)
 
-    def let_go(_number: int, _: FrameType | None) -> None:
+    def detach(_number: int, _: FrameType | None) -> None:
         if interrupted:
-            # Some tracee does not stop (it waits for a disk, or for a child of vfork): the kernel lets it go for us.
+            # A tracee that waits for a disk or a child of vfork does not stop: the kernel detaches it when we exit.
             raise KeyboardInterrupt
         interrupted.append(True)
         tracer.release()
 
     interrupted: list[bool] = []
-    with _Handling(let_go):
+    with _Handling(detach):
         attach(tracer, pid)
         try:
             capture.begin(pid)
@@ -201,12 +203,12 @@ def _attached(capture: Capture, pid: int) -> int:
         return capture.finish()
 
 
-def _too_wide(pid: int) -> CannotCapture:
+def _is_64_bit(pid: int) -> CannotCapture:
     return CannotCapture(CANNOT_TRACE, f"process {pid} runs a 64-bit program: capture that with 64-bit Python")
 
 
 class _Handling:
-    """Handles the signals that end programs, but for those that whoever started us wants ignored."""
+    """Handles the signals that end programs inside a `with` block, except those that this process inherited as ignored."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
         self._handler = handler

@@ -1,4 +1,4 @@
-"""socketcall capture: what it shows of real programs is what they did."""
+"""Tests what `socketcall capture` shows of programs whose calls are known."""
 
 import errno
 import os
@@ -54,8 +54,8 @@ def test_a_server_and_its_client(busybox, tmp_path):
         assert call["args_after"] in (None, call["args"]) and call["args_error"] is None
         assert call["observed"] is True and call["call"] is None
     # The last accept was interrupted by the signal that ended the server.
-    told = [(call["op"], call["errno"]) for call in mine if call["op"] in numbers]
-    assert told == [
+    named = [(call["op"], call["errno"]) for call in mine if call["op"] in numbers]
+    assert named == [
         ("socket", None), ("bind", None), ("listen", None), ("accept", None), ("accept", "ERESTARTSYS")
     ]  # fmt: skip
     by_op = {call["op"]: call for call in mine}
@@ -124,7 +124,7 @@ def test_every_word(tmp_path):
 
 @needs_64_bits
 def test_both_entries_of_a_64_bit_process_at_one_place(tmp_path):
-    """The ABI is the kernel's word at every call: code that rewrites its own entering instruction changes it."""
+    """The ABI is read from the kernel at every call: code may rewrite its own entering instruction."""
     first = b"\x45\x31\xff" + int80(102, 1, DATA)
     again = b"\x41\xff\xc7" + b"\x66\xc7\x04\x25" + struct.pack("<IH", BASE + 120 + len(first) - 2, 0x050F)
     again += b"\xb8" + u32(41) + b"\xbf" + u32(1) + b"\xbe" + u32(2) + b"\x31\xd2"
@@ -155,10 +155,10 @@ def test_a_64_bit_program():
     """The syscall gate, by the x86-64 numbers."""
     done = capture(*python(SERVE))
     assert done.status == 0, done.err
-    # (Python asks getsockname and the like of its own accord.)
+    # (Python calls getsockname and others by itself.)
     calls = [call for call in done.calls() if call["op"] in ("socket", "bind", "listen", "shutdown")]
-    told = [(call["op"], call["nr"], int(call["regs_in"]["rax"], 16), call["ret"]) for call in calls]
-    assert told == [("socket", 41, 41, 3), ("bind", 49, 49, 0), ("listen", 50, 50, 0), ("shutdown", 48, 48, 0)]
+    found = [(call["op"], call["nr"], int(call["regs_in"]["rax"], 16), call["ret"]) for call in calls]
+    assert found == [("socket", 41, 41, 3), ("bind", 49, 49, 0), ("listen", 50, 50, 0), ("shutdown", 48, 48, 0)]
     for call in calls:
         assert (call["abi"], call["word"], call["gate"], call["route"]) == ("x86_64", 64, "syscall", "direct")
         assert call["args_ptr"] is None
@@ -170,7 +170,7 @@ def test_a_64_bit_program():
 
 
 def test_threads_and_children_are_followed(busybox):
-    """Every thread and child, and what a child executes: here of the other word."""
+    """Threads, children, and the program that a child executes (here of the other word size) are captured."""
     done = capture(*python("""
 import os, socket, subprocess, sys, threading
 def work():
@@ -200,7 +200,7 @@ sys.exit(subprocess.call([sys.argv[1], "nc", "-w", "1", "127.0.0.1", "1"], stder
 
 
 def test_more_threads_than_descriptors():
-    """What threads point to is read however many they are, and however few files the capture may open."""
+    """Memory of many threads is read although the capture may open few files."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     done = capture(*python("""
 import resource, socket, threading
@@ -223,7 +223,7 @@ for thread in threads: thread.join()
 
 
 def test_a_thread_that_executes_takes_the_place_of_its_process(busybox):
-    """The call that its first thread was in is unfinished; the process keeps its id and gives the status."""
+    """The call of its first thread is unfinished; the process keeps its id, and its status is that of the capture."""
     done = capture(*python("""
 import os, socket, sys, threading
 from pathlib import Path
@@ -244,7 +244,7 @@ s.accept()
 
 
 def test_signals_and_interrupted_calls():
-    """A call that a signal interrupts ends with the code that only tracers see, then begins again."""
+    """A call that a signal interrupts returns an errno that only tracers see, and is restarted."""
     done = capture(*python("""
 import os, signal, socket
 signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL) if rounds.pop() else None)
@@ -261,8 +261,8 @@ b.recv(1)
     assert done.lines()[-1]["signal"] == signal.SIGKILL and done.lines()[-1]["status"] is None
 
 
-def test_calls_that_a_filter_refuses_are_seen():
-    """What a filter answers itself outranks the answer that stops for us: its programs are watched closer."""
+def test_calls_that_a_filter_refuses_are_captured():
+    """SECCOMP_RET_ERRNO takes precedence over SECCOMP_RET_TRACE: such programs are traced with PTRACE_SYSCALL."""
     number, architecture = (41, "ARCH_X86_64") if WORD == 64 else (102, "ARCH_I386")
     refusing = f"""
 import socket
@@ -276,7 +276,7 @@ except PermissionError: pass
     assert done.status == 0, done.err
     made = [(call["op"], call["errno"]) for call in done.calls() if call["op"] == "socket"]
     assert made == [("socket", None), ("socket", "EACCES")]
-    # So they are if the filter was there first.
+    # The same with a filter from before the capture.
     program = seccomp.answering(number, errno.EACCES, getattr(ptrace, architecture))
     done = capture(*python("import socket\nsocket.socket()"), preexec_fn=lambda: ptrace.set_filter(program))
     assert done.status == 1
@@ -284,17 +284,17 @@ except PermissionError: pass
 
 
 def test_counts():
-    """-c: calls, errors by name, and what never returned; nothing else is written."""
+    """-c writes calls, errors by name and unfinished calls, and nothing else."""
     code = int80(102, 1, DATA) * 3 + int80(102, 2, 0x10) + int80(359, 2, 2, 0) + int80(102, 12, DATA + 16) + int80(1, 0)
     made = program(i386(code, u32(2, 2, 0, 0) + u32(3, 0, 0, 0x40, 0, 0)))
     done = capture("-c", *made)
     assert done.status == 0
-    told = [
+    found = [
         {name: line[name] for name in ("op", "route", "nr", "ebx", "calls", "unfinished", "errors")}
         for line in sorted(done.lines(), key=lambda line: (line["route"], line["ebx"] or 0))
     ]
     many = {"route": "socketcall", "nr": 102, "unfinished": 0}
-    assert told == [
+    assert found == [
         {"op": "socket", "route": "direct", "nr": 359, "ebx": None, "calls": 1, "unfinished": 0, "errors": {}},
         {"op": "socket", "ebx": 1, "calls": 3, "errors": {}, **many},
         {"op": "bind", "ebx": 2, "calls": 1, "errors": {"EFAULT": 1}, **many},

@@ -1,4 +1,4 @@
-"""socketcall capture -p: a running process is seen from now on, and goes on untouched."""
+"""Tests `socketcall capture -p`: a running process is captured, and continues after a detach."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ serve()
 
 
 def ask(path="here"):
-    """What the server answers."""
+    """Return the answer of the server."""
     source = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); print(s.recv(9).decode(), end='')"
     return subprocess.run(
         [sys.executable, "-c", source], capture_output=True, text=True, timeout=DEADLINE, check=True
@@ -61,14 +61,14 @@ def ask(path="here"):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_attach_and_detach(spawn, number):
-    """A process with two threads blocked in accept: what they do from then on is seen, and they go on untouched."""
+    """Calls of two threads that were blocked in accept are captured, and both continue after the detach."""
     server = spawn([sys.executable, "-c", SERVER])
     pid_of()
     wait_for(lambda: len(threads(server.pid)) == 2, "two threads")
     tids = sorted(threads(server.pid))
     wait_for(lambda: all(map(asleep, tids)), "accept")
     running = Captured("-p", str(server.pid))
-    # The file is there when all threads were told to stop for a moment: asleep again, they are seen to wait.
+    # The file exists when all threads were interrupted: asleep again, they have restarted accept.
     wait_for(lambda: running.path.exists() and all(map(asleep, tids)), "accept again")
     assert {status_of(tid, "TracerPid") for tid in tids} == {str(running.process.pid)}
     assert ask() == "served"
@@ -81,7 +81,7 @@ def test_attach_and_detach(spawn, number):
     left = [call for call in running.calls() if call["ret"] is None]
     assert sorted(call["tid"] for call in left) == tids
     assert not [line for line in running.lines() if line["type"] != "call"]
-    wait_for(lambda: all(map(asleep, tids)), "accept without us")
+    wait_for(lambda: all(map(asleep, tids)), "accept after the detach")
     assert ask() == "served"
     server.kill()
     assert server.wait() == -signal.SIGKILL
@@ -91,7 +91,7 @@ def test_an_attached_process_survives_a_capture_that_is_killed_or_fails(spawn):
     server = spawn([sys.executable, "-c", SERVER])
     pid_of()
     running = Captured("-p", str(server.pid))
-    wait_for(running.path.exists, "the beginning")
+    wait_for(running.path.exists, "the output file")
     assert ask() == "served"
     running.process.kill()
     running.wait()
@@ -113,7 +113,7 @@ def test_an_attached_process_that_ends_gives_its_status(spawn):
     server = spawn([sys.executable, "-c", SERVER])
     pid_of()
     running = Captured("-p", str(server.pid))
-    wait_for(running.path.exists, "the beginning")
+    wait_for(running.path.exists, "the output file")
     server.terminate()
     assert running.wait().status == 128 + signal.SIGTERM
     assert server.wait() == -signal.SIGTERM

@@ -1,4 +1,4 @@
-"""socketcall capture: how it begins, how it ends, and that nothing is left of it."""
+"""Tests `socketcall capture`: how it begins and ends, and that no process of it remains."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ from tests.instruments.captured import (
 pytestmark = pytest.mark.sandbox(trace="none")
 
 
-def test_the_status_is_the_programs():
+def test_the_status_is_that_of_the_program():
     for status in (0, 1, 7, 255):
         assert capture(*program(i386(int80(1, status)))).status == status
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV):
@@ -48,7 +48,7 @@ def test_the_status_is_the_programs():
 
 def test_the_program_is_left_as_it_is():
     """Signals, descriptors, output and arguments are the program's own; the capture goes to standard error."""
-    # Not in Python, which sets signals of its own.
+    # The program is a shell: Python changes signal dispositions.
     source = """
 grep -E "Sig(Blk|Ign|Cgt)|ShdPnd" /proc/self/status; ls /proc/self/fd
 echo "$0 $1 $2 $(cut -d" " -f5 /proc/$$/stat)" >&2
@@ -65,10 +65,10 @@ echo "$0 $1 $2 $(cut -d" " -f5 /proc/$$/stat)" >&2
         "capture",
         *python("import socket; print(socket.socket().fileno())"),
     ]
-    told = subprocess.run(command, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True,
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True,
                           check=True, timeout=DEADLINE)  # fmt: skip
-    assert told.stdout == "3\n"
-    assert "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_IP) = 3" in told.stderr
+    assert done.stdout == "3\n"
+    assert "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_IP) = 3" in done.stderr
 
 
 def test_a_program_that_is_not_there():
@@ -89,7 +89,7 @@ def test_a_program_that_is_not_there():
 
 
 def test_a_program_that_cannot_be_executed():
-    # Not even root may execute what is executable for nobody.
+    # Not even root may execute a file without any x bit.
     Path("text").write_text("echo hello\n")
     for mode, why in ((0o644, "chmod +x"), (0o755, "no ELF program")):
         Path("text").chmod(mode)
@@ -108,8 +108,8 @@ def test_usage():
     for words, said in (
         ([], "nothing to capture"),
         (["-p", "1", "--", "true"], "both a program and -p"),
-        (["-p", "x"], "'x' is no process id"),
-        (["-p", "0"], "'0' is no process id"),
+        (["-p", "x"], "'x' is not a process id"),
+        (["-p", "0"], "'0' is not a process id"),
         (["--format", "html2", "--", "true"], "invalid choice"),
         (["--nonsense", "--", "true"], "--nonsense"),
     ):
@@ -119,7 +119,7 @@ def test_usage():
 
 
 def test_an_output_that_cannot_be_written(tmp_path):
-    """The program has not run one instruction then; and when the disk is full later, it does not go on unseen."""
+    """The program does not run if the file cannot be opened, and does not run on unseen if the disk is full later."""
     made = program(i386(int80(102, 8, DATA) + int80(1, 0)))
     for path, why in (("/no/folder/file", "No such file"), ("/proc", "Is a directory")):
         done = capture("-o", path, *python("open('ran', 'w')"))
@@ -129,7 +129,7 @@ def test_an_output_that_cannot_be_written(tmp_path):
     done = capture("-o", "/dev/full", *made)
     assert done.status == 125
     assert "cannot write /dev/full: No space left" in one_line(done)
-    # Nobody reads: the same.
+    # A pipe without a reader: the same.
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
@@ -150,7 +150,7 @@ def test_a_file_is_replaced_only_when_the_program_runs():
 
 
 def refuse_ptrace():
-    """For children: ptrace is forbidden to them."""
+    """Forbid ptrace to this process: for children."""
     number, architecture = (101, ptrace.ARCH_X86_64) if WORD == 64 else (26, ptrace.ARCH_I386)
     ptrace.set_filter(seccomp.answering(number, errno.EPERM, architecture))
 
@@ -172,7 +172,7 @@ def test_ptrace_is_forbidden(spawn):
 
 
 @pytest.mark.skipif(WORD == 64, reason="64-bit Python sees every program")
-def test_a_64_bit_program_is_not_for_a_32_bit_capture():
+def test_a_32_bit_capture_refuses_a_64_bit_program():
     done = capture(*program(x86_64(b"\xb8\x3c\0\0\0\x31\xff\x0f\x05")))
     if ABI == "i386":
         assert done.status == 126
@@ -195,7 +195,7 @@ def all_gone(*pids):
     wait_for(lambda: all(gone(pid) for pid in pids), f"the end of {pids}")
 
 
-def test_control_c_reaches_the_program_and_leaves_nothing():
+def test_control_c_ends_the_program_and_its_children():
     running = Captured(*python(BOTH))
     parent, child = pid_of("pid1"), pid_of("pid0")
     wait_for(lambda: asleep(parent) and asleep(child), "both in accept")
@@ -251,8 +251,8 @@ def test_a_call_that_never_returns_is_unfinished():
     assert text.lines()[-1].endswith("killed by SIGKILL")
 
 
-def test_what_the_program_leaves_behind_is_followed_to_its_end():
-    """A daemon that outlives the program: its calls are seen, and Ctrl-C, which it does not hear, ends it."""
+def test_a_daemon_is_captured_to_its_end():
+    """Calls of a daemon that outlives the program are captured; Ctrl-C, which its session does not get, ends it."""
     running = Captured(*python(WAIT + """
 if os.fork(): os._exit(3)
 os.setsid()
@@ -269,8 +269,8 @@ s.accept()
     assert running.calls(pid=daemon)[-1]["ret"] is None
 
 
-def test_children_that_are_born_as_their_parent_ends():
-    """A newborn may be known of before it was seen, or seen before it is known of: it is followed either way."""
+def test_children_that_are_forked_as_their_parent_ends():
+    """The fork event of a parent may come before or after the first stop of its child: the child is traced either way."""
     running = capture(*python("""
 import os, socket
 for _ in range(100):
@@ -291,11 +291,11 @@ socket.socket()
 
 
 def test_a_stopped_program_stays_stopped_until_it_is_continued():
-    """Job control goes through us."""
+    """A group stop of a tracee lasts until SIGCONT."""
     running = Captured(*python(WAITING))
     pid = pid_of()
     os.kill(pid, signal.SIGSTOP)
-    # Listening to what it is told, a tracee in a group stop shows as traced.
+    # Under PTRACE_LISTEN a tracee in a group stop has state t.
     wait_for(lambda: [line for line in running.lines() if line["type"] == "signal"], "SIGSTOP")
     wait_for(lambda: status_of(pid, "State") in "tT", "the stop")
     os.kill(pid, signal.SIGCONT)
