@@ -1,0 +1,261 @@
+"""Prepares sockets in named states, through the caller's own calls, before the call that a test judges.
+
+    end = prepare("half-closed", TCP6)
+    expect(0).of(calls.make("shutdown", end.fd, SHUT_RD))
+
+Every state of STATES combines with the kinds of sockets that can have it: see `possible`. A function below makes each.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import EAGAIN, EINPROGRESS
+from select import POLLERR, POLLHUP, POLLPRI
+
+from probes.entry.calls import Calls
+from probes.testing.expect import Broke, need
+from probes.testing.prepared import TCPS, FamiliesAndTypes, Prepared
+from probes.testing.socket_kinds import SocketKind
+
+#: The ports of the two ends. AF_UNIX sockets have them as abstract names.
+SERVER_PORT, CLIENT_PORT = 5000, 5001
+#: What a peer has sent where a state has data to receive.
+DATA = b"data"
+URGENT = b"!"
+#: System calls that no behaviour is about: arch/x86/entry/syscalls/syscall_32.tbl.
+_OPEN, _PIPE = 5, 42
+_CHUNK = 1 << 16
+
+_NO_SOCKET: FamiliesAndTypes = frozenset()
+_UDPS: FamiliesAndTypes = frozenset({(socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_DGRAM)})
+_STREAMS: FamiliesAndTypes = TCPS | {(socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_UNIX, socket.SOCK_SEQPACKET)}
+_CONNECTABLE: FamiliesAndTypes = _STREAMS | _UDPS | {(socket.AF_UNIX, socket.SOCK_DGRAM)}
+_Make = Callable[[Prepared], None]
+
+
+@dataclass(frozen=True)
+class State:
+    """Describes a named state: what makes it, and which (family, type) pairs can have it.
+
+    `kinds` is None if every socket can, and empty if the state is not about a socket.
+    """
+
+    make: _Make
+    kinds: FamiliesAndTypes | None
+
+
+#: The states by name.
+STATES: dict[str, State] = {}
+
+
+def _state(name: str, kinds: FamiliesAndTypes | None = None) -> Callable[[_Make], _Make]:
+    """Registers a function as the one that makes a state."""
+
+    def register(make: _Make) -> _Make:
+        STATES[name] = State(make, kinds)
+        return make
+
+    return register
+
+
+def possible(state: str, kind: SocketKind | None) -> bool:
+    """Returns True if a state exists for a kind of socket; None stands for no socket."""
+    kinds = STATES[state].kinds
+    if kind is None:
+        return kinds == frozenset()
+    return kinds is None or (kind.family, kind.type) in kinds
+
+
+class Prepare:
+    """Makes states: `prepare("connected", TCP)`. The ports keep two states of one kind apart.
+
+    It makes its calls by the `calls` that it gets: over their route, and traced if their gate is.
+    """
+
+    def __init__(self, calls: Calls, server: int = SERVER_PORT, client: int = CLIENT_PORT) -> None:
+        self._calls, self._ports = calls, (server, client)
+
+    def __call__(self, state: str, kind: SocketKind | None = None, flags: int = 0) -> Prepared:
+        """Makes a state. `flags` (SOCK_NONBLOCK, SOCK_CLOEXEC) are those of the socket at `fd`.
+
+        Raises Broke if the kernel refuses a call of the set-up, ValueError if the kind of socket has no such state.
+        """
+        if not possible(state, kind):
+            raise ValueError(f"{kind or 'no socket'} has no state {state!r}")
+        end = Prepared(self._calls, kind, flags, self._ports)
+        STATES[state].make(end)
+        return end
+
+
+@_state("none", _NO_SOCKET)
+def _none(end: Prepared) -> None:
+    """No descriptor: for calls that make one, and for descriptor -1."""
+
+
+@_state("pipe", _NO_SOCKET)
+def _pipe(end: Prepared) -> None:
+    """The read end of a pipe."""
+    ends = end.calls.memory.scratch(bytes(8), "ends")
+    need(end.calls.gate.enter(_PIPE, ends.address), "pipe")
+    end.made += ends.words()
+    end.fd = end.made[0]
+
+
+@_state("path", _NO_SOCKET)
+def _path(end: Prepared) -> None:
+    """A directory, opened with O_PATH: a descriptor that permits no operation on its file (open(2))."""
+    root = end.calls.pointer(b"/\0")
+    end.fd = end.keep(end.calls.gate.enter(_OPEN, root, os.O_PATH), "open")
+
+
+@_state("unbound")
+def _unbound(end: Prepared) -> None:
+    """A socket as socket(2) returns it."""
+    end.fd = end.new(end.flags)
+
+
+@_state("bound", _CONNECTABLE)
+def _bound(end: Prepared) -> None:
+    """A socket bound to the server's address."""
+    end.fd = end.bound(end.server, end.flags)
+
+
+@_state("beside-server", _CONNECTABLE)
+def _beside_server(end: Prepared) -> None:
+    """An unbound socket; the peer is at the server's address, and listens if its kind does."""
+    end.peer = end.listener() if end.of(_STREAMS) else end.bound(end.server)
+    end.fd = end.new(end.flags)
+
+
+@_state("listening", _STREAMS)
+def _listening(end: Prepared) -> None:
+    """A listening socket without a connection to accept."""
+    end.fd = end.listener(flags=end.flags)
+
+
+@_state("pending", _STREAMS)
+def _pending(end: Prepared) -> None:
+    """A listening socket with one connection to accept, from the peer, which has a name."""
+    end.fd = end.listener(flags=end.flags)
+    end.peer = end.connect(end.bound(end.client), end.server)
+    end.wait(end.fd)
+
+
+@_state("backlog-full", _STREAMS)
+def _backlog_full(end: Prepared) -> None:
+    """A listening socket with backlog 0 and the one connection, from the peer, that such a queue takes."""
+    end.fd = end.listener(0, end.flags)
+    end.peer = end.connect(end.bound(end.client), end.server)
+    end.wait(end.fd)
+
+
+@_state("connecting", TCPS)
+def _connecting(end: Prepared) -> None:
+    """A socket in SYN_SENT: the peer listens, and drops the SYN because its backlog is full. It is non-blocking."""
+    end.peer = end.listener(0)
+    end.connect(end.new(), end.server)
+    end.wait(end.peer)
+    end.fd = end.new(end.flags | socket.SOCK_NONBLOCK)
+    result = end.calls.connect(end.fd, end.server)
+    if result != -EINPROGRESS:
+        raise Broke(f"connect to a socket with a full backlog: {result!r} instead of EINPROGRESS")
+
+
+@_state("connected", _CONNECTABLE)
+def _connected(end: Prepared) -> None:
+    """The client's end of a connection; for AF_UNIX one of the two unnamed sockets of socketpair(2)."""
+    if end.of(TCPS):
+        listener = end.listener()
+        end.fd = end.connect(end.bound(end.client, end.flags), end.server)
+        end.wait(listener)
+        end.peer = end.keep(end.calls.accept(listener), "accept")
+    elif end.of(_UDPS):
+        end.peer = end.bound(end.server)
+        end.fd = end.connect(end.bound(end.client, end.flags), end.server)
+        end.connect(end.peer, end.client)
+    else:
+        end.fd, end.peer = end.pair(end.flags)
+
+
+@_state("with-data", _CONNECTABLE)
+def _with_data(end: Prepared) -> None:
+    """A connected socket with four bytes, or a datagram of four bytes, to receive."""
+    _connected(end)
+    end.send(end.peer, DATA)
+    end.wait(end.fd)
+
+
+@_state("with-urgent-data", TCPS)
+def _with_urgent_data(end: Prepared) -> None:
+    """A connected socket with one byte of urgent data to receive."""
+    _connected(end)
+    end.send(end.peer, URGENT, socket.MSG_OOB)
+    end.wait(end.fd, POLLPRI)
+
+
+@_state("full", _STREAMS)
+def _full(end: Prepared) -> None:
+    """A connected socket whose send buffer takes no further byte: the next call that sends blocks."""
+    _connected(end)
+    data = end.calls.memory.alloc(_CHUNK)
+    for size in (_CHUNK, 1024, 1):
+        result = end.calls.make("send", end.fd, data, size, socket.MSG_DONTWAIT)
+        while result > 0:
+            result = end.calls.make("send", end.fd, data, size, socket.MSG_DONTWAIT)
+        if result != -EAGAIN:
+            raise Broke(f"send until the buffer is full: {result!r} instead of EAGAIN")
+
+
+@_state("half-closed", _STREAMS)
+def _half_closed(end: Prepared) -> None:
+    """A connected socket after its own shutdown(SHUT_WR), whose FIN the peer has received, acknowledged or not yet."""
+    _connected(end)
+    end.shutdown(end.fd, socket.SHUT_WR)
+    end.wait(end.peer)
+
+
+@_state("peer-half-closed", _STREAMS)
+def _peer_half_closed(end: Prepared) -> None:
+    """A connected socket that has received the end of the peer's data (FIN)."""
+    _connected(end)
+    end.shutdown(end.peer, socket.SHUT_WR)
+    end.wait(end.fd)
+
+
+@_state("shut-down", _STREAMS)
+def _shut_down(end: Prepared) -> None:
+    """A connected socket after its own shutdown(SHUT_RDWR)."""
+    _connected(end)
+    end.shutdown(end.fd, socket.SHUT_RDWR)
+    end.wait(end.peer)
+
+
+@_state("reset", TCPS)
+def _reset(end: Prepared) -> None:
+    """A socket whose connection the peer has reset: ECONNRESET is pending. There is no peer any more."""
+    _connected(end)
+    end.reset(end.peer)
+    end.wait(end.fd, POLLERR)
+    end.peer = -1
+
+
+@_state("refused", _UDPS)
+def _refused(end: Prepared) -> None:
+    """A connected datagram socket with a pending ECONNREFUSED: no socket is at the server's address."""
+    end.fd = end.connect(end.bound(end.client, end.flags), end.server)
+    end.send(end.fd, DATA)
+    end.wait(end.fd, POLLERR)
+
+
+@_state("time-wait", TCPS)
+def _time_wait(end: Prepared) -> None:
+    """The descriptor of a connection in TIME_WAIT, which keeps both addresses in use. There is no peer any more."""
+    _connected(end)
+    end.shutdown(end.fd, socket.SHUT_WR)
+    end.wait(end.peer)
+    end.close_one(end.peer)
+    end.wait(end.fd, POLLHUP)
+    end.peer = -1
