@@ -1,274 +1,153 @@
-"""Memory layouts of the i386 ABI, the same whatever word size Python itself has.
+"""Defines structures of the i386 ABI, and of x86-64 where a capture meets them: sizes, members, decoding.
 
 Source: the uapi headers named at each structure. On i386 a pointer and a long are 32 bits and no member is aligned to
-more than four bytes (System V i386 psABI, table 2.1), which is all that `_pack_ = 4` says. Addresses and ports in
-network byte order are bytes or big-endian members, everything else is little-endian.
+more than four bytes (System V i386 psABI, table 2.1). Addresses and ports are in network byte order, everything else
+is little-endian. Where a structure differs by word size, it is a dictionary of both: {32: …, 64: …}.
 """
 
 from __future__ import annotations
 
-from ctypes import LittleEndianStructure, Union, c_char, c_int16, c_int32, c_int64, c_uint8, c_uint16, c_uint32
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-Pointer = c_uint32
-Long = c_int32
-Size = c_uint32
-#: Network byte order.
-Net16 = c_uint16.__ctype_be__
-Net32 = c_uint32.__ctype_be__
+from probes.abi.record import Decoded
+from probes.abi.sockaddr import describe
 
 IFNAMSIZ = 16
-UNIX_PATH_MAX = 108
-FD_SETSIZE = 1024
 
 
-class I386(LittleEndianStructure):
-    """A structure as gcc -m32 lays it out. Python 3.14 wants `_layout_` said where `_pack_` is; older ones ignore it.
-    ("ms" differs from gcc in bit-fields only, and none of these has any.)"""
+@dataclass(frozen=True)
+class Type:
+    """The type of a member: its struct format, and how an unpacked value is shown if not as it is."""
 
-    _pack_ = 4
-    _layout_ = "ms"
+    code: str
+    show: Callable[[Any], Decoded] | None = None
 
-
-# Addresses
-
-
-class SockaddrIn(I386):
-    """include/uapi/linux/in.h, ip(7)."""
-
-    _fields_ = (("sin_family", c_uint16), ("sin_port", Net16), ("sin_addr", c_uint8 * 4), ("sin_zero", c_uint8 * 8))
-
-
-class SockaddrIn6(I386):
-    """include/uapi/linux/in6.h, ipv6(7). `sin6_scope_id` is in host byte order."""
-
-    _fields_ = (("sin6_family", c_uint16), ("sin6_port", Net16), ("sin6_flowinfo", Net32),
-                ("sin6_addr", c_uint8 * 16), ("sin6_scope_id", c_uint32))  # fmt: skip
-
-
-class SockaddrUn(I386):
-    """include/uapi/linux/un.h, unix(7)."""
-
-    _fields_ = (("sun_family", c_uint16), ("sun_path", c_uint8 * UNIX_PATH_MAX))
-
-
-class SockaddrNl(I386):
-    """include/uapi/linux/netlink.h, netlink(7)."""
-
-    _fields_ = (("nl_family", c_uint16), ("nl_pad", c_uint16), ("nl_pid", c_uint32), ("nl_groups", c_uint32))
-
-
-class SockaddrLl(I386):
-    """include/uapi/linux/if_packet.h, packet(7)."""
-
-    _fields_ = (("sll_family", c_uint16), ("sll_protocol", Net16), ("sll_ifindex", c_int32), ("sll_hatype", c_uint16),
-                ("sll_pkttype", c_uint8), ("sll_halen", c_uint8), ("sll_addr", c_uint8 * 8))  # fmt: skip
-
-
-class SockaddrVm(I386):
-    """include/uapi/linux/vm_sockets.h, vsock(7)."""
-
-    _fields_ = (("svm_family", c_uint16), ("svm_reserved1", c_uint16), ("svm_port", c_uint32), ("svm_cid", c_uint32),
-                ("svm_flags", c_uint8), ("svm_zero", c_uint8 * 3))  # fmt: skip
-
-
-class Sockaddr(I386):
-    """include/linux/socket.h."""
-
-    _fields_ = (("sa_family", c_uint16), ("sa_data", c_uint8 * 14))
-
-
-class SockaddrStorage(I386):
-    """include/uapi/linux/socket.h struct __kernel_sockaddr_storage."""
-
-    _fields_ = (("ss_family", c_uint16), ("ss_data", c_uint8 * 126))
-
-
-# Messages
-
-
-class Iovec(I386):
-    """include/uapi/linux/uio.h; include/linux/compat.h struct compat_iovec."""
-
-    _fields_ = (("iov_base", Pointer), ("iov_len", Size))
-
-
-class Msghdr(I386):
-    """include/linux/socket.h struct user_msghdr; include/net/compat.h struct compat_msghdr."""
-
-    _fields_ = (("msg_name", Pointer), ("msg_namelen", c_int32), ("msg_iov", Pointer), ("msg_iovlen", Size),
-                ("msg_control", Pointer), ("msg_controllen", Size), ("msg_flags", c_uint32))  # fmt: skip
-
-
-class Mmsghdr(I386):
-    """include/linux/socket.h; include/net/compat.h struct compat_mmsghdr."""
-
-    _fields_ = (("msg_hdr", Msghdr), ("msg_len", c_uint32))
-
-
-class Cmsghdr(I386):
-    """include/linux/socket.h; include/net/compat.h struct compat_cmsghdr. Data follows at once, entries are aligned
-    to four bytes."""
-
-    _fields_ = (("cmsg_len", Size), ("cmsg_level", c_int32), ("cmsg_type", c_int32))
-
-
-class Ucred(I386):
-    """include/linux/socket.h; SCM_CREDENTIALS, SO_PEERCRED, unix(7)."""
-
-    _fields_ = (("pid", c_int32), ("uid", c_uint32), ("gid", c_uint32))
-
-
-# Time
-
-
-class Timeval(I386):
-    """The 32-bit timeval: include/linux/time32.h struct old_timeval32; SO_RCVTIMEO_OLD, select."""
-
-    _fields_ = (("tv_sec", Long), ("tv_usec", Long))
-
-
-class Timespec(I386):
-    """The 32-bit timespec: include/vdso/time32.h struct old_timespec32; recvmmsg, ppoll, pselect6."""
-
-    _fields_ = (("tv_sec", Long), ("tv_nsec", Long))
-
-
-class SockTimeval(I386):
-    """include/uapi/linux/time_types.h struct __kernel_sock_timeval; SO_RCVTIMEO_NEW."""
-
-    _fields_ = (("tv_sec", c_int64), ("tv_usec", c_int64))
-
-
-# Option values
-
-
-class Linger(I386):
-    """include/linux/socket.h; SO_LINGER, socket(7)."""
-
-    _fields_ = (("l_onoff", c_int32), ("l_linger", c_int32))
-
-
-class IpMreq(I386):
-    """include/uapi/linux/in.h; IP_ADD_MEMBERSHIP, ip(7)."""
-
-    _fields_ = (("imr_multiaddr", c_uint8 * 4), ("imr_interface", c_uint8 * 4))
-
-
-class IpMreqn(I386):
-    """include/uapi/linux/in.h; IP_ADD_MEMBERSHIP, IP_MULTICAST_IF, ip(7)."""
-
-    _fields_ = (("imr_multiaddr", c_uint8 * 4), ("imr_address", c_uint8 * 4), ("imr_ifindex", c_int32))
-
-
-class IpMreqSource(I386):
-    """include/uapi/linux/in.h; IP_ADD_SOURCE_MEMBERSHIP, ip(7)."""
-
-    _fields_ = (("imr_multiaddr", c_uint8 * 4), ("imr_interface", c_uint8 * 4), ("imr_sourceaddr", c_uint8 * 4))
-
-
-class InPktinfo(I386):
-    """include/uapi/linux/in.h; IP_PKTINFO, ip(7)."""
-
-    _fields_ = (("ipi_ifindex", c_int32), ("ipi_spec_dst", c_uint8 * 4), ("ipi_addr", c_uint8 * 4))
-
-
-class Ipv6Mreq(I386):
-    """include/uapi/linux/in6.h; IPV6_ADD_MEMBERSHIP, ipv6(7)."""
-
-    _fields_ = (("ipv6mr_multiaddr", c_uint8 * 16), ("ipv6mr_ifindex", c_int32))
-
-
-class In6Pktinfo(I386):
-    """include/uapi/linux/ipv6.h; IPV6_PKTINFO, ipv6(7)."""
-
-    _fields_ = (("ipi6_addr", c_uint8 * 16), ("ipi6_ifindex", c_int32))
-
-
-class GroupReq(I386):
-    """include/uapi/linux/in.h; MCAST_JOIN_GROUP. 132 bytes here, 136 on x86-64: the address is aligned to a long."""
-
-    _fields_ = (("gr_interface", c_uint32), ("gr_group", SockaddrStorage))
-
-
-class GroupSourceReq(I386):
-    """include/uapi/linux/in.h; MCAST_JOIN_SOURCE_GROUP."""
-
-    _fields_ = (("gsr_interface", c_uint32), ("gsr_group", SockaddrStorage), ("gsr_source", SockaddrStorage))
-
-
-class PacketMreq(I386):
-    """include/uapi/linux/if_packet.h; PACKET_ADD_MEMBERSHIP, packet(7)."""
-
-    _fields_ = (("mr_ifindex", c_int32), ("mr_type", c_uint16), ("mr_alen", c_uint16),
-                ("mr_address", c_uint8 * 8))  # fmt: skip
-
-
-class SockFprog(I386):
-    """include/uapi/linux/filter.h; SO_ATTACH_FILTER, socket(7)."""
-
-    _fields_ = (("len", c_uint16), ("filter", Pointer))
-
-
-class SockFilter(I386):
-    """include/uapi/linux/filter.h."""
-
-    _fields_ = (("code", c_uint16), ("jt", c_uint8), ("jf", c_uint8), ("k", c_uint32))
-
-
-class SockExtendedErr(I386):
-    """include/uapi/linux/errqueue.h; IP_RECVERR, ip(7)."""
-
-    _fields_ = (("ee_errno", c_uint32), ("ee_origin", c_uint8), ("ee_type", c_uint8), ("ee_code", c_uint8),
-                ("ee_pad", c_uint8), ("ee_info", c_uint32), ("ee_data", c_uint32))  # fmt: skip
-
-
-# Plain calls
-
-
-class Pollfd(I386):
-    """include/uapi/asm-generic/poll.h, poll(2)."""
-
-    _fields_ = (("fd", c_int32), ("events", c_int16), ("revents", c_int16))
-
-
-class FdSet(I386):
-    """include/uapi/linux/posix_types.h: 32 longs of 32 bits on i386, select(2)."""
-
-    _fields_ = (("fds_bits", c_uint32 * (FD_SETSIZE // 32)),)
-
-
-class PselectSigmask(I386):
-    """The sixth argument of pselect6: fs/select.c struct compat_sigset_argpack, select(2)."""
-
-    _fields_ = (("ss", Pointer), ("ss_len", Size))
-
-
-class FOwnerEx(I386):
-    """include/uapi/asm-generic/fcntl.h; F_SETOWN_EX, fcntl(2)."""
-
-    _fields_ = (("type", c_int32), ("pid", c_int32))
-
-
-class Ifmap(I386):
-    """include/uapi/linux/if.h; SIOCGIFMAP, netdevice(7). Longs of 32 bits: 16 bytes here, 24 on x86-64."""
-
-    _fields_ = (("mem_start", c_uint32), ("mem_end", c_uint32), ("base_addr", c_uint16), ("irq", c_uint8),
-                ("dma", c_uint8), ("port", c_uint8), ("pad", c_uint8 * 3))  # fmt: skip
-
-
-class _Ifru(Union):
-    _fields_ = (("ifr_addr", Sockaddr), ("ifr_flags", c_int16), ("ifr_ivalue", c_int32),
-                ("ifr_newname", c_char * IFNAMSIZ), ("ifr_map", Ifmap), ("ifr_data", Pointer))  # fmt: skip
-
-
-class Ifreq(I386):
-    """include/uapi/linux/if.h, netdevice(7). 32 bytes here, 40 on x86-64."""
-
-    _anonymous_ = ("ifr_ifru",)
-    _fields_ = (("ifr_name", c_char * IFNAMSIZ), ("ifr_ifru", _Ifru))
-
-
-class Ifconf(I386):
-    """include/uapi/linux/if.h; SIOCGIFCONF, netdevice(7)."""
-
-    _fields_ = (("ifc_len", c_int32), ("ifc_buf", Pointer))
+
+def octets(count: int) -> Type:
+    """Return the type of an array of bytes, shown in hexadecimal."""
+    return Type(f"{count}s", bytes.hex)
+
+
+def ipv4(raw: bytes) -> str:
+    """Format a struct in_addr: `127.0.0.1`."""
+    return socket.inet_ntop(socket.AF_INET, raw)
+
+
+def _ipv6(raw: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET6, raw)
+
+
+def _window_scales(byte: int) -> Decoded:
+    return {"snd": byte & 0xF, "rcv": byte >> 4}
+
+
+U8, U16, U32, U64 = Type("B"), Type("H"), Type("I"), Type("Q")
+INT, LONG64 = Type("i"), Type("q")
+IN_ADDR, IN6_ADDR = Type("4s", ipv4), Type("16s", _ipv6)
+SOCKADDR_STORAGE = Type("128s", describe)  # include/uapi/linux/socket.h struct __kernel_sockaddr_storage
+#: The same on x86-64, where it is aligned to a long: four bytes of padding before it.
+_ALIGNED_STORAGE = Type("4x128s", describe)
+
+
+class Layout:
+    """A structure: its members in order, by the names that the decoded form has."""
+
+    def __init__(self, **members: Type) -> None:
+        """Lay the members out one after another; padding is part of a member's format (`i4x`)."""
+        self.members = members
+        self.struct = struct.Struct("<" + "".join(member.code for member in members.values()))
+        self.size = self.struct.size
+        self.unpack = self.struct.unpack_from
+        codes = [member.code for member in members.values()]
+        self.offsets = [struct.calcsize("<" + "".join(codes[:index])) for index in range(len(codes))]
+
+    def decode(self, raw: bytes) -> dict[str, Decoded]:
+        """Decode the members of a whole structure."""
+        values = self.unpack(raw)
+        pairs = zip(self.members.items(), values, strict=True)
+        return {name: value if member.show is None else member.show(value) for (name, member), value in pairs}
+
+    def decode_beginning(self, raw: bytes) -> dict[str, Decoded]:
+        """Decode the members that lie within the bytes there are; `more` counts the bytes behind them."""
+        ends = [*self.offsets[1:], self.size]
+        count = sum(end <= len(raw) for end in ends)
+        kept = Layout(**dict(list(self.members.items())[:count]))
+        return kept.decode(raw) | ({"more": len(raw) - kept.size} if len(raw) > kept.size else {})
+
+
+def _both(layout: Layout) -> dict[int, Layout]:
+    return {32: layout, 64: layout}
+
+
+# Messages: include/linux/socket.h, include/net/compat.h, include/uapi/linux/uio.h
+
+IOVEC = {32: Layout(base=U32, len=U32), 64: Layout(base=U64, len=U64)}
+MSGHDR = {
+    32: Layout(name=U32, namelen=INT, iov=U32, iovlen=U32, control=U32, controllen=U32, flags=U32),
+    64: Layout(name=U64, namelen=Type("i4x"), iov=U64, iovlen=U64, control=U64, controllen=U64, flags=Type("I4x")),
+}
+MMSGHDR = {32: Layout(hdr=octets(28), len=U32), 64: Layout(hdr=octets(56), len=Type("I4x"))}
+#: The data of a control message follows at once; the next message is aligned to a long.
+CMSGHDR = {32: Layout(len=U32, level=INT, type=INT), 64: Layout(len=U64, level=INT, type=INT)}
+UCRED = Layout(pid=INT, uid=U32, gid=U32)
+#: include/uapi/linux/errqueue.h, ip(7) IP_RECVERR.
+SOCK_EXTENDED_ERR = Layout(errno=U32, origin=U8, type=U8, code=U8, pad=U8, info=U32, data=U32)
+IN_PKTINFO = Layout(ifindex=INT, spec_dst=IN_ADDR, addr=IN_ADDR)  # include/uapi/linux/in.h
+IN6_PKTINFO = Layout(address=IN6_ADDR, ifindex=INT)  # include/uapi/linux/ipv6.h
+
+# Time: include/vdso/time32.h, include/uapi/linux/time_types.h
+
+#: struct old_timeval32 and the native one of x86-64; SO_RCVTIMEO_OLD, select.
+TIMEVAL = {32: Layout(sec=INT, usec=INT), 64: Layout(sec=LONG64, usec=LONG64)}
+#: struct old_timespec32 and the native one of x86-64; recvmmsg, ppoll, pselect6.
+TIMESPEC = {32: Layout(sec=INT, nsec=INT), 64: Layout(sec=LONG64, nsec=LONG64)}
+#: struct __kernel_sock_timeval and __kernel_timespec; SO_RCVTIMEO_NEW, SO_TIMESTAMPNS_NEW.
+TIMEVAL_NEW, TIMESPEC_NEW = _both(TIMEVAL[64]), _both(TIMESPEC[64])
+
+# Option values: include/linux/socket.h, include/uapi/linux/in.h, in6.h, if_packet.h, filter.h, tcp.h
+
+LINGER = Layout(onoff=INT, linger=INT)
+IP_ADDRESS = Layout(address=IN_ADDR)
+IP_MREQ = Layout(multiaddr=IN_ADDR, interface=IN_ADDR)
+IP_MREQN = Layout(multiaddr=IN_ADDR, interface=IN_ADDR, ifindex=INT)
+IP_MREQ_SOURCE = Layout(multiaddr=IN_ADDR, interface=IN_ADDR, sourceaddr=IN_ADDR)
+IPV6_MREQ = Layout(address=IN6_ADDR, ifindex=INT)
+GROUP_REQ = {32: Layout(interface=U32, group=SOCKADDR_STORAGE), 64: Layout(interface=U32, group=_ALIGNED_STORAGE)}
+GROUP_SOURCE_REQ = {
+    32: Layout(interface=U32, group=SOCKADDR_STORAGE, source=SOCKADDR_STORAGE),
+    64: Layout(interface=U32, group=_ALIGNED_STORAGE, source=SOCKADDR_STORAGE),
+}
+#: The head of struct ip_msfilter; addresses of sources follow.
+IP_MSFILTER = _both(Layout(multiaddr=IN_ADDR, interface=IN_ADDR, fmode=U32, numsrc=U32))
+#: The head of struct group_filter; addresses of sources, each a sockaddr_storage, follow.
+GROUP_FILTER = {
+    32: Layout(interface=U32, group=SOCKADDR_STORAGE, fmode=U32, numsrc=U32),
+    64: Layout(interface=U32, group=_ALIGNED_STORAGE, fmode=U32, numsrc=U32),
+}
+PACKET_MREQ = Layout(ifindex=INT, type=U16, alen=U16, address=octets(8))
+TPACKET_STATS = Layout(packets=U32, drops=U32)
+TPACKET_STATS_V3 = Layout(packets=U32, drops=U32, freeze_q_cnt=U32)
+SOCK_FPROG = {32: Layout(len=Type("H2x"), filter=Type("I", hex)), 64: Layout(len=Type("H6x"), filter=Type("Q", hex))}
+#: As it was in 6.12; kernels append to it, and older ones report a beginning of it.
+TCP_INFO = Layout(
+    state=U8, ca_state=U8, retransmits=U8, probes=U8, backoff=U8, options=U8, wscale=Type("B", _window_scales),
+    delivery_fastopen=U8, rto=U32, ato=U32, snd_mss=U32, rcv_mss=U32, unacked=U32, sacked=U32, lost=U32, retrans=U32,
+    fackets=U32, last_data_sent=U32, last_ack_sent=U32, last_data_recv=U32, last_ack_recv=U32, pmtu=U32,
+    rcv_ssthresh=U32, rtt=U32, rttvar=U32, snd_ssthresh=U32, snd_cwnd=U32, advmss=U32, reordering=U32, rcv_rtt=U32,
+    rcv_space=U32, total_retrans=U32, pacing_rate=U64, max_pacing_rate=U64, bytes_acked=U64, bytes_received=U64,
+    segs_out=U32, segs_in=U32, notsent_bytes=U32, min_rtt=U32, data_segs_in=U32, data_segs_out=U32, delivery_rate=U64,
+    busy_time=U64, rwnd_limited=U64, sndbuf_limited=U64, delivered=U32, delivered_ce=U32, bytes_sent=U64,
+    bytes_retrans=U64, dsack_dups=U32, reord_seen=U32, rcv_ooopack=U32, snd_wnd=U32, rcv_wnd=U32, rehash=U32,
+    total_rto=U16, total_rto_recoveries=U16, total_rto_time=U32,
+)  # fmt: skip
+
+# Other system calls: include/uapi/asm-generic/poll.h, fcntl.h, include/uapi/linux/if.h
+
+POLLFD = Layout(fd=INT, events=U16, revents=U16)
+F_OWNER_EX = Layout(type=INT, pid=INT)
+IFREQ = {32: Layout(name=octets(IFNAMSIZ), data=octets(16)), 64: Layout(name=octets(IFNAMSIZ), data=octets(24))}
+IFCONF = {32: Layout(len=INT, buf=U32), 64: Layout(len=Type("i4x"), buf=U64)}

@@ -1,7 +1,7 @@
-"""Numbers to the names people read: families, socket types, protocols, flags, levels, options, commands.
+"""Names numbers: families, socket types, protocols, flags, levels, options, commands.
 
 A number without a name stays a number, unknown bits stay hexadecimal: nothing is guessed. The long tables are in
-options.py (generated); those here are the ones that have no header of their own to be read from.
+options.py, generated; the tables here are those that the generator cannot read from one block of a header.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_CAN, AF_VSOCK = 1, 2, 10, 
 
 
 def named(table: Mapping[int, str], number: int) -> str | int:
-    """The name of a number, or the number as a C int."""
+    """Return the name of a number, or the number as a C int."""
     return table.get(unsigned(number)) or signed(number)
 
 
 def flags(table: Mapping[int, str], value: int) -> str | int:
-    """`MSG_PEEK|MSG_TRUNC|0x80000000`: names of the bits, what is left in hexadecimal; 0 for none."""
+    """Name the bits of a value, those without a name in hexadecimal: `MSG_PEEK|0x80000000`; 0 for no bits."""
     left = unsigned(value)
     if not left:
         return 0
@@ -55,11 +55,12 @@ def flags(table: Mapping[int, str], value: int) -> str | int:
 
 
 def family(number: int) -> str | int:
+    """Name an address family (socket(2))."""
     return named(options.FAMILIES, number)
 
 
 def socktype(word: int) -> str | int:
-    """The type argument of socket(2): a type in the low four bits, flags above."""
+    """Name the type argument of socket(2): a type in the low four bits, flags above."""
     base, above = unsigned(word) & TYPE_MASK, unsigned(word) & ~TYPE_MASK
     if not above:
         return named(TYPES, base)
@@ -67,7 +68,7 @@ def socktype(word: int) -> str | int:
 
 
 def protocol(af: int, number: int) -> str | int:
-    """The protocol argument of socket(2), whose meaning is the family's (packet(7): network byte order)."""
+    """Name the protocol argument of socket(2), which depends on the family (packet(7): network byte order)."""
     af, number = unsigned(af), unsigned(number)
     if af in (AF_INET, AF_INET6):
         return named(options.PROTOCOLS, number)
@@ -81,39 +82,41 @@ def protocol(af: int, number: int) -> str | int:
 
 
 def ethertype(number: int) -> str | int:
-    """`htons(ETH_P_IP)` for a protocol that was put in network byte order, as packet(7) wants it."""
+    """Name an ethernet protocol in network byte order, as packet(7) wants it: `htons(ETH_P_IP)`."""
     host = (number & 0xFF) << 8 | number >> 8 & 0xFF
     name = options.ETHERTYPES.get(host) if 0 < number <= 0xFFFF else None
     return f"htons({name})" if name else signed(number)
 
 
 def message_flags(word: int) -> str | int:
+    """Name the flags of send(2) and recv(2)."""
     return flags(options.MESSAGE_FLAGS, word)
 
 
 def level(number: int) -> str | int:
+    """Name the level of an option (setsockopt(2))."""
     return named(options.LEVELS, number)
 
 
 def option(at: int, number: int) -> str | int:
-    """The name of an option of level `at`."""
+    """Name an option of level `at`."""
     return named(options.OPTIONS.get(unsigned(at), {}), number)
 
 
 def control(at: int, number: int) -> str | int:
-    """The name of a control message (cmsg_type): most are named as the option that asks for them."""
+    """Name a control message (cmsg_type): most have the name of the option that enables them."""
     name = options.CONTROL.get(unsigned(at), {}).get(unsigned(number))
     return name or option(at, number)
 
 
 def file_flags(word: int) -> str | int:
-    """The flags of F_GETFL and F_SETFL: access mode and bits."""
+    """Name the flags of F_GETFL and F_SETFL: access mode and bits."""
     mode, above = ACCESS[word & 3], unsigned(word) & ~3
     return f"{mode}|{flags(FILE_FLAGS, above)}" if above else mode
 
 
 def value(name: str) -> int:
-    """The number of a name of any table: `value("SO_PEEK_OFF")`. KeyError for a name that no table has."""
+    """Return the number of a name of any table: `value("SO_PEEK_OFF")`. KeyError for a name that no table has."""
     if not _VALUES:
         o = options
         flat = (o.FAMILIES, o.PROTOCOLS, o.NETLINK_PROTOCOLS, o.CAN_PROTOCOLS, o.ETHERTYPES, o.MESSAGE_FLAGS)

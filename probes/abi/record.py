@@ -1,11 +1,14 @@
-"""The call record: everything that crossed the boundary in one system call."""
+"""Defines the record of a call: everything that crossed the boundary in one system call."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+#: A decoded argument or a part of one: an int, a str, None, or a list or dict of those, as JSON can hold it.
+Decoded: TypeAlias = Any
 
 #: A result in -4095..-1 is an error (include/linux/err.h MAX_ERRNO); anything else is a value.
 MAX_ERRNO = 4095
@@ -14,18 +17,18 @@ RESTART = {512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516
 
 
 def signed(word: int) -> int:
-    """The signed value of a 32-bit word, whatever bits stand above it."""
+    """Return the signed value of a 32-bit word, whatever bits stand above it."""
     word &= 0xFFFFFFFF
     return word - 0x1_0000_0000 if word & 0x8000_0000 else word
 
 
 def unsigned(value: int) -> int:
-    """The 32-bit word of a value."""
+    """Return the 32-bit word of a value."""
     return value & 0xFFFFFFFF
 
 
 def errno_name(result: int | None) -> str:
-    """EACCES for -13, ERESTARTSYS for -512, "" for a value; E4000 for a number in range without a name."""
+    """Name the error of a result: EACCES for -13, ERESTARTSYS for -512, E4000 if it has no name; "" for a value."""
     if result is None or not -MAX_ERRNO <= result <= -1:
         return ""
     if -result == errno.EOPNOTSUPP:
@@ -34,7 +37,7 @@ def errno_name(result: int | None) -> str:
 
 
 def shown(result: object) -> str:
-    """A result as people read it: `-13 EACCES`, `3`."""
+    """Format a result for people: `-13 EACCES`, `3`."""
     if isinstance(result, int) and not isinstance(result, bool):
         name = errno_name(int(result))
         return f"{int(result)} {name}" if name else str(int(result))
@@ -69,23 +72,23 @@ class Record:
     regs_out: dict[str, str] | None = None
     args_after: Sequence[int] | None = None
     args_error: str | None = None
-    decoded: dict[str, Any] = field(default_factory=dict)
+    decoded: dict[str, Decoded] = field(default_factory=dict)
     ret: int | None = None
     observed: bool = True
 
     @classmethod
     def of_json(cls, line: Mapping[str, Any]) -> Record:
-        """The record of a line that `as_json` made."""
+        """Read a record that `as_json` wrote."""
         return cls(**{name: line[name] for name in cls.__dataclass_fields__ if name in line})
 
     @property
     def clobbered(self) -> list[str]:
-        """The registers, but for the one that takes the result, that held something else after the call."""
+        """Name the registers, but for the one that takes the result, that held something else after the call."""
         after = self.regs_out or {}
         return [name for name, value in self.regs_in.items() if name not in ("eax", "rax") and after.get(name) != value]
 
     def as_json(self) -> dict[str, Any]:
-        """The line of evidence.jsonl (docs/schema.json, `call`)."""
+        """Return the line of evidence.jsonl (docs/schema.json, `call`)."""
         line = {"type": "call", **self.__dict__}
         line["args"] = list(self.args)
         line["args_after"] = None if self.args_after is None else list(self.args_after)

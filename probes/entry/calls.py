@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import SupportsInt
 
-from probes.abi.numbers import OPERATIONS, PLAIN, SOCKETCALL
+from probes.abi.operations import OPERATIONS, OTHER_CALLS, SOCKETCALL
 from probes.abi.record import unsigned
 from probes.entry.gate import Gate, Result
 from probes.entry.memory import Block, Memory, pack_words
@@ -83,7 +83,7 @@ class Calls:
 
     def plain(self, name: str, *words: SupportsInt) -> Result:
         """A plain call of the documents (close, read, fcntl, …), by its own number on either route."""
-        return self.gate.enter(PLAIN[name], *(unsigned(int(word)) for word in words))
+        return self.gate.enter(OTHER_CALLS[name].direct, *(unsigned(int(word)) for word in words))
 
     def pointer(self, value: Pointer) -> int:
         """The word for a pointer argument."""

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from probes.abi.numbers import named
+from probes.abi.operations import named
 from probes.abi.record import Record, errno_name, shown, signed
 from probes.entry.machine.code import STUB
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect

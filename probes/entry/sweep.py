@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import SupportsInt
 
-from probes.abi.numbers import OPERATIONS, PLAIN, SOCKETCALL
+from probes.abi.operations import OPERATIONS, OTHER_CALLS, SOCKETCALL
 from probes.abi.record import unsigned
 from probes.entry.calls import Calls
 from probes.entry.gate import WORD, Gate, Result, enterable
@@ -107,7 +107,7 @@ class Sweep:
 
     def plain(self, name: str, *words: Cell | SupportsInt, judged: bool = False) -> Cell:
         """Adds a plain call."""
-        return self.raw(PLAIN[name], *words, judged=judged)
+        return self.raw(OTHER_CALLS[name].direct, *words, judged=judged)
 
     def raw(self, *registers: Cell | SupportsInt, judged: bool = False) -> Cell:
         """Adds a call by its registers: eax, ebx, ecx, …"""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from probes import VERSION
-from probes.abi.numbers import ROUTES
+from probes.abi.operations import ROUTES
 
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 _ID = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9][a-z0-9-]*){2,}")

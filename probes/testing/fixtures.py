@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from probes.abi.numbers import ROUTES
+from probes.abi.operations import ROUTES
 from probes.entry.calls import Calls, Socket
 from probes.entry.gate import Gate, Result, gate, gate_names
 from probes.entry.memory import Memory

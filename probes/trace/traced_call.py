@@ -6,8 +6,9 @@ import struct
 from collections.abc import Mapping
 from functools import partial
 
-from probes.abi import decode
-from probes.abi.numbers import BY_CALL, BY_DIRECT, OPERATIONS, PLAIN_WORDS, SOCKETCALL, X86_64, named
+from probes.abi.decode import decode
+from probes.abi.fetch import fetch
+from probes.abi.operations import BY_CALL, BY_DIRECT, BY_X86_64, OPERATIONS, SOCKETCALL, Operation
 from probes.abi.record import RESTART, Record, signed, unsigned
 from probes.entry.gate import MARK
 from probes.trace import ptrace
@@ -41,9 +42,8 @@ class Call:
     """
 
     __slots__ = (
-        "after", "args", "args_after", "args_ptr", "before", "gate", "i386", "nr", "number", "op", "pid", "regs_in",
-        "regs_out", "ret",
-        "t_in", "t_out", "tid",
+        "after", "args", "args_after", "args_ptr", "before", "gate", "i386", "nr", "number", "operation", "pid",
+        "regs_in", "regs_out", "ret", "t_in", "t_out", "tid",
     )  # fmt: skip
 
     def __init__(
@@ -59,20 +59,19 @@ class Call:
         self.args: tuple[int, ...] = ()
         self.args_after: tuple[int, ...] | None = None
         if not i386:
-            self.op = X86_64.get(self.nr, "")
-            count = OPERATIONS[self.op].words if self.op else 6
-            self.args = tuple([regs[index] for index in _X86_64_ARGS[:count]])
+            operation = BY_X86_64.get(self.nr)
+            self.args = tuple([regs[index] for index in _X86_64_ARGS[: operation.words if operation else 6]])
         elif self.nr == SOCKETCALL:
             operation = BY_CALL.get(regs[_I386_ARGS[0]] & _LOW)
-            self.op = operation.name if operation else ""
             self.args_ptr = regs[_I386_ARGS[1]] & _LOW
             if operation:
                 words = ptrace.read(tid, self.args_ptr, 4 * operation.words)
                 self.args = _WORDS[len(words) // 4].unpack_from(words)
         else:
-            self.op, _ = named(self.nr, 0)
-            count = BY_DIRECT[self.nr].words if self.nr in BY_DIRECT else PLAIN_WORDS.get(self.op, 6)
-            self.args = tuple([regs[index] & _LOW for index in _I386_ARGS[:count]])
+            operation = BY_DIRECT.get(self.nr)
+            self.args = tuple([regs[index] & _LOW for index in _I386_ARGS[: operation.words if operation else 6]])
+        #: The row of the system call, None if it is not known.
+        self.operation: Operation | None = operation
         self.number: int | None = None
         if numbered:
             if _WIDE and regs[_R15] >> 32 == MARK:
@@ -80,11 +79,15 @@ class Call:
             else:
                 number = ptrace.read(tid, regs[SP] + _NUMBER_AT[gate], 4)
                 self.number = int.from_bytes(number, "little") if number else None
-        self.before: Mapping[str, bytes] = self._look(None) if self.op in decode.POINTS_IN else {}
+        self.before: Mapping[str, bytes] = {}
+        if operation and operation.entry:
+            self.before = fetch(operation, self.args, partial(ptrace.read, tid), None, 32 if i386 else 64)
         self.after: Mapping[str, bytes] = {}
 
-    def _look(self, ret: int | None) -> Mapping[str, bytes]:
-        return decode.look(self.op, self.args, partial(ptrace.read, self.tid), ret, 32 if self.i386 else 64)
+    @property
+    def op(self) -> str:
+        """The operation's name, "" if it is not known."""
+        return self.operation.name if self.operation else ""
 
     @property
     def word(self) -> int:
@@ -111,22 +114,23 @@ class Call:
         if self.args and self.args_ptr is not None:
             words = ptrace.read(self.tid, self.args_ptr, 4 * len(self.args))
             self.args_after = _WORDS[len(words) // 4].unpack_from(words)
-        if self.ret >= 0 and self.op in decode.POINTS_OUT:
-            self.after = self._look(self.ret)
+        if self.ret >= 0 and self.operation and self.operation.exit:
+            word = 32 if self.i386 else 64
+            self.after = fetch(self.operation, self.args, partial(ptrace.read, self.tid), self.ret, word)
 
     def record(self) -> Record:
         """The record, with its memory decoded. Needs no tracee: call it when there is time."""
         args, error = self.args, None
         if self.route == "socketcall":
-            wanted = OPERATIONS[self.op].words if self.op else 0
-            if not self.op:
+            wanted = self.operation.words if self.operation else 0
+            if not self.operation:
                 error = f"{signed(self.regs_in[_I386_ARGS[0]])} is no operation: it has no words"
             elif len(args) < wanted:
                 error = f"unreadable after {len(args)} of {wanted} words"
         decoded = {}
-        if self.op and error is None:
+        if self.operation and error is None:
             word = 64 if self.abi == "x86_64" else 32
-            decoded = decode.decode(self.op, args, self.before, self.after, self.ret, word)
+            decoded = decode(self.operation, args, self.before, self.after, self.ret, word)
         return Record(
             pid=self.pid, tid=self.tid, t_ns=self.t_in, abi=self.abi, word=self.word, gate=self.gate, route=self.route,
             nr=self.nr, op=self.op, regs_in=named_registers(self.regs_in, entry=True),
@@ -175,4 +179,4 @@ FILTERING = {ptrace.ARCH_I386: (172, 354), ptrace.ARCH_X86_64: (157, 317)}
 def socket_numbers() -> dict[int, set[int]]:
     """The calls that a capture of any program stops at, by architecture: all 20 operations on every route."""
     i386 = {SOCKETCALL, *(operation.direct for operation in OPERATIONS.values())}
-    return {ptrace.ARCH_I386: i386, ptrace.ARCH_X86_64: set(X86_64)} if _WIDE else {ptrace.ARCH_I386: i386}
+    return {ptrace.ARCH_I386: i386, ptrace.ARCH_X86_64: set(BY_X86_64)} if _WIDE else {ptrace.ARCH_I386: i386}

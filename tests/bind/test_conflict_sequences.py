@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from probes.abi.numbers import ROUTES
+from probes.abi.operations import ROUTES
 from probes.entry.calls import Calls
 from probes.entry.gate import Gate
 from probes.sandbox import namespaces

@@ -6,7 +6,7 @@ import struct
 from errno import EINTR
 
 from probes.abi import sockaddr
-from probes.abi.numbers import OPERATIONS
+from probes.abi.operations import OPERATIONS
 from probes.abi.syscalls import SYSCALLS
 from probes.entry.gate import REGISTERS, WORD
 from probes.testing.procfs import lowest

@@ -1,4 +1,4 @@
-"""Calls told from the words and the memory they had: all 20 operations, in and out, and the plain calls.
+"""Decode calls from their words and memory: all 20 operations, in and out, and the other system calls.
 
 The memory is made with struct here and the expected values are written by hand.
 """
@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from probes.abi import decode as decoding
-from probes.abi.decode import Reader, decode, look, text
-from probes.abi.numbers import OPERATIONS, PLAIN, PLAIN_WORDS
-from probes.abi.plain import PLAIN_CALLS
+from probes.abi.decode import decode
+from probes.abi.fetch import Reader, fetch
+from probes.abi.notation import text
+from probes.abi.operations import BY_NAME, OPERATIONS, OTHER_CALLS
 
 LOCAL = struct.pack("<H", 2) + struct.pack(">H", 80) + b"\x7f\0\0\1" + bytes(8)
-TOLD = {"family": "AF_INET", "host": "127.0.0.1", "port": 80}
+DECODED = {"family": "AF_INET", "host": "127.0.0.1", "port": 80}
 PEER = struct.pack("<H", 2) + struct.pack(">H", 4660) + b"\x0a\0\0\2" + bytes(8)
-TOLD_PEER = {"family": "AF_INET", "host": "10.0.0.2", "port": 4660}
+DECODED_PEER = {"family": "AF_INET", "host": "10.0.0.2", "port": 4660}
 A, B, C, D, E, F = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
 
 
 def reader(regions: Mapping[int, bytes]) -> Reader:
-    """Memory of regions by address; test_look.py has one that watches what is read."""
+    """Return memory of regions by address; test_fetch.py has one that notes what is read."""
 
     def read(address: int, size: int) -> bytes:
         for start, raw in regions.items():
@@ -45,13 +45,14 @@ def u32(*values: int) -> bytes:
     return struct.pack(f"<{len(values)}I", *values)
 
 
-def told(
+def decoded_call(
     op: str, words: list[int], before: Mapping[int, bytes], ret: int | None, after: Mapping[int, bytes], word: int = 32
 ) -> tuple[dict[str, Any], str]:
-    """A call from its beginning to its end, with the memory at both."""
-    entry = look(op, words, reader(before), None, word)
-    leave = {} if ret is None else look(op, words, reader({**before, **after}), ret, word)
-    decoded = decode(op, words, entry, leave, ret, word)
+    """Decode a call from its entry to its exit, with the memory at both."""
+    operation = BY_NAME[op]
+    entry = fetch(operation, words, reader(before), None, word)
+    leave = {} if ret is None else fetch(operation, words, reader({**before, **after}), ret, word)
+    decoded = decode(operation, words, entry, leave, ret, word)
     json.dumps(decoded)
     return decoded, text(op, decoded, ret)
 
@@ -65,7 +66,7 @@ MEMORY = {A: LOCAL, B: u32(D, 3, E, 4), C: i32(16, 1, 1, 7), D: b"abc", E: b"def
 IOV = [{"base": "0x4000", "len": 3, "data": buffer(b"abc", "abc")},
        {"base": "0x5000", "len": 4, "data": buffer(b"defg", "defg")}]  # fmt: skip
 RIGHTS = [{"len": 16, "level": "SOL_SOCKET", "type": "SCM_RIGHTS", "data": [7]}]
-SENT = {"name": TOLD, "namelen": 16, "iov": IOV, "iovlen": 2, "control": RIGHTS, "controllen": 16, "flags": 0}
+SENT = {"name": DECODED, "namelen": 16, "iov": IOV, "iovlen": 2, "control": RIGHTS, "controllen": 16, "flags": 0}
 #: Received: 5 of 7 bytes, a longer name than there was room for, flags written.
 ROOM = {A: bytes(32), B: u32(D, 3, E, 4), C: bytes(64), D: bytes(3), E: bytes(4), F: u32(A, 16, B, 2, C, 64, 0)}
 CAME = {  # with more behind the address than there was room for
@@ -78,7 +79,7 @@ CAME = {  # with more behind the address than there was room for
 IOV_CAME = [{"base": "0x4000", "len": 3, "data": buffer(b"abc", "abc")},
             {"base": "0x5000", "len": 4, "data": buffer(b"de", "de")}]  # fmt: skip
 RECEIVED = {
-    "name": TOLD_PEER, "namelen": {"in": 16, "out": 28}, "iov": IOV_CAME, "iovlen": 2,
+    "name": DECODED_PEER, "namelen": {"in": 16, "out": 28}, "iov": IOV_CAME, "iovlen": 2,
     "control": [{"len": 24, "level": "SOL_SOCKET", "type": "SCM_CREDENTIALS",
                  "data": {"pid": 10, "uid": 20, "gid": 30}}],
     "controllen": {"in": 64, "out": 24}, "flags": "MSG_TRUNC"}  # fmt: skip
@@ -88,14 +89,14 @@ SENT_TEXT = (
     "control=[{len=16 level=SOL_SOCKET type=SCM_RIGHTS data=[7]}] controllen=16 flags=0"
 )
 
-#: operation, words, memory at entry, result, memory written, the arguments told, the line.
+#: operation, words, memory at entry, result, memory written, the arguments decoded, the line.
 CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes], dict[str, Any], str]] = [
     ("socket", [2, 0x80001, 6], {}, 3, {},
      {"family": "AF_INET", "type": "SOCK_STREAM|SOCK_CLOEXEC", "protocol": "IPPROTO_TCP"},
      "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_TCP) = 3"),
     ("socket", [0xFFFFFFFF, 0, 0xFFFFFFFE], {}, -97, {},
      {"family": -1, "type": 0, "protocol": -2}, "socket(-1, 0, -2) = -97 EAFNOSUPPORT"),
-    ("bind", [3, A, 16], {A: LOCAL}, -13, {}, {"fd": 3, "addr": TOLD, "addrlen": 16},
+    ("bind", [3, A, 16], {A: LOCAL}, -13, {}, {"fd": 3, "addr": DECODED, "addrlen": 16},
      "bind(3, {AF_INET 127.0.0.1:80}, 16) = -13 EACCES"),
     ("bind", [3, A, 0xFFFFFFFF], {A: LOCAL}, -22, {}, {"fd": 3, "addr": "0x1000", "addrlen": -1},
      "bind(3, 0x1000, -1) = -22 EINVAL"),
@@ -106,7 +107,7 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
      'connect(3, {AF_UNIX "/s\\"" leftover=1}, 8) = 0'),
     ("listen", [3, 0xFFFFFFFF], {}, 0, {}, {"fd": 3, "backlog": -1}, "listen(3, -1) = 0"),
     ("accept", [3, A, B], {B: i32(128)}, 4, {A: PEER, B: i32(16)},
-     {"fd": 3, "addr": TOLD_PEER, "addrlen": {"in": 128, "out": 16}},
+     {"fd": 3, "addr": DECODED_PEER, "addrlen": {"in": 128, "out": 16}},
      "accept(3, {AF_INET 10.0.0.2:4660}, [128 => 16]) = 4"),
     ("accept", [3, A, B], {B: i32(128)}, -11, {}, {"fd": 3, "addr": "0x1000", "addrlen": {"in": 128}},
      "accept(3, 0x1000, [128]) = -11 EAGAIN"),
@@ -138,10 +139,10 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
     ("recv", [3, A, 2, 0], {A: b"old"}, 0, {}, {"fd": 3, "buf": "0x1000", "len": 2, "flags": 0},
      "recv(3, 0x1000, 2, 0) = 0"),
     ("sendto", [3, A, 3, 0, B, 16], {A: b"abc", B: LOCAL}, 3, {},
-     {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 3, "flags": 0, "addr": TOLD, "addrlen": 16},
+     {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 3, "flags": 0, "addr": DECODED, "addrlen": 16},
      'sendto(3, "abc", 3, 0, {AF_INET 127.0.0.1:80}, 16) = 3'),
     ("recvfrom", [3, A, 9, 2, B, C], {C: i32(16)}, 3, {A: b"abc", B: PEER, C: i32(16)},
-     {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 9, "flags": "MSG_PEEK", "addr": TOLD_PEER,
+     {"fd": 3, "buf": buffer(b"abc", "abc"), "len": 9, "flags": "MSG_PEEK", "addr": DECODED_PEER,
       "addrlen": {"in": 16, "out": 16}},
      'recvfrom(3, "abc", 9, MSG_PEEK, {AF_INET 10.0.0.2:4660}, [16 => 16]) = 3'),
     ("recvfrom", [3, A, 9, 0, B, C], {C: i32(0)}, 3, {A: b"abc", B: PEER, C: i32(16)},
@@ -175,10 +176,10 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
      {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_RCVTIMEO_OLD", "optval": {"sec": 5, "usec": 250000},
       "optlen": {"in": 16, "out": 8}},
      "getsockopt(3, SOL_SOCKET, SO_RCVTIMEO_OLD, {sec=5 usec=250000}, [16 => 8]) = 0"),
-    ("getsockopt", [3, 6, 11, A, B], {B: i32(104)}, 0, {A: b"\1" * 104, B: i32(104)},
-     {"fd": 3, "level": "IPPROTO_TCP", "optname": "TCP_INFO", "optval": buffer(b"\1" * 64, "\\x01" * 64, more=40),
+    ("getsockopt", [3, 6, 32, A, B], {B: i32(104)}, 0, {A: b"\1" * 104, B: i32(104)},
+     {"fd": 3, "level": "IPPROTO_TCP", "optname": "TCP_MD5SIG_EXT", "optval": buffer(b"\1" * 64, "\\x01" * 64, more=40),
       "optlen": {"in": 104, "out": 104}},
-     'getsockopt(3, IPPROTO_TCP, TCP_INFO, "' + "\\x01" * 64 + '"..., [104 => 104]) = 0'),
+     'getsockopt(3, IPPROTO_TCP, TCP_MD5SIG_EXT, "' + "\\x01" * 64 + '"..., [104 => 104]) = 0'),
     ("getsockopt", [3, 1, 4, A, 0], {}, -14, {},
      {"fd": 3, "level": "SOL_SOCKET", "optname": "SO_ERROR", "optval": "0x1000", "optlen": "NULL"},
      "getsockopt(3, SOL_SOCKET, SO_ERROR, 0x1000, NULL) = -14 EFAULT"),
@@ -230,7 +231,7 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
      {0x7000: HEADER + u32(7) + HEADER + u32(0xEEEE)},
      {"fd": 3, "msgvec": [{**SENT, "len": 7}, SENT], "vlen": 2, "flags": 0},
      f"sendmmsg(3, [{SENT_TEXT} len=7}}, {SENT_TEXT}}}], 2, 0) = 1"),
-    # Plain calls.
+    # Other system calls.
     ("close", [3], {}, 0, {}, {"fd": 3}, "close(3) = 0"),
     ("getpid", [], {}, 77, {}, {}, "getpid() = 77"),
     ("restart_syscall", [], {}, -514, {}, {}, "restart_syscall() = -514 ERESTARTNOHAND"),
@@ -300,26 +301,18 @@ def test_call(
     op: str, words: list[int], before: dict[int, bytes], ret: int | None, after: dict[int, bytes],
     decoded: dict[str, Any], line: str,
 ) -> None:  # fmt: skip
-    got, got_line = told(op, words, before, ret, after)
+    got, got_line = decoded_call(op, words, before, ret, after)
     assert got == decoded
     assert list(got) == list(decoded)
     assert got_line == line
 
 
-def test_every_operation_and_every_plain_call_is_in_the_table() -> None:
-    assert {op for op, *_ in CALLS} == {*OPERATIONS, *PLAIN}
+def test_every_system_call_is_in_the_table() -> None:
+    assert {op for op, *_ in CALLS} == {*OPERATIONS, *OTHER_CALLS}
 
 
-def test_every_operation_has_its_arguments() -> None:
-    assert set(decoding.ARGUMENTS) == {*OPERATIONS, *PLAIN}
-    for op, arguments in decoding.ARGUMENTS.items():
-        expected = OPERATIONS[op].args if op in OPERATIONS else tuple(name for name, _ in PLAIN_CALLS[op])
-        assert tuple(name for name, _ in arguments) == expected
-    assert {op: len(arguments) for op, arguments in PLAIN_CALLS.items()} == PLAIN_WORDS
-
-
-def test_where_memory_ends_the_rest_is_told_as_it_is() -> None:
-    got, line = told("bind", [3, A, 16], {A: LOCAL[:5]}, -14, {})
+def test_an_address_cut_off_where_memory_ends() -> None:
+    got, line = decoded_call("bind", [3, A, 16], {A: LOCAL[:5]}, -14, {})
     assert got["addr"] == {"family": "AF_INET", "raw": "020000507f", "missing": 11}
     assert line == "bind(3, {AF_INET raw=020000507f missing=11}, 16) = -14 EFAULT"
 
@@ -347,7 +340,7 @@ def test_where_memory_ends_the_rest_is_told_as_it_is() -> None:
     ],
 )  # fmt: skip
 def test_control_messages(raw: bytes, size: int, expected: list[dict[str, Any]]) -> None:
-    got, _ = told("sendmsg", [3, F, 0], {F: u32(0, 0, 0, 0, C, size, 0), C: raw}, 0, {})
+    got, _ = decoded_call("sendmsg", [3, F, 0], {F: u32(0, 0, 0, 0, C, size, 0), C: raw}, 0, {})
     assert got["msg"]["control"] == expected
 
 
@@ -362,31 +355,35 @@ def test_native_calls_have_the_layouts_of_64_bits() -> None:
         high + C: struct.pack("<Qiii", 20, 1, 1, 7) + bytes(4),
         high + D: b"abc",
     }
-    got, _ = told("sendmsg", [3, high + F, 0], memory, 3, {}, word=64)
+    got, _ = decoded_call("sendmsg", [3, high + F, 0], memory, 3, {}, word=64)
     assert got["msg"] == {
-        "name": TOLD, "namelen": 16, "iov": [{"base": hex(high + D), "len": 3, "data": buffer(b"abc", "abc")}],
+        "name": DECODED, "namelen": 16, "iov": [{"base": hex(high + D), "len": 3, "data": buffer(b"abc", "abc")}],
         "iovlen": 1, "control": [{"len": 20, "level": "SOL_SOCKET", "type": "SCM_RIGHTS", "data": [7]}],
         "controllen": 24, "flags": 0}  # fmt: skip
     vector = (header + struct.pack("<II", 3, 0)) * 2
-    got, _ = told("sendmmsg", [3, high + E, 2, 0], {**memory, high + E: vector}, 2, {}, word=64)
+    got, _ = decoded_call("sendmmsg", [3, high + E, 2, 0], {**memory, high + E: vector}, 2, {}, word=64)
     assert [entry["len"] for entry in got["msgvec"]] == [3, 3]
-    got, line = told("setsockopt", [3, 1, 20, high + A, 16], {high + A: struct.pack("<qq", 5, 6)}, 0, {}, word=64)
+    got, line = decoded_call(
+        "setsockopt", [3, 1, 20, high + A, 16], {high + A: struct.pack("<qq", 5, 6)}, 0, {}, word=64
+    )
     assert got["optval"] == {"sec": 5, "usec": 6}
-    got, line = told("close", [0xDEAD_FFFF_FFFF], {}, -9, {}, word=64)
+    got, line = decoded_call("close", [0xDEAD_FFFF_FFFF], {}, -9, {}, word=64)
     assert line == "close(-1) = -9 EBADF"
 
 
 def test_an_i386_call_of_a_64_bit_process_uses_low_halves() -> None:
-    got, _ = told("bind", [0xBBBB_0000_0003, 0xBBBB_0000_1000, 16], {A: LOCAL}, 0, {})
-    assert got == {"fd": 3, "addr": TOLD, "addrlen": 16}
-    got, _ = told("bind", [0xBBBB_0000_0003, 0xBBBB_0000_1000, 16], {}, -14, {})
+    got, _ = decoded_call("bind", [0xBBBB_0000_0003, 0xBBBB_0000_1000, 16], {A: LOCAL}, 0, {})
+    assert got == {"fd": 3, "addr": DECODED, "addrlen": 16}
+    got, _ = decoded_call("bind", [0xBBBB_0000_0003, 0xBBBB_0000_1000, 16], {}, -14, {})
     assert got["addr"] == "0x1000"
 
 
 def test_words_that_could_not_be_read_are_left_out() -> None:
-    assert decode("bind", [3], {}, {}, -14, 32) == {"fd": 3}
-    assert decode("close", [3, 8, 9], {}, {}, 0, 32) == {"fd": 3}
-    assert decode("", [1, 2], {}, {}, -22, 32) == {}
+    assert decode(BY_NAME["bind"], [3], {}, {}, -14, 32) == {"fd": 3}
+    assert decode(BY_NAME["close"], [3, 8, 9], {}, {}, 0, 32) == {"fd": 3}
+
+
+def test_a_call_without_a_name() -> None:
     assert text("", {}, -22) == "?() = -22 EINVAL"
 
 
@@ -396,15 +393,15 @@ BLOBS = ["addr", "addrlen", "buf", "optval", "optlen", "sv", "msg", "msg.name", 
 
 
 def test_blobs_of_another_call_are_no_reason_to_raise() -> None:
-    """Evidence may be read back from a file that somebody edited: any blob under any name."""
+    """Decoding never raises, whatever bytes stand under whatever name."""
     chance = random.Random(21)
     for _ in range(20_000):
         before, after = (
             {name: chance.randbytes(chance.randrange(80)) for name in chance.sample(BLOBS, 6)} for _ in range(2)
         )
-        op, ret = chance.choice([*OPERATIONS, *PLAIN]), chance.choice([None, -1, 0, 5])
+        op, ret = chance.choice(list(BY_NAME)), chance.choice([None, -1, 0, 5])
         words = [chance.getrandbits(32) for _ in range(chance.randrange(7))]
-        decoded = decode(op, words, before, after, ret, chance.choice([32, 64]))
+        decoded = decode(BY_NAME[op], words, before, after, ret, chance.choice([32, 64]))
         json.dumps(decoded)
         text(op, decoded, ret)
 

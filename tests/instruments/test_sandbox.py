@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from probes.abi.numbers import SOCKETCALL
+from probes.abi.operations import SOCKETCALL
 from probes.entry.calls import Calls
 from probes.entry.gate import gate
 from probes.entry.memory import Memory

@@ -5,7 +5,7 @@ from errno import EAGAIN, EDESTADDRREQ, EINVAL, ENOTCONN, EOPNOTSUPP, EPROTONOSU
 
 import pytest
 
-from probes.abi.numbers import OPERATIONS
+from probes.abi.operations import OPERATIONS
 from probes.entry.memory import pack_words
 from probes.sandbox import namespaces
 from tests.multiplexer.both_routes import Both

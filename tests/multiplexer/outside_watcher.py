@@ -6,7 +6,7 @@ import signal
 import traceback
 from contextlib import suppress
 
-from probes.abi.numbers import SOCKETCALL
+from probes.abi.operations import SOCKETCALL
 from probes.testing import Broke, not_applicable
 from probes.trace import ptrace
 

@@ -2,7 +2,7 @@
 
 import struct
 
-from probes.abi.numbers import SOCKETCALL
+from probes.abi.operations import SOCKETCALL
 from probes.trace import ptrace
 
 #: Offsets in struct seccomp_data (include/uapi/linux/seccomp.h), of 32-bit halves.

@@ -5,7 +5,7 @@ from errno import EFAULT
 
 import pytest
 
-from probes.abi.numbers import OPERATIONS, SOCKETCALL
+from probes.abi.operations import OPERATIONS, SOCKETCALL
 from probes.abi.sockaddr import inet
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, pack_words, protect
 from probes.testing import behaviour

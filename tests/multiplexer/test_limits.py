@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.abi.numbers import OPERATIONS, SOCKETCALL
+from probes.abi.operations import OPERATIONS, SOCKETCALL
 from probes.entry.gate import WORD
 from probes.entry.memory import PAGE, OutOfMemory
 from probes.entry.sweep import Sweep

@@ -4,7 +4,7 @@ from errno import EAFNOSUPPORT, EBADF, EINVAL
 
 import pytest
 
-from probes.abi.numbers import BY_CALL, SOCKETCALL
+from probes.abi.operations import BY_CALL, SOCKETCALL
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour
 
@@ -63,5 +63,5 @@ def test_in_range(the_gate, memory, expect):
     """
     words = memory.words(-1, 0, 0, memory.alloc(8), 0, 0)
     for number, operation in BY_CALL.items():
-        error = EAFNOSUPPORT if operation.args[0] == "family" else EBADF
+        error = EAFNOSUPPORT if operation.arguments[0].name == "family" else EBADF
         expect(-error, call=number).of(the_gate.enter(SOCKETCALL, number, words.address))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.abi.numbers import BY_CALL, OPERATIONS, SOCKETCALL
+from probes.abi.operations import BY_CALL, OPERATIONS, SOCKETCALL
 from probes.entry.calls import Calls
 from probes.entry.gate import WORD
 from probes.testing import behaviour, not_applicable

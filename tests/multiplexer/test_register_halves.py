@@ -2,7 +2,7 @@
 
 import pytest
 
-from probes.abi.numbers import SOCKETCALL
+from probes.abi.operations import SOCKETCALL
 from probes.entry.gate import REGISTERS, WORD
 from probes.testing import behaviour, not_applicable
 

@@ -4,7 +4,7 @@ from errno import EFAULT
 
 import pytest
 
-from probes.abi.numbers import SOCKETCALL
+from probes.abi.operations import SOCKETCALL
 from probes.testing import behaviour
 
 pytestmark = pytest.mark.routes("socketcall")

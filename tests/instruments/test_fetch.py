@@ -1,4 +1,4 @@
-"""How much of the memory of a call is read, and when: never NULL, never more than the caps, never what is not there."""
+"""Fetch the memory of a call: never NULL, never more than the limits, never what the call does not use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from probes.abi.decode import decode, look, text
-from probes.abi.numbers import OPERATIONS, PLAIN
+from probes.abi.decode import decode
+from probes.abi.fetch import fetch
+from probes.abi.notation import text
+from probes.abi.operations import BY_NAME
 
 A, B, C, D, E = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
 
@@ -23,7 +25,7 @@ class Memory:
 
     def __call__(self, address: int, size: int) -> bytes:
         assert address, "NULL was read"
-        assert 0 < size <= 512, f"{size} bytes were asked for"
+        assert 0 < size <= 1024, f"{size} bytes were asked for"
         self.reads.append((address, size))
         for start, raw in self.regions.items():
             if start <= address < start + len(raw):
@@ -39,11 +41,11 @@ def u32(*values: int) -> bytes:
     return struct.pack(f"<{len(values)}I", *values)
 
 
-@pytest.mark.parametrize("op", ["socket", "listen", "shutdown", "close", "getpid", "dup", "", "no such call"])
-def test_calls_with_nothing_to_see_read_nothing(op: str) -> None:
+@pytest.mark.parametrize("op", ["socket", "listen", "shutdown", "close", "getpid", "dup"])
+def test_calls_without_pointers_read_nothing(op: str) -> None:
     memory = Memory({A: bytes(64)})
-    assert look(op, [A] * 6, memory, None, 32) == {}
-    assert look(op, [A] * 6, memory, 0, 32) == {}
+    assert fetch(BY_NAME[op], [A] * 6, memory, None, 32) == {}
+    assert fetch(BY_NAME[op], [A] * 6, memory, 0, 32) == {}
     assert memory.reads == []
 
 
@@ -53,18 +55,18 @@ WRITERS = ["accept", "recv", "recvfrom", "getsockopt", "socketpair", "recvmsg", 
 @pytest.mark.parametrize("op", WRITERS)
 def test_a_call_that_failed_wrote_nothing(op: str) -> None:
     memory = Memory({A: b"\x04\0\0\0" * 16})
-    assert look(op, [A] * 6, memory, -1, 32) == {}
+    assert fetch(BY_NAME[op], [A] * 6, memory, -1, 32) == {}
     assert memory.reads == []
-    assert look(op, [A] * 6, memory, 1, 32) != {}
+    assert fetch(BY_NAME[op], [A] * 6, memory, 1, 32) != {}
 
 
-@pytest.mark.parametrize("op", sorted({*OPERATIONS, *PLAIN}))
+@pytest.mark.parametrize("op", sorted(BY_NAME))
 @pytest.mark.parametrize("ret", [None, 8])
 def test_null_is_never_read(op: str, ret: int | None) -> None:
     memory = Memory({})
-    look(op, [0] * 6, memory, ret, 32)
-    look(op, [], memory, ret, 32)
-    look(op, [1 << 32] * 6, memory, ret, 32)
+    fetch(BY_NAME[op], [0] * 6, memory, ret, 32)
+    fetch(BY_NAME[op], [], memory, ret, 32)
+    fetch(BY_NAME[op], [1 << 32] * 6, memory, ret, 32)
     assert memory.reads == []
 
 
@@ -77,15 +79,19 @@ def test_null_is_never_read(op: str, ret: int | None) -> None:
         ("send", [3, A, 0xFFFFFFFF, 0], [(A, 64)]),
         ("send", [3, A, 0, 0], []),
         ("setsockopt", [3, 1, 1, A, 5000], [(A, 64)]),
+        ("setsockopt", [3, 0, 42, A, 132], [(A, 132)]),
+        ("setsockopt", [3, 0, 42, A, 5000], [(A, 136)]),
+        ("setsockopt", [3, 41, 46, A, 260], [(A, 260)]),
+        ("setsockopt", [3, 1, 26, A, 8], [(A, 8)]),
         ("accept", [3, A, B], [(B, 4)]),
         ("getsockopt", [3, 1, 1, A, B], [(B, 4)]),
         ("recv", [3, A, 64, 0], []),
         ("recvfrom", [3, A, 64, 0, B, C], [(C, 4)]),
         ("sendmsg", [3, A, 0], [(A, 28)]),
-        ("recvmmsg", [3, A, 0xFFFFFFFF, 0, B], [(A, 256), (B, 8)]),
+        ("recvmmsg", [3, A, 0xFFFFFFFF, 0, B], [(B, 8), (A, 256)]),
         ("sendmmsg", [3, A, 3, 0], [(A, 96)]),
         ("poll", [A, 0xFFFFFFFF, 0], [(A, 64)]),
-        ("_newselect", [33, A, B, 0, C], [(A, 8), (B, 8), (C, 8)]),
+        ("_newselect", [33, A, B, 0, C], [(C, 8), (B, 8), (A, 8)]),
         ("_newselect", [0x7FFFFFFF, A, 0, 0, 0], [(A, 64)]),
         ("_newselect", [0xFFFFFFFF, A, 0, 0, 0], []),
         ("writev", [3, A, 1024], [(A, 32)]),
@@ -93,7 +99,7 @@ def test_null_is_never_read(op: str, ret: int | None) -> None:
 )
 def test_how_much_is_read_at_entry(op: str, words: list[int], reads: list[tuple[int, int]]) -> None:
     memory = Memory({})
-    look(op, words, memory, None, 32)
+    fetch(BY_NAME[op], words, memory, None, 32)
     assert memory.reads == reads
 
 
@@ -111,7 +117,7 @@ def test_buffers_to_be_filled_and_words_that_lack_are_not_read(
 ) -> None:
     header = u32(D, 16, B, 1, D, 16, 0)
     memory = Memory({A: header, B: u32(C, 10), C: bytes(10), D: bytes(16), E: header + bytes(4)})
-    look(op, words, memory, None, 32)
+    fetch(BY_NAME[op], words, memory, None, 32)
     assert memory.reads == reads
 
 
@@ -128,6 +134,8 @@ def test_buffers_to_be_filled_and_words_that_lack_are_not_read(
         ("getsockname", [3, 0, B], 0, {B: i32(16)}, [(B, 4)]),
         ("getsockopt", [3, 1, 1, 0, B], 0, {B: i32(4)}, [(B, 4)]),
         ("getsockopt", [3, 1, 1, A, B], 0, {B: i32(5000)}, [(B, 4), (A, 64)]),
+        ("getsockopt", [3, 6, 11, A, B], 0, {B: i32(232)}, [(B, 4), (A, 232)]),
+        ("getsockopt", [3, 6, 11, A, B], 0, {B: i32(5000)}, [(B, 4), (A, 248)]),
         ("recvmsg", [3, A, 0], 3, {A: u32(C, 200, B, 0xFFFFFFFF, D, 0xFFFFFFFF, 0)},
          [(A, 28), (C, 128), (B, 32), (D, 128)]),
         ("recvmsg", [3, A, 0], 3, {A: u32(C, 0xFFFFFFFF, 0, 1, 0, 1, 0)}, [(A, 28)]),
@@ -139,21 +147,21 @@ def test_how_much_is_read_at_exit(
     op: str, words: list[int], ret: int, regions: dict[int, bytes], reads: list[tuple[int, int]]
 ) -> None:
     memory = Memory(regions)
-    look(op, words, memory, ret, 32)
+    fetch(BY_NAME[op], words, memory, ret, 32)
     assert memory.reads == reads
 
 
 def test_received_data_ends_where_the_result_does() -> None:
     """Three buffers of 2, 100 and 9 bytes, 70 bytes received: nothing is read of the third."""
     memory = Memory({A: u32(0, 0, B, 3, 0, 0, 0), B: u32(C, 2, D, 100, E, 9), C: b"ab", D: b"x" * 100, E: b"stale-old"})
-    blobs = look("recvmsg", [3, A, 0], memory, 70, 32)
+    blobs = fetch(BY_NAME["recvmsg"], [3, A, 0], memory, 70, 32)
     assert (blobs["msg.data.0"], blobs["msg.data.1"]) == (b"ab", b"x" * 64)
     assert "msg.data.2" not in blobs
     assert {address for address, _ in memory.reads} == {A, B, C, D}
 
 
 #: How much of a blob there may be, by the last part of its name.
-CAPS = {"addr": 128, "name": 128, "control": 128, "buf": 64, "optval": 64, "addrlen": 4, "optlen": 4, "sv": 8,
+CAPS = {"addr": 128, "name": 128, "control": 128, "buf": 64, "optval": 656, "addrlen": 4, "optlen": 4, "sv": 8,
         "msg": 28, "msgvec": 256, "iov": 32, "fds": 64, "readfds": 64, "writefds": 64, "exceptfds": 64, "timeout": 8,
         "argp": 40, "arg": 8}  # fmt: skip
 WIDER = {"msg": 56, "msgvec": 512, "iov": 64, "timeout": 16}
@@ -171,17 +179,36 @@ class Anything:
 
     def __call__(self, address: int, size: int) -> bytes:
         assert 0 < address < 1 << self.limit
-        assert 0 < size <= 512
+        assert 0 < size <= 1024
         self.reads += 1
         raw = b"".join(self.word() for _ in range(size // 4 + 2))
         return raw[: self.chance.choice([0, 1, size // 2, size - 1, size, size, size, size, size + 3])]
 
 
-def test_nothing_is_too_odd_to_be_looked_at_and_told() -> None:
+def test_any_words_and_memory_are_fetched_and_decoded() -> None:
     chance = random.Random(20)
     values = [0, 1, 2, 3, 4, 8, 12, 13, 16, 20, 41, 255, 263, 0x8912, 0x541B, A, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
-    options = [(1, 13), (1, 17), (1, 20), (1, 66), (0, 35), (0, 40), (0, 80), (41, 20), (263, 1), (1, 28), (6, 13)]
-    ops = [*OPERATIONS, *PLAIN, "", "nonsense"]
+    options = [
+        (1, 13),
+        (1, 17),
+        (1, 20),
+        (1, 66),
+        (0, 35),
+        (0, 40),
+        (0, 80),
+        (41, 20),
+        (263, 1),
+        (1, 28),
+        (6, 13),
+        (0, 41),
+        (0, 42),
+        (41, 46),
+        (0, 48),
+        (1, 26),
+        (263, 6),
+        (6, 11),
+    ]
+    ops = list(BY_NAME)
     for _ in range(20_000):
         op, word = chance.choice(ops), chance.choice([32, 64])
         count = chance.choice([0, 1, 3, 5, 6, 6, 6])
@@ -190,14 +217,14 @@ def test_nothing_is_too_odd_to_be_looked_at_and_told() -> None:
             words[1:3] = chance.choice(options)
         ret = chance.choice([None, -1, -4095, -512, 0, 1, 4, 16, 64, 0x7FFFFFFF, -(1 << 31)])
         memory = Anything(chance, word)
-        before = look(op, words, memory, None, word)
-        after = {} if ret is None else look(op, words, memory, ret, word)
+        before = fetch(BY_NAME[op], words, memory, None, word)
+        after = {} if ret is None else fetch(BY_NAME[op], words, memory, ret, word)
         assert memory.reads <= 2 * (2 + 8 * 7)
         for name, raw in (*before.items(), *after.items()):
             last = [part for part in name.split(".") if not part.isdigit()][-1]
             cap = 64 if last == "data" else (CAPS | WIDER)[last] if word == 64 else CAPS[last]
             assert 0 < len(raw) <= cap, name
-        decoded = decode(op, words, before, after, ret, word)
+        decoded = decode(BY_NAME[op], words, before, after, ret, word)
         json.dumps(decoded, allow_nan=False)
         line = text(op, decoded, ret)
         assert line.isprintable() and line.isascii()
