@@ -1,1 +1,1 @@
-"""Tests of socket."""
+"""Tests of socket(2) and socketpair(2)."""

@@ -1,18 +1,29 @@
-"""What the tests of socket() and socketpair() share."""
+"""Fixtures of the tests of socket(2) and socketpair(2)."""
 
 import resource
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from probes.abi.names import value as number
-from probes.entry.calls import Socket
+from probes.entry.calls import Calls, Socket
 from probes.entry.gate import Result
-from probes.entry.memory import POISON
-from probes.testing import need, not_applicable
-from probes.testing import procfs as witness
-from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX
+from probes.entry.memory import POISON, Memory
+from probes.testing import need, not_applicable, procfs
+from probes.testing.socket_kinds import (
+    NETLINK,
+    PACKET,
+    PACKET_DGRAM,
+    RAW,
+    RAW6,
+    TCP,
+    TCP6,
+    UDP,
+    UDP6,
+    UNIX,
+    SocketKind,
+)
 
 #: The protocol of each kind as /proc/net/protocols names it.
 PROTOCOL = {
@@ -23,23 +34,23 @@ PROTOCOL = {
 
 @dataclass(frozen=True)
 class Made:
-    """A fresh socket, with the result of the call that made it."""
+    """A fresh socket, and the result of the call that made it."""
 
     socket: Socket
     result: Result
 
     @property
-    def inode(self):
+    def inode(self) -> int:
         """The inode of the socket."""
-        return witness.inode(self.socket.fd)
+        return procfs.inode(self.socket.fd)
 
 
 @pytest.fixture
-def make(calls):
-    """Makes fresh sockets: make(kind). Not applicable if the kernel has not the protocol and would not load it."""
+def make(calls: Calls) -> Callable[[SocketKind], Made]:
+    """Makes fresh sockets: make(kind). Not applicable if the kernel lacks the protocol and would not load it."""
 
-    def made(kind):
-        if PROTOCOL[kind] not in witness.protocols() and not witness.loadable(f"net-pf-{int(kind.family)}"):
+    def made(kind: SocketKind) -> Made:
+        if PROTOCOL[kind] not in procfs.protocols() and not procfs.loadable(f"net-pf-{int(kind.family)}"):
             not_applicable(f"the protocol {PROTOCOL[kind]}")
         result = calls.socket(*kind.triple)
         return Made(Socket(calls, need(result, f"a {kind} socket")), result)
@@ -47,79 +58,52 @@ def make(calls):
     return made
 
 
-#: The level of an option by the beginning of its name.
-LEVEL = {"SO": 1, "IP": 0, "IPV6": 41, "TCP": 6, "UDP": 17, "NETLINK": 270, "PACKET": 263}
+class SocketPair:
+    """Makes pairs by socketpair(2): pair(family, type, protocol=0) returns the result, pair.sv what the call wrote."""
 
-
-@pytest.fixture
-def option():
-    """Judges an option that is read: option(expect, socket, name, value, **case).
-
-    The value is what the option must hold, as an int of 4 bytes or as bytes, or an error.
-    """
-
-    def judged(expect, socket, name, value, **case):
-        announced = expect(
-            value if isinstance(value, bytes) else [0, value] if value >= 0 else value, option=name, **case
-        )
-        room = max(len(value), 4) if isinstance(value, bytes) else 4
-        result, told = socket.getsockopt(LEVEL[name.partition("_")[0]], number(name), room)
-        if not isinstance(value, bytes) and value < 0:
-            announced.of(result)
-        elif isinstance(value, bytes):
-            announced.of(told if result == 0 else int(result), result)
-        else:
-            announced.of([result, int.from_bytes(told, "little")], result)
-
-    return judged
-
-
-class Pairs:
-    """socketpair(2): pair(family, type, protocol=0) returns the result, and pair.sv has the two words after it."""
-
-    def __init__(self, calls, memory):
+    def __init__(self, calls: Calls, memory: Memory) -> None:
         self._calls, self._sv = calls, memory.guarded(8)
 
-    def __call__(self, family, type, protocol=0):
+    def __call__(self, family: int, type: int, protocol: int = 0) -> Result:
         self._sv.write(bytes([POISON]) * 8)
         return self._calls.make("socketpair", family, type, protocol, self._sv)
 
     @property
-    def sv(self):
-        """What is in sv."""
+    def sv(self) -> list[int]:
+        """The two words of sv."""
         return list(struct.unpack("<ii", self._sv.read()))
 
 
 @pytest.fixture
-def pair(calls, memory):
-    """Makes pairs: see Pairs."""
-    return Pairs(calls, memory)
+def pair(calls: Calls, memory: Memory) -> SocketPair:
+    """Makes pairs: see SocketPair."""
+    return SocketPair(calls, memory)
 
 
 @pytest.fixture
-def fcntl(calls):
+def fcntl(calls: Calls) -> Callable[..., Result]:
     """fcntl64(2): fcntl(fd, command, argument=0)."""
     return lambda fd, command, argument=0: calls.plain("fcntl64", fd, command, argument)
 
 
-class Descriptors:
-    """The limit of this process's descriptors."""
+class DescriptorLimit:
+    """Sets RLIMIT_NOFILE of this process, and sets it back."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def leave(self, left=0):
-        """Sets RLIMIT_NOFILE so that only `left` descriptors can be had: Python's own calls get no more either."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, (witness.lowest(left + 1)[left], self._limits[1]))
+    def leave(self, left: int) -> None:
+        """Lowers the limit so that `left` more descriptors can be opened, by Python's own calls too."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (procfs.lowest(left + 1)[left], self._limits[1]))
 
-    def free(self):
+    def restore(self) -> None:
         """Sets the limit back."""
         resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
 
 
 @pytest.fixture
-def descriptors():
-    """The limit of this process's descriptors, set back at the test's end."""
-    limit = Descriptors()
+def descriptor_limit() -> Iterator[DescriptorLimit]:
+    """The limit of this process's descriptors, set back when the test ends."""
+    limit = DescriptorLimit()
     yield limit
-    limit.free()
+    limit.restore()

@@ -1,12 +1,12 @@
-"""The family word: out of range, without sockets, of the initial network namespace, present or absent."""
+"""The family argument of socket(2): out of range, without sockets, of the initial network namespace, present, absent."""
 
 from errno import EAFNOSUPPORT, EINVAL
 
 import pytest
 
+from probes.entry.calls import Calls
 from probes.entry.sweep import Sweep
-from probes.testing import VersionDifference, behaviour, need, not_applicable
-from probes.testing import procfs as witness
+from probes.testing import VersionDifference, behaviour, need, not_applicable, procfs
 from tests.socket.socket_model import (
     FAMILIES,
     FAMILY_MAX,
@@ -17,25 +17,25 @@ from tests.socket.socket_model import (
     STREAM,
     TYPE_MASK,
     TYPE_MAX,
-    told,
+    with_descriptor,
 )
 
 SOURCE = "socket(2) EAFNOSUPPORT; __sock_create `family < 0 || family >= NPROTO`; S4 2.2 step 1"
 SOURCE_TYPE = "socket(2) EINVAL; __sock_create `type < 0 || type >= SOCK_MAX`; S4 2.2 step 1"
 SOURCE_ABSENT = "socket(2) EAFNOSUPPORT; __sock_create `pf = net_families[family]`; S4 2.2 steps 5 and 6"
-#: Types that are none, and that the four bits can spell.
+#: Types that do not exist, and that the four bits of the type can hold.
 NO_TYPES = range(TYPE_MAX, TYPE_MASK + 1)
 
 
-def families(calls, type):
-    """A sweep over families."""
+def family_sweep(calls: Calls, type: int) -> Sweep:
+    """Returns a sweep of socket() over families, with protocol 0."""
     sweep = Sweep(calls)
     sweep.call("socket", sweep.value, type, 0, judged=True)
     return sweep
 
 
-def types(calls, family):
-    """A sweep over types."""
+def type_sweep(calls: Calls, family: int) -> Sweep:
+    """Returns a sweep of socket() over types, with protocol 0."""
     sweep = Sweep(calls)
     sweep.call("socket", family, sweep.value, 0, judged=True)
     return sweep
@@ -43,21 +43,22 @@ def types(calls, family):
 
 @behaviour("socket.family.out-of-range", SOURCE)
 def test_out_of_range(calls, expect):
-    """A family that is negative or beyond the last one fails with EAFNOSUPPORT, whether the type is good or not."""
+    """socket with a negative family, or one from AF_MAX on, fails with EAFNOSUPPORT, whether or not the type exists."""
     for type in range(TYPE_MASK + 1):
         for family in (-1, -(2**31), -2, 0x10001, 0x7FFFFFFF):
             expect(-EAFNOSUPPORT, type=type, family=family).of(calls.socket(family, type, 0))
         above, below = range(FAMILY_MAX, 4096), range(-4096, 0)
-        expect(-EAFNOSUPPORT, type=type, families=f"{FAMILY_MAX}..4095").of(families(calls, type).run(above))
-        expect(-EAFNOSUPPORT, type=type, families="-4096..-1").of(families(calls, type).run(below))
-    expect(-EAFNOSUPPORT, families="4096..65535").of(families(calls, STREAM).run(range(4096, 65536)))
+        expect(-EAFNOSUPPORT, type=type, families=f"{FAMILY_MAX}..4095").of(family_sweep(calls, type).run(above))
+        expect(-EAFNOSUPPORT, type=type, families="-4096..-1").of(family_sweep(calls, type).run(below))
+    expect(-EAFNOSUPPORT, families="4096..65535").of(family_sweep(calls, STREAM).run(range(4096, 65536)))
 
 
 @behaviour("socket.family.type-out-of-range", f"{SOURCE_TYPE}; {SOURCE}")
 def test_type_out_of_range(calls, expect):
-    """The types 11 to 15 do not exist: EINVAL for every family in range, present or not."""
+    """socket with a type from 11 to 15 fails with EINVAL for every family in range, present or not."""
     for type in NO_TYPES:
-        expect(-EINVAL, type=type, families=f"0..{LAST_FAMILY - 1}").of(families(calls, type).run(range(LAST_FAMILY)))
+        in_range = range(LAST_FAMILY)
+        expect(-EINVAL, type=type, families=f"0..{in_range[-1]}").of(family_sweep(calls, type).run(in_range))
         last = VersionDifference(
             "5.15", before=-EAFNOSUPPORT, after=-EINVAL, cite="include/linux/socket.h AF_MAX with AF_MCTP"
         )
@@ -66,39 +67,41 @@ def test_type_out_of_range(calls, expect):
 
 @behaviour("socket.family.without-sockets", SOURCE_ABSENT)
 def test_without_sockets(calls, expect):
-    """A family in range of which no kernel has sockets fails with EAFNOSUPPORT, whatever the type."""
+    """socket with a family that no kernel implements (AF_UNSPEC, AF_IPX, …) fails with EAFNOSUPPORT for every type."""
     for number, name in NEVER.items():
-        expect(-EAFNOSUPPORT, family=name).of(types(calls, number).run(range(TYPE_MAX)))
+        expect(-EAFNOSUPPORT, family=name).of(type_sweep(calls, number).run(range(TYPE_MAX)))
 
 
 @behaviour(
     "socket.family.initial-namespace", f"{SOURCE_ABSENT}; `net_eq(net, &init_net)` in ax25_create, atalk_create, …"
 )
 def test_initial_namespace(calls, expect, request):
-    """A family that the kernel keeps to the initial network namespace fails with EAFNOSUPPORT in another one, be it
-    there or not, whatever the type.
+    """socket with a family of the initial network namespace only fails with EAFNOSUPPORT in any other namespace.
+
+    It does for every type, whether or not the kernel has the family.
     """
     if request.config.getoption("isolation") == "none":
         not_applicable("a network namespace of the sandbox's own")
     for number, name in INITIAL_ONLY.items():
-        expect(-EAFNOSUPPORT, family=name).of(types(calls, number).run(range(TYPE_MAX)))
+        expect(-EAFNOSUPPORT, family=name).of(type_sweep(calls, number).run(range(TYPE_MAX)))
 
 
 @behaviour("socket.family.types", f"{SOURCE_ABSENT}; socket(2) Some socket types may not be implemented; …_create")
 @pytest.mark.parametrize("number", FAMILIES, ids=lambda number: FAMILIES[number].name)
 def test_types(number, calls, expect):
-    """A family that the kernel has, by its list of protocols, makes a socket of each type that it documents and refuses
-    the others; one that it does not have answers EAFNOSUPPORT for every type.
+    """socket with a family that the kernel has succeeds for the types that the family documents and fails for others.
+
+    With a family that the kernel does not have, by /proc/net/protocols, it fails with EAFNOSUPPORT for every type.
     """
     family = FAMILIES[number]
     present = family.present(number)
+    (free,) = procfs.lowest()
     for type in range(TYPE_MAX):
-        expected = family.answer(type) if present else -EAFNOSUPPORT
-        if expected is None:
+        answer = family.answer(type) if present else -EAFNOSUPPORT
+        if answer is None:
             continue
-        (free,) = witness.lowest()
-        announced = expect(told(expected, LOWEST), type=type)
+        check = expect(with_descriptor(answer, LOWEST), type=type)
         result = calls.socket(number, type, 0)
-        announced.of(LOWEST if result == free else int(result), result)
+        check.of(LOWEST if result == free else int(result), result)
         if result >= 0:
             need(calls.close(result))

@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 from errno import EADDRINUSE, EAGAIN, EBADF, ECONNREFUSED, ECONNRESET, EPIPE
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_tables(new_socket, expect):
         # The number of tables that list it before, the result of close, and the number of tables after.
         check = expect([1, 0, 0], kind=kind)
         closed = sock.close()
-        after = procfs.read_until(lambda inode=inode: procfs.tables_listing(inode), [])
+        after = procfs.read_until(partial(procfs.tables_listing, inode), [])
         check.of([len(before), closed, len(after)], closed)
 
 
