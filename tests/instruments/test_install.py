@@ -19,8 +19,8 @@ from probes.installation import checkout
 from tests.instruments.support import COMMAND_DEADLINE, missing
 
 SUITE = "probes/_suite/"
-#: What the installed copy judges: traced calls, and sequences that hypothesis draws.
-JUDGED = ("bind.port.privileged", "bind.conflict.sequences")
+#: What the installed copy judges: traced calls, frames, and sequences that hypothesis draws.
+JUDGED = ("bind.port.privileged", "wire.silence.*", "bind.conflict.sequences")
 
 
 def run(*command: str | Path, cwd: Path, status: int = 0, home: Path | None = None) -> str:
