@@ -75,6 +75,7 @@ class Fact:
         return self.document in COMPLETE or f"{self.document} {self.section}" in COMPLETE
 
     def __str__(self) -> str:
+        """Returns where the fact stands, and its text."""
         return f"{self.document} {self.section}: {self.text}"
 
 
@@ -245,8 +246,15 @@ def _escaped(text: str) -> str:
 
 
 def main() -> int:
-    """Writes docs/coverage.md. Prints the errors of the table on stderr and returns 1 if there are any."""
-    facts, behaviours = load(), judged()
+    """Writes docs/coverage.md. Prints the errors of the table on stderr and returns 1 if there are any.
+
+    Returns 2 if the behaviours cannot be listed.
+    """
+    try:
+        facts, behaviours = load(), judged()
+    except RuntimeError as error:
+        print(f"{_COMMAND}: {error}", file=sys.stderr)
+        return 2
     MAP.write_text(render(facts, behaviours))
     found = list(problems(facts, behaviours))
     for problem in found:
