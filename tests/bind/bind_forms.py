@@ -1,4 +1,4 @@
-"""What bind takes for an address, family by family."""
+"""Packs the addresses that bind(2) takes, family by family, and names their shortest and longest length."""
 
 import struct
 from dataclasses import dataclass
@@ -22,52 +22,56 @@ from probes.testing.socket_kinds import (
     SocketKind,
 )
 
-#: struct sockaddr_storage: no address is longer (move_addr_to_kernel).
+#: sizeof(struct sockaddr_storage): bind refuses a longer address (move_addr_to_kernel).
 LONGEST = 128
 ETH_P_ALL = 0x0003
 
 
-def family_word(family):
-    """sa_family: the first two bytes of every address, in the machine's order."""
+def family_word(family: int) -> bytes:
+    """Packs sa_family: the first two bytes of every address, in the order of the host."""
     return struct.pack("<H", family)
 
 
-def inet(port, host=0):
-    """struct sockaddr_in."""
+def inet(port: int, host: int = 0) -> bytes:
+    """Packs a struct sockaddr_in."""
     return family_word(AF_INET) + struct.pack(">HI8x", port, host)
 
 
-def inet6(port, host=bytes(16), scope=0):
-    """struct sockaddr_in6."""
+def inet6(port: int, host: bytes = bytes(16), scope: int = 0) -> bytes:
+    """Packs a struct sockaddr_in6."""
     return family_word(AF_INET6) + struct.pack(">HI16s", port, 0, host) + struct.pack("<I", scope)
 
 
-def unix(name):
-    """struct sockaddr_un, as long as its name."""
+def unix(name: bytes) -> bytes:
+    """Packs a struct sockaddr_un, as long as its name."""
     return family_word(AF_UNIX) + name
 
 
-def netlink(port=0, groups=0):
-    """struct sockaddr_nl."""
+def netlink(port: int = 0, groups: int = 0) -> bytes:
+    """Packs a struct sockaddr_nl."""
     return family_word(AF_NETLINK) + struct.pack("<HII", 0, port & 0xFFFFFFFF, groups)
 
 
-def packet(protocol, link):
-    """struct sockaddr_ll, with what bind looks at."""
+def packet(protocol: int, link: int) -> bytes:
+    """Packs a struct sockaddr_ll with the fields that bind uses: the protocol and the index of the link."""
     return family_word(AF_PACKET) + struct.pack(">H", protocol) + struct.pack("<i12x", link)
 
 
-def selinux():
-    """Whether SELinux looks at addresses first (selinux_socket_bind): where it is on it has registered its file system,
-    init_sel_fs. It refuses an unknown family on a raw socket, as on any other of AF_INET and AF_INET6.
+def selinux() -> bool:
+    """Returns True if SELinux checks addresses before the family does (selinux_socket_bind).
+
+    It then refuses an unknown family on a raw socket, as on any other socket of AF_INET and AF_INET6. Where SELinux is
+    enabled its file system is registered (init_sel_fs).
     """
     return "selinuxfs" in Path("/proc/filesystems").read_text().split()
 
 
 @dataclass(frozen=True)
 class Form:
-    """The address of a kind of socket: one that can be bound, how many bytes of it are enough and how many too many,
-    and what another family in it answers."""
+    """The address of a socket kind: one that can be bound, and the lengths that bind takes.
+
+    `enough` is the shortest length, `most` the longest, `other_family` the result of bind if sa_family is another one.
+    """
 
     kind: SocketKind
     good: bytes
@@ -76,11 +80,12 @@ class Form:
     other_family: int
 
     @property
-    def family(self):
-        """The family that an address must say."""
+    def family(self) -> int:
+        """Returns the sa_family that the address needs."""
         return int(self.kind.family)
 
-    def __str__(self):
+    def __str__(self) -> str:
+        """Returns the name of the socket kind."""
         return self.kind.name
 
 
@@ -92,7 +97,7 @@ FORMS = (
     Form(TCP6, inet6(0), 24, LONGEST, -EAFNOSUPPORT),
     Form(UDP6, inet6(0), 24, LONGEST, -EAFNOSUPPORT),
     Form(RAW6, inet6(0), 24, LONGEST, -EAFNOSUPPORT if selinux() else -EINVAL),
-    # Two bytes ask for a name; a path has 108 bytes at most.
+    # A length of 2 requests autobind; sun_path has 108 bytes.
     Form(UNIX_STREAM, unix(b"\0name"), 2, 110, -EINVAL),
     Form(UNIX_DGRAM, unix(b"\0name"), 2, 110, -EINVAL),
     Form(UNIX_SEQPACKET, unix(b"\0name"), 2, 110, -EINVAL),

@@ -1,6 +1,7 @@
-"""Links and addresses inside a sandbox, made with pyroute2."""
+"""Makes links and addresses inside a sandbox, with pyroute2."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from probes.testing import not_applicable
 
@@ -10,16 +11,16 @@ try:
 except ImportError:
     IPRoute = None
 
-#: No duplicate address detection: the address can be used at once (include/uapi/linux/if_addr.h IFA_F_NODAD).
+#: IFA_F_NODAD, no duplicate address detection: the address can be used at once (include/uapi/linux/if_addr.h).
 _NODAD = 0x02
-#: What the first link of a pair has. Addresses for documentation: RFC 5737, RFC 3849.
+#: Addresses of the first link of a pair, from the ranges for documentation (RFC 5737, RFC 3849).
 LOCAL, BROADCAST, NETWORK = "192.0.2.1", "192.0.2.255", "192.0.2.0"
 LOCAL6, LINK_LOCAL = "2001:db8::1", "fe80::1"
-#: Duplicate address detection has not begun for this one: the link has no carrier.
+#: This one stays tentative: the link has no carrier, so duplicate address detection does not begin.
 TENTATIVE = "2001:db8::7e"
-#: Addresses that nobody in the sandbox has: on the link's network, and elsewhere.
-NEIGHBOUR, ELSEWHERE = "192.0.2.2", "198.51.100.1"
-NEIGHBOUR6, ELSEWHERE6 = "2001:db8::2", "2001:db8:ffff::1"
+#: Addresses that no link of the sandbox has: in the network of the first link, and in another network.
+NEIGHBOUR, FOREIGN = "192.0.2.2", "198.51.100.1"
+NEIGHBOUR6, FOREIGN6 = "2001:db8::2", "2001:db8:ffff::1"
 LOOPBACK = 1
 
 
@@ -30,22 +31,22 @@ class Links:
     near: int
     far: int
 
-    def remove(self):
-        """Takes the pair away again."""
-        with routes() as ip:
+    def remove(self) -> None:
+        """Deletes both links."""
+        with netlink_route() as ip:
             ip.link("del", index=self.near)
 
 
-def routes():
-    """The kernel's tables of links, addresses and routes. Not applicable without pyroute2."""
+def netlink_route() -> Any:
+    """Returns an IPRoute, which configures links and addresses. Not applicable without pyroute2, which is untyped."""
     if IPRoute is None:
         not_applicable("pyroute2")
     return IPRoute()
 
 
-def pair(near="near0", far="far0"):
+def make_pair(near: str = "near0", far: str = "far0") -> Links:
     """Makes a pair of links with the addresses above."""
-    with routes() as ip:
+    with netlink_route() as ip:
         ip.link("add", ifname=near, kind="veth", peer=far)
         links = Links(*(ip.link_lookup(ifname=name)[0] for name in (near, far)))
         ip.link("set", index=links.near, state="up")

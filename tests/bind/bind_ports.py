@@ -1,14 +1,23 @@
-"""Ports: every one of them, and the automatic ones, where they come from and which were given."""
+"""Binds sockets to every port of a range, and to ephemeral ports."""
 
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from probes.entry.calls import Calls, Socket
+from probes.entry.gate import Result
 from probes.entry.sweep import Sweep
+from probes.testing.socket_kinds import SocketKind
 
-RANGE = "net.ipv4.ip_local_port_range"
+#: The sysctls of ports.
+RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
+START = "net.ipv4.ip_unprivileged_port_start"
+#: The default of ip_unprivileged_port_start (include/net/ip.h PROT_SOCK).
+DEFAULT_START = 1024
 
 
-def ports(calls, kind):
-    """A sweep that binds a fresh socket to each port."""
+def port_sweep(calls: Calls, kind: SocketKind) -> Sweep:
+    """Returns a sweep over ports: for each, a new socket is bound to it and closed."""
     address = calls.memory.guarded(kind.address(0))
     sweep = Sweep(calls)
     sweep.varied_port(address, 2)
@@ -18,21 +27,22 @@ def ports(calls, kind):
     return sweep
 
 
-def port_of(name):
-    """The port in a name."""
-    (port,) = struct.unpack(">H", name[2:4])
+def port_in(name: bytes) -> int:
+    """Returns the port of a socket address in bytes."""
+    port: int = struct.unpack(">H", name[2:4])[0]
     return port
 
 
-def automatic(new_socket, kind, count, host="loopback", prepare=None):
-    """Binds so many sockets to port 0: the sockets, the results, and the ports of those that were bound."""
-    sockets = [new_socket(*kind.triple) for _ in range(count)]
-    for socket in sockets:
-        if prepare:
-            prepare(socket)
+@dataclass(frozen=True)
+class Ephemeral:
+    """Results of binding sockets to port 0, and the ports of those that were bound."""
+
+    results: list[Result]
+    ports: list[int]
+
+
+def bind_ephemeral(sockets: Sequence[Socket], kind: SocketKind, host: str = "loopback") -> Ephemeral:
+    """Binds each socket to port 0 of a host, then reads the port of each from getsockname."""
     results = [socket.bind(kind.address(0, host)) for socket in sockets]
-    return (
-        sockets,
-        results,
-        [port_of(s.sockname()[1]) for s, result in zip(sockets, results, strict=True) if result == 0],
-    )
+    bound = [socket for socket, result in zip(sockets, results, strict=True) if result == 0]
+    return Ephemeral(results, [port_in(socket.sockname().bytes) for socket in bound])

@@ -1,11 +1,11 @@
-"""What the tests of bind() share."""
+"""Fixtures of the tests of bind(2)."""
 
 import pytest
 
-from tests.bind.bind_links import pair
+from tests.bind.bind_links import Links, make_pair
 
 
 @pytest.fixture
-def links():
+def links() -> Links:
     """A pair of links with addresses: see bind_links.py. Not applicable without pyroute2."""
-    return pair()
+    return make_pair()

@@ -1,4 +1,4 @@
-"""Privileged ports of other protocols, where the line can lie, and whose capabilities count."""
+"""Privileged ports: other protocols, values of ip_unprivileged_port_start, and the user namespace that is asked."""
 
 import ctypes
 import os
@@ -8,20 +8,17 @@ from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 import pytest
 
 from probes.sandbox import namespaces
-from probes.testing import Broke, behaviour, need, not_applicable
-from probes.testing import procfs as witness
+from probes.testing import Broke, behaviour, need, not_applicable, procfs
 from probes.testing.socket_kinds import RAW, RAW6, WITH_PORTS, SocketKind
-from tests.bind.bind_ports import ports
+from tests.bind.bind_ports import DEFAULT_START, RANGE, START, port_sweep
 
 SOURCE = "bind(2) EACCES; ip(7) ip_unprivileged_port_start; inet_port_requires_bind_service; S4 3.2 step 6"
 SOURCE_NAMESPACE = (
     "ip(7) `in the user namespace governing its network namespace`; ns_capable(net->user_ns); user_namespaces(7)"
 )
 SOURCE_SYSCTL = "Documentation/networking/ip-sysctl.rst ip_unprivileged_port_start; ipv4_privileged_ports"
-LINE = 1024
-NEWUSER, NEWNET = 0x10000000, 0x40000000
-START, RANGE = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_port_range"
-#: Protocols with ports that a kernel may have beside TCP and UDP, by their names in /proc/net/protocols.
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+#: Protocols with ports that a kernel may have besides TCP and UDP, by their names in /proc/net/protocols.
 OTHERS = {
     "UDP-Lite": SocketKind("udplite", AF_INET, SOCK_DGRAM, 136),
     "UDPLITEv6": SocketKind("udplite6", AF_INET6, SOCK_DGRAM, 136),
@@ -33,101 +30,108 @@ OTHERS = {
     "DCCP": SocketKind("dccp", AF_INET, 6, 33),
     "DCCPv6": SocketKind("dccp6", AF_INET6, 6, 33),
 }
-#: A datagram socket of ICMP: what it has for a port is the identifier of its echo requests.
+#: ICMP datagram sockets: the port of their address is the identifier of their echo requests.
 PING = {"PING": SocketKind("ping", AF_INET, SOCK_DGRAM, 1), "PINGv6": SocketKind("ping6", AF_INET6, SOCK_DGRAM, 58)}
 
 
-def there(protocol):
-    """Not applicable unless the kernel has a protocol."""
-    if protocol not in witness.protocols():
+def require(protocol: str) -> None:
+    """Ends the test as not applicable unless the kernel has a protocol."""
+    if protocol not in procfs.protocols():
         not_applicable(f"the protocol {protocol}")
 
 
 @behaviour("bind.port.other-protocols", f"{SOURCE}; udplite(7), sctp(7); __inet_bind, mptcp_bind, sctp_do_bind")
 @pytest.mark.parametrize("protocol", OTHERS)
 def test_other_protocols(protocol, calls, expect):
-    """Every protocol with ports has the same privileged ones: EACCES below ip_unprivileged_port_start without
-    CAP_NET_BIND_SERVICE, nothing of the kind from there on or with it.
+    """UDP-Lite, MPTCP, SCTP and DCCP have the privileged ports of TCP and UDP: without CAP_NET_BIND_SERVICE, bind
+    fails with EACCES below ip_unprivileged_port_start and succeeds from there on; with it bind succeeds.
     """
-    there(protocol)
+    require(protocol)
     kind = OTHERS[protocol]
-    expect(0, ports=f"1..{LINE - 1}", who="capability").of(ports(calls, kind).run(range(1, LINE)))
+    expect(0, ports=f"1..{DEFAULT_START - 1}", who="capability").of(port_sweep(calls, kind).run(range(1, DEFAULT_START)))
     namespaces.keep_capabilities(())
-    expect(-EACCES, ports=f"1..{LINE - 1}", who="nobody").of(ports(calls, kind).run(range(1, LINE)))
-    expect(0, ports=f"{LINE}..{2 * LINE}", who="nobody").of(ports(calls, kind).run(range(LINE, 2 * LINE + 1)))
+    expect(-EACCES, ports=f"1..{DEFAULT_START - 1}", who="nobody").of(port_sweep(calls, kind).run(range(1, DEFAULT_START)))
+    unprivileged = range(DEFAULT_START, 2 * DEFAULT_START + 1)
+    expect(0, ports=f"{DEFAULT_START}..{2 * DEFAULT_START}", who="nobody").of(port_sweep(calls, kind).run(unprivileged))
 
 
 @behaviour(
     "bind.port.raw-has-none", "ip(7) `the raw IPv4 protocol as such has no concept of a port`; raw_bind, rawv6_bind"
 )
 def test_raw_has_none(new_socket, expect):
-    """The port in the address of a raw socket is not looked at: whoever has such a socket binds with any, and the name
-    has the protocol there.
+    """bind of a raw socket ignores the port: any port needs no capability, and getsockname returns the protocol in its
+    place.
     """
     sockets = {kind: new_socket(*kind.triple) for kind in (RAW, RAW6)}
     namespaces.keep_capabilities(())
     for kind, socket in sockets.items():
-        for port in (1, 80, LINE - 1, LINE, 65535):
+        for port in (1, 80, DEFAULT_START - 1, DEFAULT_START, 65535):
             expect(0, kind=kind, port=port).of(socket.bind(kind.address(port)))
-            result, name = socket.sockname()
-            expect(kind.address(kind.protocol), kind=kind, port=port, then="name").of(name, result)
+            expect(kind.address(kind.protocol), kind=kind, port=port, then="name").of(socket.sockname())
 
 
 @behaviour("bind.port.ping-identifier", "icmp(7) ping_group_range; ping_bind, ping_get_port; ip(7) privileged ports")
 @pytest.mark.parametrize("protocol", PING)
 def test_ping_identifier(protocol, calls, new_socket, expect):
-    """The port of a datagram socket of ICMP is the identifier of its echo requests, and none of these is privileged."""
-    there(protocol)
+    """The port of an ICMP datagram socket is the identifier of its echo requests, and binding any needs no
+    capability.
+    """
+    require(protocol)
     namespaces.set_sysctl("net.ipv4.ping_group_range", "0 0")
     namespaces.keep_capabilities(())
     kind = PING[protocol]
-    expect(0, ports=f"1..{LINE}").of(ports(calls, kind).run(range(1, LINE + 1)))
+    expect(0, ports=f"1..{DEFAULT_START}").of(port_sweep(calls, kind).run(range(1, DEFAULT_START + 1)))
     socket = new_socket(*kind.triple)
     need(socket.bind(kind.address(80)))
-    result, name = socket.sockname()
-    expect(kind.address(80), then="name").of(name, result)
+    expect(kind.address(80), then="name").of(socket.sockname())
 
 
-def refusal(name, text):
-    """The errno of writing a sysctl, 0 if it is written."""
+def write_error(name: str, text: str) -> int:
+    """Writes a sysctl and returns the errno, 0 if it was written."""
     try:
         namespaces.set_sysctl(name, text)
     except OSError as error:
-        return error.errno
+        return error.errno or 0
     return 0
 
 
 @behaviour("bind.port.line-range", f"{SOURCE}; {SOURCE_SYSCTL}")
-def test_line_range(new_socket, expect):
-    """ip_unprivileged_port_start is a port that is not above the first automatic one: other values are refused with
-    EINVAL and leave the line where it is.
+def test_start_range(new_socket, expect):
+    """Writing ip_unprivileged_port_start fails with EINVAL and changes nothing for a value that is no port, or above
+    the first port of ip_local_port_range.
     """
-    refusals = {text: refusal(START, text) for text in ("-1", "65536", "2147483647", "32769", "port")}
+    values = ("-1", "65536", "2147483647", "32769", "port")
+    checks = {(kind, text): expect([EINVAL, -EACCES, 0], kind=kind, start=text) for kind in WITH_PORTS for text in values}
+    errors = {text: write_error(START, text) for text in values}
     namespaces.keep_capabilities(())
     for kind in WITH_PORTS:
-        below = new_socket(*kind.triple).bind(kind.address(LINE - 1))
-        at = new_socket(*kind.triple).bind(kind.address(LINE))
-        for text, told in refusals.items():
-            expect([EINVAL, -EACCES, 0], kind=kind, start=text).of([told, below, at], below, at)
+        below = new_socket(*kind.triple).bind(kind.address(DEFAULT_START - 1))
+        at = new_socket(*kind.triple).bind(kind.address(DEFAULT_START))
+        for text, error in errors.items():
+            checks[kind, text].of([error, below, at], below, at)
 
 
 @behaviour("bind.port.line-highest", f"{SOURCE}; {SOURCE_SYSCTL}; ip(7) ip_local_port_range")
-def test_line_highest(calls, new_socket, expect):
-    """If the automatic ports begin at 65535 the line can lie there: every other port is privileged."""
+def test_start_highest(calls, new_socket, expect):
+    """If ip_local_port_range begins at 65535, ip_unprivileged_port_start can be 65535: every lower port is then
+    privileged.
+    """
     namespaces.set_sysctl(RANGE, "65535 65535")
     namespaces.set_sysctl(START, 65535)
     namespaces.keep_capabilities(())
     for kind in WITH_PORTS:
-        for port, answer in ((1, -EACCES), (LINE, -EACCES), (65534, -EACCES), (65535, 0)):
+        for port, answer in ((1, -EACCES), (DEFAULT_START, -EACCES), (65534, -EACCES), (65535, 0)):
             expect(answer, kind=kind, port=port).of(new_socket(*kind.triple).bind(kind.address(port)))
 
 
 @behaviour("bind.port.line-of-namespace", f"{SOURCE}; {SOURCE_SYSCTL}; network_namespaces(7)")
-def test_line_of_namespace(new_socket, expect):
-    """Each network namespace has a line of its own, at 1024 to begin with; a socket keeps to that of its own one."""
+def test_start_of_namespace(new_socket, expect):
+    """Each network namespace has its own ip_unprivileged_port_start, 1024 by default; the value of the socket's
+    namespace counts.
+    """
     namespaces.set_sysctl(START, 0)
     olds = {kind: new_socket(*kind.triple) for kind in WITH_PORTS}
-    namespaces.unshare(NEWNET)
+    namespaces.unshare(CLONE_NEWNET)
     news = {kind: new_socket(*kind.triple) for kind in WITH_PORTS}
     namespaces.keep_capabilities(())
     for kind in WITH_PORTS:
@@ -137,16 +141,17 @@ def test_line_of_namespace(new_socket, expect):
 
 @behaviour("bind.port.child-user-namespace", SOURCE_NAMESPACE)
 def test_child_user_namespace(new_socket, expect):
-    """Capabilities in a child user namespace do not count in a network namespace of its parent: EACCES, for sockets
-    made before and after. They count in a network namespace that was made there, but not for a socket from before.
+    """A capability in a child user namespace does not count in a network namespace of the parent (EACCES), whether the
+    socket is older than the child or not. It counts in a network namespace of the child, but not for an older socket.
     """
     before = {kind: new_socket(*kind.triple) for kind in WITH_PORTS}
-    namespaces.unshare(NEWUSER)
+    namespaces.unshare(CLONE_NEWUSER)
     for kind in WITH_PORTS:
         expect(-EACCES, kind=kind, network="parent", socket="before").of(before[kind].bind(kind.address(80)))
         expect(-EACCES, kind=kind, network="parent", socket="after").of(new_socket(*kind.triple).bind(kind.address(80)))
-        expect(0, kind=kind, network="parent", port=LINE).of(new_socket(*kind.triple).bind(kind.address(LINE)))
-    namespaces.unshare(NEWNET)
+        unprivileged = kind.address(DEFAULT_START)
+        expect(0, kind=kind, network="parent", port=DEFAULT_START).of(new_socket(*kind.triple).bind(unprivileged))
+    namespaces.unshare(CLONE_NEWNET)
     for kind in WITH_PORTS:
         expect(-EACCES, kind=kind, network="child", socket="before").of(before[kind].bind(kind.address(80)))
         fresh = new_socket(*kind.triple)
@@ -154,13 +159,16 @@ def test_child_user_namespace(new_socket, expect):
         need(fresh.close())
 
 
-def enter_network_of_child():
-    """Changes into the network namespace of a child that has made itself a user namespace too. Raises Broke."""
+def enter_network_of_child() -> None:
+    """Enters the network namespace of a child process that has unshared its user and network namespaces.
+
+    Raises Broke if the child cannot unshare them or setns fails.
+    """
     ready, done = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            namespaces.unshare(NEWUSER | NEWNET)
+            namespaces.unshare(CLONE_NEWUSER | CLONE_NEWNET)
             os.write(ready[1], b"r")
             os.read(done[0], 1)
         finally:
@@ -169,8 +177,8 @@ def enter_network_of_child():
     if os.read(ready[0], 1) != b"r":
         raise Broke("a child could not make its namespaces")
     network = os.open(f"/proc/{child}/ns/net", os.O_RDONLY)
-    # os.setns is there from Python 3.12 on.
-    entered = ctypes.CDLL(None, use_errno=True).setns(network, NEWNET)
+    # os.setns exists since Python 3.12.
+    entered = ctypes.CDLL(None, use_errno=True).setns(network, CLONE_NEWNET)
     os.write(done[1], b"d")
     os.waitpid(child, 0)
     if entered != 0:
@@ -180,8 +188,8 @@ def enter_network_of_child():
 @behaviour("bind.port.parent-user-namespace", f"{SOURCE_NAMESPACE} `effective user ID matches the owner`; cap_capable")
 @pytest.mark.parametrize("who", ["capability", "owner", pytest.param("other-user", marks=pytest.mark.sandbox(ids=2))])
 def test_parent_user_namespace(who, new_socket, expect):
-    """In a network namespace of a child user namespace the capability counts that a process has in the parent, and the
-    user who made the child needs none; another user without it is refused, EACCES.
+    """In a network namespace of a child user namespace, a process of the parent may bind privileged ports if it has
+    CAP_NET_BIND_SERVICE in the parent, or if its user created the child; otherwise bind fails with EACCES.
     """
     enter_network_of_child()
     if who == "other-user":
