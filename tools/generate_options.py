@@ -1,9 +1,9 @@
-"""Writes options.py, the tables of numbers and names, from the headers of a kernel.
+"""Generates options.py, the tables of numbers and names, from the headers of a kernel.
 
     python -m tools.generate_options INCLUDE VERSION > probes/abi/options.py
 
 INCLUDE is the include directory of the kernel (of /usr/src/linux-headers-*-common on Debian, or of the source itself),
-VERSION what to write down as the source. This is a tool for the one who renews the table; nothing imports it.
+VERSION names it as the source in the generated module. Run it to update the tables to a newer kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Block(NamedTuple):
-    """Names that stand together in one header, from `first` to `last`; of those, the ones that `only` matches."""
+    """Selects names that stand together in one header, from `first` to `last`; of those, the ones `only` matches."""
 
     header: str
     first: str
@@ -31,7 +31,7 @@ LEVEL_BLOCKS = (
     Block("uapi/linux/can/isotp.h", "SOL_CAN_ISOTP", "SOL_CAN_ISOTP"),
     Block("uapi/linux/can/j1939.h", "SOL_CAN_J1939", "SOL_CAN_J1939"),
 )
-#: Read before any table is made: others use their names.
+#: Headers that are read before any table is made, because others use their names.
 BASES = ("uapi/linux/can.h", "uapi/asm-generic/fcntl.h")
 TABLES: dict[str, tuple[Block, ...]] = {
     "FAMILIES": (Block(SOCKET, "AF_UNSPEC", "AF_MCTP"),),
@@ -98,7 +98,7 @@ CONTROL: dict[int, tuple[Block, ...]] = {
     276: (Block("uapi/linux/rds.h", "RDS_CMSG_RDMA_ARGS", "RDS_CMSG_ZCOPY_COOKIE"),),
     282: (Block("uapi/linux/tls.h", "TLS_SET_RECORD_TYPE", "TLS_GET_RECORD_TYPE"),),
 }
-#: What the headers of that version do not say. AF_VSOCK is a level of its own (net/vmw_vsock/af_vsock.c); 81 to 84 of
+#: Names that the headers of that version lack. AF_VSOCK is a level of its own (net/vmw_vsock/af_vsock.c); 81 to 84 of
 #: SOL_SOCKET and 44 to 46 of TCP came after 6.12; the stamps are _IOR(0x89, 6, long long[2]) and 7.
 EXTRA: dict[str, dict[int, str]] = {
     "OPTIONS 1": {81: "SCM_TS_OPT_ID", 82: "SO_RCVPRIORITY", 83: "SO_PASSRIGHTS", 84: "SO_INQ"},
@@ -113,15 +113,16 @@ PROTOCOL_LEVELS = (0, 6, 17, 41, 58, 132, 136, 255)
 
 
 class Headers:
-    """The integer constants of headers in their order: #define and enum; what is no integer is left out."""
+    """Reads the integer constants of headers in their order, from #define and enum; others are left out."""
 
     def __init__(self, include: Path) -> None:
+        """Start without constants; `include` is the include directory."""
         self.include = include
         self.known: dict[str, int] = {}
         self.order: dict[str, list[str]] = {}
 
     def number(self, expression: str) -> int | None:
-        """The value of `1`, `0x10`, `NAME`, `(NAME + 2)`."""
+        """Evaluate `1`, `0x10`, `NAME` or `(NAME + 2)`; None for any other expression."""
         total = 0
         for term in expression.strip().strip("()").split("+"):
             term = term.strip()
@@ -134,6 +135,7 @@ class Headers:
         return total
 
     def read(self, header: str) -> list[str]:
+        """Read a header once and return the names of its constants in order."""
         if header in self.order:
             return self.order[header]
         names = self.order[header] = []
@@ -154,12 +156,13 @@ class Headers:
         return names
 
     def note(self, names: list[str], name: str, value: int | None) -> None:
+        """Keep a constant that has a value, at its first definition."""
         if value is not None and name not in names:
             names.append(name)
             self.known[name] = value
 
     def table(self, blocks: tuple[Block, ...], key: str = "") -> dict[int, str]:
-        """Number to name, sorted; the first name of a number stays, later ones are aliases."""
+        """Return number to name, sorted; the first name of a number stays, later ones are aliases."""
         found = dict(EXTRA.get(key, {}))
         for block in blocks:
             names = self.read(block.header)
@@ -170,12 +173,14 @@ class Headers:
 
 
 def literal(table: dict[int, str], indent: int, hexadecimal: bool = False) -> str:
+    """Write a table as a dictionary of Python source."""
     pad = " " * indent
     number = "0x{:X}".format if hexadecimal else str
     return "{\n" + "".join(f'{pad}    {number(n)}: "{name}",\n' for n, name in table.items()) + pad + "}"
 
 
 def main(include: str, version: str) -> None:
+    """Print options.py."""
     headers = Headers(Path(include))
     for header in BASES:
         headers.read(header)

@@ -1,9 +1,9 @@
-"""Writes syscalls.py, the i386 numbers, from the tables of several kernels.
+"""Generates syscalls.py, the i386 numbers, from the tables of several kernels.
 
     python -m tools.generate_syscalls VERSION=SYSCALL_32_TBL … > probes/abi/syscalls.py
 
-Each VERSION (5.10) comes with that kernel's arch/x86/entry/syscalls/syscall_32.tbl, oldest first. This is a tool for
-the one who renews the table; nothing imports it.
+Each VERSION (5.10) comes with that kernel's arch/x86/entry/syscalls/syscall_32.tbl, oldest first. Run it to
+add a newer kernel.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-#: What stands in a table where there is no call to enter.
+#: The entry points that stand in a table where there is no system call.
 _NO_ENTRY = ("-", "sys_ni_syscall")
 
 
 def read(table: str) -> dict[int, tuple[str, bool, bool]]:
-    """Number to (name, whether a native kernel has an entry, whether the x86-64 kernel's compat entry has one).
+    """Return number to (name, whether a native kernel has the call, whether the x86-64 kernel's compat entry has it).
 
     A line is `number abi name [entry [compat entry [noreturn]]]`; without a compat entry the entry serves both.
     """
@@ -31,7 +31,7 @@ def read(table: str) -> dict[int, tuple[str, bool, bool]]:
 
 
 def main(*arguments: str) -> None:
-    """Prints syscalls.py. Raises ValueError if a kernel gave a number to another call: that is never done."""
+    """Print syscalls.py. Raises ValueError if two kernels give one number to two calls, which never happens."""
     versions = [argument.partition("=")[0] for argument in arguments]
     tables = [read(Path(argument.partition("=")[2]).read_text()) for argument in arguments]
     read_from = f"syscall_32.tbl of Linux {', '.join(versions)}"

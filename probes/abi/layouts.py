@@ -21,14 +21,14 @@ IFNAMSIZ = 16
 
 @dataclass(frozen=True)
 class Type:
-    """The type of a member: its struct format, and how an unpacked value is shown if not as it is."""
+    """Describes the type of a member: its struct format, and how an unpacked value is shown if not as it is."""
 
     code: str
     show: Callable[[Any], Decoded] | None = None
 
 
 def octets(count: int) -> Type:
-    """Return the type of an array of bytes, shown in hexadecimal."""
+    """Make the type of an array of bytes, shown in hexadecimal."""
     return Type(f"{count}s", bytes.hex)
 
 
@@ -54,7 +54,7 @@ _ALIGNED_STORAGE = Type("4x128s", describe)
 
 
 class Layout:
-    """A structure: its members in order, by the names that the decoded form has."""
+    """Describes a structure: its members in order, by the names that the decoded form has."""
 
     def __init__(self, **members: Type) -> None:
         """Lay the members out one after another; padding is part of a member's format (`i4x`)."""

@@ -38,24 +38,25 @@ SOCKETCALL = 102
 ROUTES = ("socketcall", "direct")
 
 
-#: What is fetched at a stop: the index of an argument, its name, the step that fetches what it points to.
+#: A fetch at a stop: the index of an argument, its name, the step that copies what it points to.
 Fetch = tuple[int, str, Step]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the 20 operations of socketcall, or another system call of the documents.
+    """Describes one of the 20 operations of socketcall, or another system call of the documents.
 
-    `call` is the value of ebx that selects the operation of socketcall, 0 if the call is none of the 20. `direct` is
-    the i386 number of the system call that does the same, `direct_name` its name and `fill` the words that it takes
-    beyond the arguments: accept, send and recv have no number of their own, they are accept4 with flags 0, sendto and
-    recvfrom without an address. `x86_64` is the number at the x86-64 entry, which captures of other programs meet.
+    `direct` is the i386 number of the system call that does the same, `direct_name` its name and `fill` the words that
+    it takes beyond the arguments: accept, send and recv have no number of their own, they are accept4 with flags 0,
+    sendto and recvfrom without an address. `call` is the value of ebx that selects the operation of socketcall, 0 if
+    the system call is none of the 20. `x86_64` is the number at the x86-64 entry, which captures of other programs
+    meet.
     """
 
     name: str
     arguments: tuple[Argument, ...]
-    call: int
     direct: int
+    call: int = 0
     x86_64: int | None = None
     direct_name: str = ""
     fill: tuple[int, ...] = ()
@@ -64,9 +65,9 @@ class Operation:
     exit: tuple[Fetch, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Derive what follows from the arguments.
+        """Derive the number of words and the fetch steps from the arguments, last argument first.
 
-        Lengths come first: a value-result length follows its pointer, and says at exit how much is there.
+        A value-result length comes after its pointer, and must be fetched before what it limits.
         """
         steps = [*enumerate(self.arguments)][::-1]
         entry = tuple((index, each.name, each.entry) for index, each in steps if each.entry)
@@ -80,6 +81,8 @@ _ADDRESS_IN = (FD, address_in("addr", length=2), integer("addrlen"))
 _ADDRESS_OUT = (FD, address_out("addr", "addrlen"), value_result("addrlen"))
 _DATA_IN = (FD, data_in("buf", length=2), size("len"), MESSAGE_FLAGS)
 _DATA_OUT = (FD, data_out("buf", length=2), size("len"), MESSAGE_FLAGS)
+_MESSAGES_IN = (FD, messages_in("msgvec", count=2), size("vlen"), MESSAGE_FLAGS)
+_MESSAGES_OUT = (FD, messages_out("msgvec", count=2), size("vlen"), MESSAGE_FLAGS)
 _SOCKET = (FAMILY, TYPE, PROTOCOL)
 _OPTION = (FD, LEVEL, OPTNAME)
 _FCNTL = (FD, COMMAND, COMMAND_ARGUMENT)
@@ -88,52 +91,46 @@ _POLL = (pollfds("fds", count=1), size("nfds"))
 _OLD, _NEW = integer("oldfd"), integer("newfd")
 
 _SOCKET_OPERATIONS = (
-    Operation("socket", _SOCKET, 1, 359, 41),
-    Operation("bind", _ADDRESS_IN, 2, 361, 49),
-    Operation("connect", _ADDRESS_IN, 3, 362, 42),
-    Operation("listen", (FD, integer("backlog")), 4, 363, 50),
-    Operation("accept", _ADDRESS_OUT, 5, 364, 43, "accept4", (0,)),
-    Operation("getsockname", _ADDRESS_OUT, 6, 367, 51),
-    Operation("getpeername", _ADDRESS_OUT, 7, 368, 52),
-    Operation("socketpair", (*_SOCKET, pair_out("sv")), 8, 360, 53),
-    Operation("send", _DATA_IN, 9, 369, None, "sendto", (0, 0)),
-    Operation("recv", _DATA_OUT, 10, 371, None, "recvfrom", (0, 0)),
-    Operation("sendto", (*_DATA_IN, address_in("addr", length=5), integer("addrlen")), 11, 369, 44),
-    Operation("recvfrom", (*_DATA_OUT, address_out("addr", "addrlen"), value_result("addrlen")), 12, 371, 45),
-    Operation("shutdown", (FD, HOW), 13, 373, 48),
-    Operation("setsockopt", (*_OPTION, OPTVAL_IN, integer("optlen")), 14, 366, 54),
-    Operation("getsockopt", (*_OPTION, OPTVAL_OUT, value_result("optlen")), 15, 365, 55),
-    Operation("sendmsg", (FD, message_in("msg"), MESSAGE_FLAGS), 16, 370, 46),
-    Operation("recvmsg", (FD, message_out("msg"), MESSAGE_FLAGS), 17, 372, 47),
-    Operation("accept4", (*_ADDRESS_OUT, ACCEPT_FLAGS), 18, 364, 288),
-    Operation(
-        "recvmmsg",
-        (FD, messages_out("msgvec", count=2), size("vlen"), MESSAGE_FLAGS, timespec("timeout")),
-        19,
-        337,
-        299,
-    ),
-    Operation("sendmmsg", (FD, messages_in("msgvec", count=2), size("vlen"), MESSAGE_FLAGS), 20, 345, 307),
+    Operation("socket", _SOCKET, direct=359, call=1, x86_64=41),
+    Operation("bind", _ADDRESS_IN, direct=361, call=2, x86_64=49),
+    Operation("connect", _ADDRESS_IN, direct=362, call=3, x86_64=42),
+    Operation("listen", (FD, integer("backlog")), direct=363, call=4, x86_64=50),
+    Operation("accept", _ADDRESS_OUT, direct=364, call=5, x86_64=43, direct_name="accept4", fill=(0,)),
+    Operation("getsockname", _ADDRESS_OUT, direct=367, call=6, x86_64=51),
+    Operation("getpeername", _ADDRESS_OUT, direct=368, call=7, x86_64=52),
+    Operation("socketpair", (*_SOCKET, pair_out("sv")), direct=360, call=8, x86_64=53),
+    Operation("send", _DATA_IN, direct=369, call=9, direct_name="sendto", fill=(0, 0)),
+    Operation("recv", _DATA_OUT, direct=371, call=10, direct_name="recvfrom", fill=(0, 0)),
+    Operation("sendto", (*_DATA_IN, address_in("addr", length=5), integer("addrlen")), direct=369, call=11, x86_64=44),
+    Operation("recvfrom", (*_DATA_OUT, *_ADDRESS_OUT[1:]), direct=371, call=12, x86_64=45),
+    Operation("shutdown", (FD, HOW), direct=373, call=13, x86_64=48),
+    Operation("setsockopt", (*_OPTION, OPTVAL_IN, integer("optlen")), direct=366, call=14, x86_64=54),
+    Operation("getsockopt", (*_OPTION, OPTVAL_OUT, value_result("optlen")), direct=365, call=15, x86_64=55),
+    Operation("sendmsg", (FD, message_in("msg"), MESSAGE_FLAGS), direct=370, call=16, x86_64=46),
+    Operation("recvmsg", (FD, message_out("msg"), MESSAGE_FLAGS), direct=372, call=17, x86_64=47),
+    Operation("accept4", (*_ADDRESS_OUT, ACCEPT_FLAGS), direct=364, call=18, x86_64=288),
+    Operation("recvmmsg", (*_MESSAGES_OUT, timespec("timeout")), direct=337, call=19, x86_64=299),
+    Operation("sendmmsg", _MESSAGES_IN, direct=345, call=20, x86_64=307),
 )
 _OTHER_CALLS = (
-    Operation("restart_syscall", (), 0, 0),
-    Operation("read", (FD, data_out("buf", length=2), size("count")), 0, 3),
-    Operation("write", (FD, data_in("buf", length=2), size("count")), 0, 4),
-    Operation("close", (FD,), 0, 6),
-    Operation("getpid", (), 0, 20),
-    Operation("dup", (_OLD,), 0, 41),
-    Operation("ioctl", (FD, REQUEST, REQUEST_ARGUMENT), 0, 54),
-    Operation("fcntl", _FCNTL, 0, 55),
-    Operation("dup2", (_OLD, _NEW), 0, 63),
-    Operation("_newselect", (*_SETS, timeval("timeout")), 0, 142),
-    Operation("readv", (FD, iovecs_out(count=2), size("iovcnt")), 0, 145),
-    Operation("writev", (FD, iovecs_in(count=2), size("iovcnt")), 0, 146),
-    Operation("poll", (*_POLL, integer("timeout")), 0, 168),
-    Operation("fstat64", (FD, pointer("statbuf")), 0, 197),
-    Operation("fcntl64", _FCNTL, 0, 221),
-    Operation("pselect6", (*_SETS, timespec("timeout"), pointer("sigmask")), 0, 308),
-    Operation("ppoll", (*_POLL, timespec("timeout"), pointer("sigmask"), size("sigsetsize")), 0, 309),
-    Operation("dup3", (_OLD, _NEW, FILE_FLAGS), 0, 330),
+    Operation("restart_syscall", (), direct=0),
+    Operation("read", (FD, data_out("buf", length=2), size("count")), direct=3),
+    Operation("write", (FD, data_in("buf", length=2), size("count")), direct=4),
+    Operation("close", (FD,), direct=6),
+    Operation("getpid", (), direct=20),
+    Operation("dup", (_OLD,), direct=41),
+    Operation("ioctl", (FD, REQUEST, REQUEST_ARGUMENT), direct=54),
+    Operation("fcntl", _FCNTL, direct=55),
+    Operation("dup2", (_OLD, _NEW), direct=63),
+    Operation("_newselect", (*_SETS, timeval("timeout")), direct=142),
+    Operation("readv", (FD, iovecs_out(count=2), size("iovcnt")), direct=145),
+    Operation("writev", (FD, iovecs_in(count=2), size("iovcnt")), direct=146),
+    Operation("poll", (*_POLL, integer("timeout")), direct=168),
+    Operation("fstat64", (FD, pointer("statbuf")), direct=197),
+    Operation("fcntl64", _FCNTL, direct=221),
+    Operation("pselect6", (*_SETS, timespec("timeout"), pointer("sigmask")), direct=308),
+    Operation("ppoll", (*_POLL, timespec("timeout"), pointer("sigmask"), size("sigsetsize")), direct=309),
+    Operation("dup3", (_OLD, _NEW, FILE_FLAGS), direct=330),
 )
 #: The 20 operations of socketcall, and the other system calls of the documents, by name.
 OPERATIONS = {operation.name: operation for operation in _SOCKET_OPERATIONS}

@@ -46,7 +46,7 @@ def shown(result: object) -> str:
 
 @dataclass
 class Record:
-    """One call. Registers and pointers are hex strings, words unsigned numbers, times nanoseconds (CLOCK_MONOTONIC).
+    """Holds one call. Registers and pointers are hex strings, times nanoseconds of CLOCK_MONOTONIC.
 
     `call` is the number the gate gave the call (several records share it when the kernel restarted the call; None in
     captures of other programs). `args` are the argument words at entry, on whichever route; `args_after` the words

@@ -25,7 +25,7 @@ def decode_address(raw: bytes | None, length: int, where: int) -> Decoded:
 
 
 def fixed(size: int) -> Step:
-    """Return the step that fetches `size` bytes."""
+    """Make a step that fetches `size` bytes."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
         fetcher.take(name, fetcher.words[at], size)
@@ -34,7 +34,7 @@ def fixed(size: int) -> Step:
 
 
 def address_in(name: str, length: int) -> Argument:
-    """Return an address that the call reads; `length` is the index of its length."""
+    """Make an argument that is an address the call reads; `length` is the index of its length."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
         fetcher.take(name, fetcher.words[at], min(signed(fetcher.words[length]), ADDRESS))
@@ -46,7 +46,7 @@ def address_in(name: str, length: int) -> Argument:
 
 
 def address_out(name: str, length: str) -> Argument:
-    """Return an address that the call writes; `length` is the name of its value-result length.
+    """Make an argument that is an address the call writes; `length` is the name of its value-result length.
 
     The length that comes back may exceed the room (accept(2)): as much is decoded as both cover.
     """
@@ -64,7 +64,7 @@ def address_out(name: str, length: str) -> Argument:
 
 
 def value_result(name: str) -> Argument:
-    """Return a pointer to a length that the call reads and writes."""
+    """Make an argument that points to a length the call reads and writes."""
 
     def decode(fetched: Fetched, index: int) -> Decoded:
         asked, written = read_int(fetched.before.get(name)), read_int(fetched.after.get(name))
@@ -76,7 +76,7 @@ def value_result(name: str) -> Argument:
 
 
 def pair_out(name: str) -> Argument:
-    """Return the array of two descriptors that socketpair writes."""
+    """Make the argument that is the array of two descriptors socketpair writes."""
 
     def decode(fetched: Fetched, index: int) -> Decoded:
         raw = fetched.after.get(name, b"")

@@ -17,7 +17,7 @@ NULL = "NULL"
 
 @dataclass(frozen=True)
 class Fetched:
-    """The words of one call and the memory fetched for it.
+    """Holds the words of one call and the memory fetched for it.
 
     `before` is the memory at its entry, `after` at its exit: empty until the call returned without an error. `ret` is
     None for a call that did not return, `word` 64 for a native x86-64 call, else 32.
@@ -46,7 +46,7 @@ Step = Callable[[Fetcher, str, int], None]
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument: its name in the manual page, its decoder, and what is fetched of it at entry and at exit."""
+    """Describes an argument: its name in the manual page, its decoder, its fetch steps at entry and at exit."""
 
     name: str
     decode: Decoder
@@ -60,27 +60,27 @@ def format_pointer(address: int) -> str:
 
 
 def word(name: str, decode: Callable[[int], Decoded]) -> Argument:
-    """Return an argument that is decoded from its word alone."""
+    """Make an argument that is decoded from its word alone."""
     return Argument(name, lambda fetched, index: decode(fetched.at(index)))
 
 
 def integer(name: str) -> Argument:
-    """Return an argument of type int."""
+    """Make an argument of type int."""
     return word(name, signed)
 
 
 def size(name: str) -> Argument:
-    """Return an argument of type size_t or unsigned int."""
+    """Make an argument of type size_t or unsigned int."""
     return word(name, lambda value: value)
 
 
 def pointer(name: str) -> Argument:
-    """Return an argument whose memory is not fetched."""
+    """Make an argument that is a pointer to memory that is not fetched."""
     return word(name, format_pointer)
 
 
 def bits(name: str, table: Mapping[int, str]) -> Argument:
-    """Return an argument of flags that a table names."""
+    """Make an argument of flags that a table names."""
     return word(name, lambda value: names.flags(table, value))
 
 

@@ -23,7 +23,7 @@ def decode_buffer(raw: bytes, size: int | None = None) -> dict[str, Decoded]:
 
 
 def data_in(name: str, length: int) -> Argument:
-    """Return a buffer that the call reads; `length` is the index of its length."""
+    """Make an argument that is a buffer the call reads; `length` is the index of its length."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
         fetcher.take(name, fetcher.words[at], min(fetcher.words[length], DATA))
@@ -36,7 +36,7 @@ def data_in(name: str, length: int) -> Argument:
 
 
 def data_out(name: str, length: int) -> Argument:
-    """Return a buffer that the call fills. The result may exceed it (recv(2) MSG_TRUNC)."""
+    """Make an argument that is a buffer the call fills. The result may exceed it (recv(2) MSG_TRUNC)."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
         fetcher.take(name, fetcher.words[at], min(fetcher.ret, fetcher.words[length], DATA))
@@ -81,7 +81,7 @@ def decode_iovecs(
 
 
 def iovecs_in(count: int) -> Argument:
-    """Return the argument `iov` of a call that reads the buffers; `count` is the index of the array's length."""
+    """Make the argument `iov` of a call that reads the buffers; `count` is the index of the array's length."""
 
     def fetch(fetcher: Fetcher, _name: str, at: int) -> None:
         fetch_iovecs(fetcher, "", fetcher.words[at], fetcher.words[count], None)
@@ -93,7 +93,7 @@ def iovecs_in(count: int) -> Argument:
 
 
 def iovecs_out(count: int) -> Argument:
-    """Return the argument `iov` of a call that fills the buffers."""
+    """Make the argument `iov` of a call that fills the buffers; `count` is the index of the array's length."""
 
     def fetch_room(fetcher: Fetcher, _name: str, at: int) -> None:
         fetch_iovecs(fetcher, "", fetcher.words[at], fetcher.words[count], 0)

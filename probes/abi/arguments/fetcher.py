@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-#: Reads up to size bytes at an address of the calling process; fewer come back where memory ends.
+#: Reads up to size bytes at an address of the calling process, fewer where memory ends.
 Reader = Callable[[int, int], bytes]
 
 #: The most bytes of a socket address: sizeof(struct __kernel_sockaddr_storage), the kernel accepts no longer one.
@@ -19,7 +19,7 @@ INT: Final = 4
 
 
 class Fetcher:
-    """The words of one call, and the memory behind them that was copied so far at one of its two stops.
+    """Copies the memory behind the words of one call, at one of its two stops.
 
     `ret` is the call's result at its exit, 0 at its entry; `blobs` is the copied memory by the argument's name.
     """

@@ -151,7 +151,7 @@ def _decode_received(
 
 
 def message_in(name: str) -> Argument:
-    """Return the msghdr of a message to send."""
+    """Make an argument that is the msghdr of a message to send."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
         _fetch_message(fetcher, name, _fetch_header(fetcher, name, at), None)
@@ -163,7 +163,7 @@ def message_in(name: str) -> Argument:
 
 
 def message_out(name: str) -> Argument:
-    """Return the msghdr of a message to receive."""
+    """Make an argument that is the msghdr of a message to receive."""
 
     def fetch_room(fetcher: Fetcher, name: str, at: int) -> None:
         _fetch_room(fetcher, name, _fetch_header(fetcher, name, at))
@@ -191,9 +191,9 @@ def _lengths(name: str, fetched: Fetched) -> Iterator[dict[str, int]]:
 
 
 def messages_in(name: str, count: int) -> Argument:
-    """Return the array of mmsghdr that sendmmsg reads; it writes msg_len of as many entries as it returns.
+    """Make the argument that is the array of mmsghdr sendmmsg reads.
 
-    `count` is the index of the array's length.
+    The call writes msg_len of as many entries as it returns. `count` is the index of the array's length.
     """
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
@@ -214,7 +214,7 @@ def messages_in(name: str, count: int) -> Argument:
 
 
 def messages_out(name: str, count: int) -> Argument:
-    """Return the array of mmsghdr that recvmmsg fills: as many entries as it returns."""
+    """Make the argument that is the array of mmsghdr recvmmsg fills: as many entries as it returns."""
 
     def fetch_room(fetcher: Fetcher, name: str, at: int) -> None:
         for entry, raw in _fetch_array(fetcher, name, at, fetcher.words[count]):

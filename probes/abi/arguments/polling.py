@@ -34,12 +34,12 @@ def _timeout(name: str, layouts: Mapping[int, Layout]) -> Argument:
 
 
 def timeval(name: str) -> Argument:
-    """Return a timeout in microseconds, which the call may update."""
+    """Make an argument that is a timeout in microseconds, which the call may update."""
     return _timeout(name, TIMEVAL)
 
 
 def timespec(name: str) -> Argument:
-    """Return a timeout in nanoseconds, which the call may update."""
+    """Make an argument that is a timeout in nanoseconds, which the call may update."""
     return _timeout(name, TIMESPEC)
 
 
@@ -55,7 +55,7 @@ def _decode_pollfds(before: bytes, after: bytes) -> list[dict[str, Decoded]]:
 
 
 def pollfds(name: str, count: int) -> Argument:
-    """Return an array of struct pollfd, with `revents` as the call wrote them; `count` is the index of its length."""
+    """Make an argument that is an array of struct pollfd; `count` is the index of its length."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
         fetcher.take(name, fetcher.words[at], min(fetcher.words[count], _POLLFDS) * POLLFD.size)
@@ -73,7 +73,7 @@ def _members(raw: bytes) -> list[int]:
 
 
 def fd_set(name: str, nfds: int) -> Argument:
-    """Return a set of descriptors, before and after the call; `nfds` is the index of the count that limits it."""
+    """Make an argument that is an fd_set, before and after the call; `nfds` is the index of its limit."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
         longs = (max(signed(fetcher.words[nfds]), 0) + fetcher.word - 1) // fetcher.word

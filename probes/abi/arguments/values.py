@@ -17,7 +17,7 @@ from probes.abi.sockaddr import describe
 
 @dataclass(frozen=True)
 class Value:
-    """A type of value: the most bytes it has, and its decoder.
+    """Describes a type of value: the most bytes that are fetched of it, and its decoder.
 
     The decoder gets the bytes that were fetched, the size that the value is said to have, and the word size of the
     caller. It returns None for a value of another type.
@@ -28,7 +28,7 @@ class Value:
 
 
 def structure(*layouts: Layout | Mapping[int, Layout]) -> Value:
-    """Return the type of a value that is one of some structures, by its size."""
+    """Make the type of a value that is one of some structures, by its size."""
     by_word = {
         word: [layout if isinstance(layout, Layout) else layout[word] for layout in layouts] for word in (32, 64)
     }
@@ -44,7 +44,7 @@ def structure(*layouts: Layout | Mapping[int, Layout]) -> Value:
 
 
 def growing(layout: Layout) -> Value:
-    """Return the type of a structure that kernels append members to: it may end earlier or later."""
+    """Make the type of a structure that new kernels append members to: it may end earlier or later."""
 
     def decode(raw: bytes, size: int, _word: int) -> Decoded:
         decoded = layout.decode_beginning(raw)
@@ -55,7 +55,7 @@ def growing(layout: Layout) -> Value:
 
 
 def followed(heads: Mapping[int, Layout], name: str, show: Callable[[bytes], Decoded], step: int, most: int) -> Value:
-    """Return the type of a structure that ends in an array: `name`, of `step` bytes each, `most` of them fetched."""
+    """Make the type of a structure that ends in an array `name`: entries of `step` bytes, `most` of them fetched."""
 
     def decode(raw: bytes, size: int, word: int) -> Decoded:
         head = heads[word]
@@ -76,9 +76,9 @@ def _decode_address(raw: bytes, size: int, _word: int) -> Decoded:
 SOCKET_ADDRESS = Value(ADDRESS, _decode_address)
 
 
-def decode_value(kind: Value | None, raw: bytes, size: int, word: int) -> Decoded:
+def decode_value(value: Value | None, raw: bytes, size: int, word: int) -> Decoded:
     """Decode a value of `size` bytes, of which `raw` were fetched: by its type, else as an int, else as bytes."""
-    decoded = kind.decode(raw, size, word) if kind else None
+    decoded = value.decode(raw, size, word) if value else None
     if decoded is not None:
         return decoded
     return int.from_bytes(raw, "little", signed=size == 4) if size == len(raw) in (1, 4) else decode_buffer(raw, size)

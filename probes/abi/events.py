@@ -1,0 +1,46 @@
+"""Define the lines of the evidence that are neither calls nor frames: signals on delivery and exits of threads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Holds a signal about to be delivered to a tracee (signal-delivery-stop): its number, and the instruction pointer.
+
+    `t_ns` is CLOCK_MONOTONIC in nanoseconds.
+    """
+
+    t_ns: int
+    pid: int
+    tid: int
+    number: int
+    ip: int
+
+    def as_json(self) -> dict[str, str | int]:
+        """Return the line of the evidence."""
+        return {
+            "type": "signal", "t_ns": self.t_ns, "pid": self.pid, "tid": self.tid, "signal": self.number,
+            "ip": hex(self.ip),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Holds the end of a thread: when it was waited for (CLOCK_MONOTONIC, nanoseconds), and its wait status."""
+
+    t_ns: int
+    pid: int
+    tid: int
+    status: int
+
+    def as_json(self) -> dict[str, str | int | None]:
+        """Return the line of the evidence: `status` is the exit status, or `signal` the signal that killed it."""
+        killed = os.WIFSIGNALED(self.status)
+        return {
+            "type": "exit", "t_ns": self.t_ns, "pid": self.pid, "tid": self.tid,
+            "status": None if killed else os.WEXITSTATUS(self.status),
+            "signal": os.WTERMSIG(self.status) if killed else None,
+        }  # fmt: skip
