@@ -13,13 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from probes.abi.events import Exit, Signal
 from probes.errors import CommandError
 from probes.report import capture as formats
 from probes.report.capture import Counts, ExitEvent, SignalEvent
 from probes.report.check import Json
-from probes.trace.loop import Exit, Signal, Tracer
-from probes.trace.spawn import CANNOT_TRACE, ENDING, CannotCapture, attach, filtered, spawn, wider
-from probes.trace.traced_call import Call, socket_numbers
+from probes.trace.loop import Tracer
+from probes.trace.seccomp import is_filtered
+from probes.trace.spawn import CANNOT_TRACE, ENDING, CannotCapture, attach, is_wider, spawn
+from probes.trace.traced_call import TracedCall, socket_numbers
 
 EPILOG = f"""A line has: {formats.LEGEND}. The capture goes on until PROGRAM and all that it started have ended.
 Ctrl-C is for PROGRAM; SIGTERM and SIGHUP are passed on to it. With -p, Ctrl-C ends the capture and the process goes on.
@@ -64,6 +66,7 @@ class Capture:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
+        """Takes the format and the output file from the arguments of the command."""
         self._path: Path | None = args.output
         self._json, self._count = args.format == "jsonl", bool(args.count)
         self._counts: Counts = {}
@@ -77,10 +80,10 @@ class Capture:
         return Tracer(
             self._call,
             every_call=every_call,
-            wanted=socket_numbers(),
-            signalled=self._signal,
-            ended=self._exit,
-            ours=ours,
+            numbers=socket_numbers(),
+            on_signal=self._signal,
+            on_exit=self._exit,
+            exitkill=ours,
         )
 
     def begin(self, pid: int) -> None:
@@ -105,7 +108,7 @@ class Capture:
             return 0
         return 128 + os.WTERMSIG(self.ended) if os.WIFSIGNALED(self.ended) else os.WEXITSTATUS(self.ended)
 
-    def _call(self, call: Call) -> None:
+    def _call(self, call: TracedCall) -> None:
         if self._file is None:
             return
         record = call.record()
@@ -153,7 +156,7 @@ def _dumped(line: Mapping[str, Json]) -> str:
 
 
 def _spawned(capture: Capture, argv: list[str]) -> int:
-    tracer = capture.tracer(every_call=filtered(), ours=True)
+    tracer = capture.tracer(every_call=is_filtered(), ours=True)
     pid = spawn(tracer, argv)
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -165,7 +168,7 @@ def _spawned(capture: Capture, argv: list[str]) -> int:
         # A terminal sends SIGINT and SIGQUIT to the program as well.
 
     try:
-        if wider(pid):
+        if is_wider(pid):
             raise _is_64_bit(pid)
         capture.begin(pid)
     except CannotCapture:
@@ -180,7 +183,7 @@ def _spawned(capture: Capture, argv: list[str]) -> int:
 
 def _attached(capture: Capture, pid: int) -> int:
     tracer = capture.tracer(every_call=True, ours=False)
-    if wider(pid):
+    if is_wider(pid):
         raise _is_64_bit(pid)
 
     def detach(_number: int, _: FrameType | None) -> None:

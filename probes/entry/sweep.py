@@ -1,7 +1,7 @@
-"""Ranges of calls by a machine-code loop (probes/entry/machine/loop.s): every port, every number, no Python between.
+"""Sweep a range of values by a machine-code loop (probes/entry/machine/loop.s): every port, every call number.
 
-A sweep is a small program: calls whose registers are cells, one of which takes each value of a range. The result of
-one call is judged; a result may be the argument of a later call, as a descriptor is.
+A sweep is a sequence of calls whose registers are loaded from cells. One cell takes each value of the range; the result
+of one call is judged; a result may be an argument of later calls, as a descriptor is.
 """
 
 from __future__ import annotations
@@ -22,57 +22,59 @@ from probes.entry.gate import WORD, Gate, Result, enterable
 from probes.entry.machine.code import LOOP
 from probes.entry.memory import Block
 
-#: Values between two looks at signals and the deadline.
+#: Values for one run of the loop: Python handles signals, and so the deadline, between two runs.
 _CHUNK = 1 << 16
 _PLAN = struct.Struct("<8I")
-#: Seven registers, then the places that take the result: its cell, and two arrays of argument words at most.
+#: Seven registers, then where the result is stored: its cell, and words of two argument arrays at most.
 _STEP = struct.Struct("<10I")
 _REGISTERS, _RESULTS = 7, 3
 
 
 @dataclass(eq=False)
 class Cell:
-    """A 32-bit word in memory that registers are loaded from. `copies` are argument words that get its value too."""
+    """Is a 32-bit word in memory from which a register is loaded. `copies` are argument words that have the same value."""
 
     block: Block
     copies: list[Block]
 
     def store(self, value: int) -> None:
-        """Puts a value into the cell and its copies."""
+        """Write a value to the cell and its copies."""
         for block in (self.block, *self.copies):
             block.write(struct.pack("<I", unsigned(value)))
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a range answered: the values, a result for each, and how to make one of the calls again, traced."""
+    """Holds the values of a sweep with the judged result of each."""
 
     values: range
     results: Sequence[int]
     sweep: Sweep
-    #: What the machine code took.
+    #: Seconds spent in the machine code.
     seconds: float
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (value, result)."""
         return zip(self.values, self.results, strict=True)
 
     @property
     def histogram(self) -> dict[int, int]:
-        """How often each result came."""
+        """Return how often each result occurred."""
         return dict(Counter(self.results))
 
     def again(self, value: int) -> Result:
-        """The judged result of one value, by calls through the gate that a tracer sees."""
+        """Repeat the calls for one value through the traced gate, and return the judged result."""
         return self.sweep.once(value)
 
 
 class Sweep:
-    """The program: add calls with `call`, `plain` and `raw`, one of them judged, then `run` it over a range.
+    """Collects calls by `call`, `plain` and `raw`, one of them judged, and runs them for a range of values.
 
-    `value` is the cell that varies. `varied_port` has the loop store the value into an address instead.
+    `value` is the cell that varies. After `varied_port` the value goes into a socket address instead.
     """
 
     def __init__(self, calls: Calls) -> None:
+        """Begin a sweep over the route, the gate and the memory of `calls`."""
         self.calls = calls
         self.value = self._cell(0)
         self._zero, self._waste = self._cell(0), self._cell(0)
@@ -81,12 +83,15 @@ class Sweep:
         self._judged: Cell | None = None
 
     def varied_port(self, address: Block, offset: int) -> None:
-        """The value goes, as 16 bits in network order, to `offset` in an address."""
+        """Make the value two bytes in network order at `offset` of a socket address."""
         self.value.block = address.part(offset, 2)
         self._big_endian = True
 
     def call(self, op: str, *words: Cell | SupportsInt, judged: bool = False) -> Cell:
-        """Adds one of the 20 operations, on the route of the sweep's calls. Its result is the cell that comes back."""
+        """Add one of the 20 operations over the route of `calls`, and return the cell of its result.
+
+        Raises TypeError: the number of words is wrong, or a word varies in more places than the loop can store.
+        """
         operation = OPERATIONS[op]
         if len(words) != operation.words:
             raise TypeError(f"{op} takes {operation.words} words, not {len(words)}")
@@ -100,17 +105,17 @@ class Sweep:
             elif word is self.value:
                 self._vary_word(place)
             elif len(word.copies) + 1 == _RESULTS:
-                raise TypeError(f"a result may be a word of {_RESULTS - 1} socketcalls at most")
+                raise TypeError(f"a result can be a word of at most {_RESULTS - 1} socketcalls")
             else:
                 word.copies.append(place)
         return self.raw(SOCKETCALL, operation.call, array.address, judged=judged)
 
     def plain(self, name: str, *words: Cell | SupportsInt, judged: bool = False) -> Cell:
-        """Adds a plain call."""
+        """Add another documented system call (close, read, …), and return the cell of its result."""
         return self.raw(OTHER_CALLS[name].direct, *words, judged=judged)
 
     def raw(self, *registers: Cell | SupportsInt, judged: bool = False) -> Cell:
-        """Adds a call by its registers: eax, ebx, ecx, …"""
+        """Add a call by its registers eax, ebx, ecx, … (missing ones are 0), and return the cell of its result."""
         cells = tuple(r if isinstance(r, Cell) else self._cell(int(r)) for r in registers)
         result = self._cell(0)
         self._steps.append((cells, result))
@@ -122,29 +127,35 @@ class Sweep:
         return Cell(self.calls.memory.words(value), [])
 
     def _vary_word(self, place: Block) -> None:
-        # The loop writes the value to one place. Registers load from a cell, so they follow it there.
+        # The loop stores the value in one place only: this word becomes the cell that registers load from.
         if self._big_endian or self.value.copies:
-            raise TypeError("the value can be one word of one socketcall")
+            raise TypeError("the varied value can be one word of one socketcall only")
         self.value.block = place
         self.value.copies.append(place)
 
     def once(self, value: int) -> Result:
-        """Makes the calls for one value through the gate, where a tracer sees them, and returns the judged result."""
+        """Make the calls for one value through the traced gate, and return the judged result.
+
+        Raises TypeError: no call is judged.
+        """
         self.value.block.write(struct.pack(">H", value) if self._big_endian else struct.pack("<I", unsigned(value)))
-        answer: Result | None = None
+        judged: Result | None = None
         for cells, place in self._steps:
             result = self.calls.gate.enter(*(cell.block.words()[0] for cell in cells))
             place.store(result)
             if place is self._judged:
-                answer = result
-        if answer is None:
-            raise TypeError("no call of this sweep is judged")
-        return answer
+                judged = result
+        if judged is None:
+            raise TypeError("no call of this sweep is judged; pass judged=True to one")
+        return judged
 
     def run(self, values: range) -> Swept:
-        """Makes the calls for every value by the loop."""
+        """Make the calls for every value by the loop, untraced.
+
+        Raises TypeError: the range has another step than 1, or no call is judged.
+        """
         if values.step != 1 or self._judged is None:
-            raise TypeError("a sweep needs a range of step 1, and a call that is judged")
+            raise TypeError("a sweep needs a range of step 1, and one call with judged=True")
         memory = self.calls.memory
         table = memory.put(b"".join(self._step(cells, result) for cells, result in self._steps))
         buffer = memory.alloc(4 * min(_CHUNK, len(values)))

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
+from probes.abi.events import Exit, Signal
 from probes.abi.record import Record
 from probes.entry.gate import gate, gate_names
 from probes.sandbox import clone, namespaces
@@ -27,8 +28,8 @@ from probes.sandbox.clone import Child
 from probes.sandbox.messages import Message, SandboxFailed
 from probes.trace import ptrace, seccomp
 from probes.trace.deadline import Deadline
-from probes.trace.loop import Exit, Signal, Tracer
-from probes.trace.traced_call import Call
+from probes.trace.loop import Tracer
+from probes.trace.traced_call import TracedCall
 
 #: Seconds that anything in the suite may take on the reference machine; multiply by `slowness()`.
 DEADLINE = 60.0
@@ -58,7 +59,7 @@ class SandboxResult:
     """
 
     messages: list[Message]
-    calls: list[Call] = field(default_factory=list)
+    calls: list[TracedCall] = field(default_factory=list)
     signals: list[Signal] = field(default_factory=list)
     status: int | None = None
     late: bool = False
@@ -133,7 +134,7 @@ def _attend(
 
     gates = [gate(name) for name in gate_names()]
     tracer = Tracer(
-        outcome.calls.append, gates, every_call=wish.trace == "calls", signalled=outcome.signals.append, ended=ended
+        outcome.calls.append, gates, every_call=wish.trace == "calls", on_signal=outcome.signals.append, on_exit=ended
     )
 
     def late() -> None:

@@ -1,1 +1,1 @@
-"""The one ptrace loop: what a process sends over the system-call boundary, seen from outside."""
+"""Trace processes by ptrace(2): record each call at its entry and at its exit."""

@@ -1,4 +1,4 @@
-"""A deadline for whoever waits in the ptrace loop."""
+"""Limit how long a wait in the ptrace loop may take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from types import FrameType, TracebackType
 
 @dataclass
 class Deadline:
-    """Calls `late` in this process after some seconds; None: never. Usable in the main thread only (setitimer)."""
+    """Calls `late` in the main thread after `seconds`, then every second until the block ends (None: never).
+
+    Works in the main thread only: it uses setitimer(2) and handles SIGALRM.
+    """
 
     seconds: float | None
     late: Callable[[], None]
@@ -19,15 +22,17 @@ class Deadline:
     def _alarm(self, number: int, frame: FrameType | None) -> None:
         self.passed = True
         self.late()
-        # Again until it is over: one that was asked may not have listened, another may have been born in between.
+        # Re-arms: the tracee may have ignored the signal, or forked meanwhile.
         signal.setitimer(signal.ITIMER_REAL, 1)
 
     def __enter__(self) -> Deadline:
+        """Start the timer."""
         self._old = signal.signal(signal.SIGALRM, self._alarm)
         if self.seconds is not None:
             signal.setitimer(signal.ITIMER_REAL, self.seconds)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Stop the timer and restore the handler of SIGALRM."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._old)

@@ -1,4 +1,4 @@
-"""What /proc says about the processes that are traced, or are to be."""
+"""Read /proc/PID/status and /proc/PID/task of processes to trace, and kill them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 
-def group(tid: int) -> int:
-    """The process that a thread belongs to; the thread itself if it is gone already."""
-    return int(field(tid, "Tgid") or tid)
+def tgid(tid: int) -> int:
+    """Return the process id of a thread, or the thread's own id if it is gone."""
+    return int(status_field(tid, "Tgid") or tid)
 
 
 def threads(pid: int) -> set[int]:
-    """The threads of a process; none if it is gone."""
+    """Return the thread ids of a process, none if it is gone."""
     with suppress(OSError):
         return {int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()}
     return set()
 
 
-def field(tid: int, name: str) -> str:
-    """A field of /proc/TID/status; "" if the thread is gone, or the kernel has no such field."""
+def status_field(tid: int | Literal["self"], name: str) -> str:
+    """Return a field of /proc/TID/status, "" if the thread is gone or the kernel has no such field."""
     with suppress(OSError):
         text = Path(f"/proc/{tid}/status").read_text(errors="replace")
         return text.partition(f"\n{name}:")[2].partition("\n")[0].strip()
@@ -29,20 +30,12 @@ def field(tid: int, name: str) -> str:
 
 
 def has_ended(tid: int) -> bool:
-    """Whether a thread is gone, or a zombie."""
-    return field(tid, "State")[:1] in ("", "Z", "X")
-
-
-def in_vdso(pid: int, address: int) -> bool:
-    """Whether an address lies in a process's [vdso]. Raises OSError: its memory map is not for us."""
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        if line.endswith("[vdso]"):
-            first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
-            return first <= address < last
-    return False
+    """Return True if a thread is gone or a zombie."""
+    return status_field(tid, "State")[:1] in ("", "Z", "X")
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, if it is still there."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    """Send SIGKILL to a process. Does nothing for 0 or for a process that is gone."""
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

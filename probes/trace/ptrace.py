@@ -1,4 +1,4 @@
-"""ptrace(2) and prctl(2): what python-ptrace has, by its names, and what it lacks."""
+"""Bind ptrace(2), prctl(2) and /proc/PID/mem: constants of python-ptrace, and the requests that it lacks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ O_TRACEVFORK: int = func.PTRACE_O_TRACEVFORK
 O_TRACECLONE: int = func.PTRACE_O_TRACECLONE
 O_TRACEEXEC: int = func.PTRACE_O_TRACEEXEC
 EVENT_EXEC: int = func.PTRACE_EVENT_EXEC
-EVENTS_OF_BIRTH = (func.PTRACE_EVENT_FORK, func.PTRACE_EVENT_VFORK, func.PTRACE_EVENT_CLONE)
-# What python-ptrace lacks (include/uapi/linux/ptrace.h).
+EVENTS_OF_CLONE = (func.PTRACE_EVENT_FORK, func.PTRACE_EVENT_VFORK, func.PTRACE_EVENT_CLONE)
+# Missing in python-ptrace (include/uapi/linux/ptrace.h).
 SEIZE, INTERRUPT, LISTEN, GET_SYSCALL_INFO = 0x4206, 0x4207, 0x4208, 0x420E
 O_TRACESECCOMP, O_EXITKILL = 1 << 7, 1 << 20
 EVENT_SECCOMP, EVENT_STOP = 7, 128
@@ -33,11 +33,11 @@ ARCH_I386, ARCH_X86_64 = 0x40000003, 0xC000003E
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 38, 22
 
-#: The registers of a stopped tracee, as wide as this process's own.
-#: (On i386 the structure halves the slots of the segment registers: ds and __ds are one register.)
+#: Names of the fields of user_regs_struct, each as wide as a register of this process.
+#: (On i386 the structure declares 16 bits of padding for each segment register: __ds belongs to ds.)
 REGISTER_NAMES: tuple[str, ...] = tuple(name for name, _ in user_regs_struct._fields_ if not name.startswith("__"))
 
-# No request blocks: there is no need to let go of the interpreter's lock.
+# PyDLL keeps the interpreter's lock: no request blocks.
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
@@ -45,7 +45,7 @@ _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_
 
 
 class SyscallInfo(ctypes.Structure):
-    """struct ptrace_syscall_info up to the arguments of an entry or seccomp stop."""
+    """Lays out struct ptrace_syscall_info up to the arguments of an entry or seccomp stop."""
 
     _fields_ = (
         ("op", ctypes.c_uint8),
@@ -62,7 +62,7 @@ _ptrace = _libc.ptrace
 
 
 def request(number: int, pid: int, address: int = 0, data: int = 0) -> int:
-    """One ptrace request. Raises OSError (ESRCH: the tracee is gone or not stopped)."""
+    """Make a ptrace request. Raises OSError (ESRCH: the tracee is gone or not stopped)."""
     result: int = _ptrace(number, pid, address, data)
     if result == -1:
         _fail(number, pid)
@@ -77,67 +77,70 @@ def _fail(number: int, pid: int) -> NoReturn:
 _regs = user_regs_struct()
 _regs_at = ctypes.addressof(_regs)
 _unpack = struct.Struct(f"={len(REGISTER_NAMES)}{'Q' if ctypes.sizeof(ctypes.c_long) == 8 else 'I'}").unpack
-# Without declared types and with its arguments ready, the call is a fifth cheaper, and it is made at every stop.
+# Made at every stop: without declared types and with prepared arguments the call takes a fifth less.
 _bare = ctypes.PyDLL(None).ptrace
 _GETREGS, _regs_pointer = ctypes.c_long(GETREGS), ctypes.c_void_p(_regs_at)
 _message = ctypes.c_ulong()
 
 
 def registers(pid: int) -> tuple[int, ...]:
-    """The registers of a stopped tracee in the order of REGISTER_NAMES, each as wide as a word of this process."""
+    """Return the registers of a stopped tracee in the order of REGISTER_NAMES, each as wide as one of this process."""
     if _bare(_GETREGS, pid, None, _regs_pointer) == -1:
         request(GETREGS, pid, 0, _regs_at)
     return _unpack(_regs)
 
 
 def event_message(pid: int) -> int:
-    """PTRACE_GETEVENTMSG: the new process's id, or the former id after exec."""
+    """Return the message of an event stop: the new thread's id, or the former id after exec (PTRACE_GETEVENTMSG)."""
     request(GETEVENTMSG, pid, 0, ctypes.addressof(_message))
     return _message.value
 
 
 def syscall_info(pid: int) -> SyscallInfo:
-    """PTRACE_GET_SYSCALL_INFO (Linux 5.3): which ABI the call came by."""
+    """Return the kind of a system-call stop and the ABI of the call (PTRACE_GET_SYSCALL_INFO, Linux 5.3)."""
     info = SyscallInfo()
     request(GET_SYSCALL_INFO, pid, ctypes.sizeof(info), ctypes.addressof(info))
     return info
 
 
-#: Descriptors of the memory of tracees, and how many may be open: a program may have more threads than we descriptors.
+#: Descriptors of /proc/TID/mem by tid. At most _ROOM are open: a program may have more threads than RLIMIT_NOFILE allows.
 _memories: dict[int, int] = {}
 _ROOM = 256
 
 
 def read(tid: int, address: int, size: int) -> bytes:
-    """Up to `size` bytes of a tracee's memory; fewer where it ends, none where there is none (/proc/PID/mem)."""
+    """Return up to `size` bytes of a tracee's memory, fewer if an unmapped page follows (/proc/PID/mem)."""
     try:
         memory = _memories.get(tid)
         if memory is None:
             if len(_memories) >= _ROOM:
-                forget(next(iter(_memories)))
+                close_memory(next(iter(_memories)))
             memory = _memories[tid] = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         return os.pread(memory, size, address)
     except (OSError, OverflowError):
         return b""
 
 
-def forget(tid: int) -> None:
-    """Says that a tracee has ended, or has other memory now: after exec."""
+def close_memory(tid: int) -> None:
+    """Close the memory of a tracee that has ended or executed a program: after exec it has another address space."""
     memory = _memories.pop(tid, None)
     if memory is not None:
         os.close(memory)
 
 
 def prctl(option: int, value: int = 0, pointer: int = 0) -> None:
-    """prctl(2). Raises OSError."""
+    """Call prctl(2). Raises OSError."""
     if _libc.prctl(option, value, pointer, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl {option}: {os.strerror(error)}")
 
 
 def set_filter(program: Sequence[bytes], no_new_privs: bool = True) -> None:
-    """Installs a seccomp filter, for good. Raises OSError (EINVAL: the kernel refuses the program; EACCES: without
-    CAP_SYS_ADMIN it must give up gaining privileges by exec first)."""
+    """Install a seccomp filter in this process (PR_SET_SECCOMP); it cannot be removed.
+
+    Raises OSError: EINVAL if the kernel rejects the program; EACCES without CAP_SYS_ADMIN unless PR_SET_NO_NEW_PRIVS is
+    set, as `no_new_privs` does.
+    """
     code = ctypes.create_string_buffer(b"".join(program))
     fprog = (ctypes.c_size_t * 2)(len(program), ctypes.addressof(code))
     if no_new_privs:
@@ -145,6 +148,6 @@ def set_filter(program: Sequence[bytes], no_new_privs: bool = True) -> None:
     prctl(PR_SET_SECCOMP, 2, ctypes.addressof(fprog))
 
 
-def gone(error: OSError) -> bool:
-    """Whether an error says that the tracee died between its stop and our request."""
+def is_gone(error: OSError) -> bool:
+    """Return True for the error of a request whose tracee died after its stop (ESRCH)."""
     return error.errno == errno.ESRCH

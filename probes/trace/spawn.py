@@ -1,4 +1,4 @@
-"""Programs that are traced from their first instruction, and processes that are traced from now on."""
+"""Start a program under a tracer, or attach a tracer to a running process."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from typing import NoReturn
 
 from probes.trace import ptrace, seccomp
 from probes.trace.loop import Tracer
-from probes.trace.processes import field, has_ended, threads
+from probes.trace.processes import has_ended, status_field, threads
 from probes.trace.traced_call import FILTERING, socket_numbers
 
-#: As env(1) has them.
+#: Exit statuses, those of env(1).
 CANNOT_TRACE, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
-#: What a terminal or a supervisor ends a program with.
+#: Signals by which a terminal or a supervisor ends a program.
 ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
-#: Python ignores these, and programs would inherit that.
+#: Signals that Python ignores: an executed program would inherit that.
 _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+#: The stage at which the start of a program failed, before the errno in the failure pipe.
 _PREPARE, _EXECUTE = b"p", b"x"
 
 
 class CannotCapture(Exception):
-    """A capture cannot be made. `status` is the exit status that says so, the text one line: what, why, what to do."""
+    """Is raised where nothing can be captured. `status` is the exit status for it; the text says what, why, what to do."""
 
     def __init__(self, status: int, text: str) -> None:
+        """Hold the exit status and the one line of text."""
         super().__init__(text)
         self.status = status
 
 
-def filtered() -> bool:
-    """Whether this process is under a seccomp filter already (a container's): what that refuses never reaches one that
-    we add, so a tracer has to stop at every call instead."""
-    return field(os.getpid(), "Seccomp") not in ("", "0")
-
-
 def spawn(tracer: Tracer, argv: Sequence[str]) -> int:
-    """Starts a program and leaves it stopped before its first instruction (`tracer.resume` lets it go). Returns its
-    process id. Signals that end programs wait meanwhile. Raises CannotCapture; then nothing is left of it."""
+    """Start a program, leave it stopped before its first instruction, and return its process id.
+
+    `tracer.resume` continues it. The signals of ENDING are blocked meanwhile. Raises CannotCapture; then the process has
+    ended and was waited for.
+    """
     program = seccomp.of_numbers(_stops()) if not tracer.every_call else []
     go, failure = os.pipe(), os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
@@ -53,37 +52,37 @@ def spawn(tracer: Tracer, argv: Sequence[str]) -> int:
         if child == 0:
             os.close(go[1])
             os.close(failure[0])
-            _become(argv, program, mask, go[0], failure[1])
+            _execute(argv, program, mask, go[0], failure[1])
         os.close(go[0])
         os.close(failure[1])
         try:
-            return _begun(tracer, child, argv[0], go[1], failure[0])
+            return _seize(tracer, child, argv[0], go[1], failure[0])
         finally:
             os.close(failure[0])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _begun(tracer: Tracer, child: int, name: str, go: int, failure: int) -> int:
+def _seize(tracer: Tracer, child: int, name: str, go: int, failure: int) -> int:
     try:
         tracer.seize(child)
     except OSError as error:
-        os.close(go)  # It ends by itself then.
+        os.close(go)  # The child exits at end of file.
         os.waitpid(child, 0)
         raise CannotCapture(CANNOT_TRACE, f"cannot trace a program: {_forbidden(error)}") from error
     os.write(go, b"g")
     os.close(go)
     if tracer.run_to_exec(child):
         return child
-    said = os.read(failure, 64)
-    if not said:
-        raise CannotCapture(CANNOT_TRACE, f"{name}: it was ended by a signal before it began; start it again")
-    number = int(said[1:])
-    if said[:1] == _EXECUTE:
-        raise _unexecuted(name, number)
+    report = os.read(failure, 64)
+    if not report:
+        raise CannotCapture(CANNOT_TRACE, f"{name}: a signal killed it before its first instruction; start it again")
+    number = int(report[1:])
+    if report[:1] == _EXECUTE:
+        raise _exec_error(name, number)
     raise CannotCapture(
         CANNOT_TRACE,
-        f"cannot install a seccomp filter: {os.strerror(number)}; a kernel with CONFIG_SECCOMP_FILTER is needed",
+        f"cannot install a seccomp filter: {os.strerror(number)}; boot a kernel with CONFIG_SECCOMP_FILTER",
     )
 
 
@@ -91,7 +90,7 @@ def _stops() -> dict[int, set[int]]:
     return {arch: numbers | set(FILTERING[arch]) for arch, numbers in socket_numbers().items()}
 
 
-def _become(
+def _execute(
     argv: Sequence[str], program: list[bytes], mask: set[int | signal.Signals], go: int, failure: int
 ) -> NoReturn:
     stage = _PREPARE
@@ -100,7 +99,7 @@ def _become(
         _restore_signals(mask)
         if os.read(go, 1) != b"g":
             os._exit(CANNOT_TRACE)
-        # It is traced now, and ends with its tracer by that; the program inherits no such wish.
+        # From here on PTRACE_O_EXITKILL ends it with its tracer. exec would keep PDEATHSIG, which the program did not set.
         ptrace.prctl(ptrace.PR_SET_PDEATHSIG, 0)
         if program:
             _filter(program)
@@ -109,7 +108,7 @@ def _become(
     except OSError as error:
         os.write(failure, stage + b"%d" % (error.errno or 0))
     except ValueError:
-        os.write(failure, stage + b"%d" % errno.EINVAL)  # a null byte in an argument
+        os.write(failure, stage + b"%d" % errno.EINVAL)  # a NUL byte in an argument
     finally:
         os._exit(CANNOT_TRACE)
 
@@ -123,58 +122,59 @@ def _restore_signals(mask: set[int | signal.Signals]) -> None:
 
 def _filter(program: list[bytes]) -> None:
     try:
-        # Whoever may do so installs it without a promise that would take the program's own set-user-ID bits away.
+        # With CAP_SYS_ADMIN no_new_privs is not needed; it would disable set-user-ID bits in the program.
         ptrace.set_filter(program, no_new_privs=False)
     except PermissionError:
         ptrace.set_filter(program)
 
 
-def _unexecuted(name: str, number: int) -> CannotCapture:
+def _exec_error(name: str, number: int) -> CannotCapture:
     why = os.strerror(number)
-    folders = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(":")
-    there = any(os.access(Path(folder, name), os.F_OK) for folder in folders)
-    if not there and (number == errno.ENOENT or (number == errno.EACCES and "/" not in name)):
-        # (EACCES: a folder of PATH is closed to this user.)
-        return CannotCapture(NOT_FOUND, f"{name}: not found; give its path, or add its folder to PATH")
+    directories = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(":")
+    exists = any(os.access(Path(directory, name), os.F_OK) for directory in directories)
+    if not exists and (number == errno.ENOENT or (number == errno.EACCES and "/" not in name)):
+        # (EACCES: this user may not search a directory of PATH.)
+        return CannotCapture(NOT_FOUND, f"{name}: not found; give its path, or add its directory to PATH")
     if number == errno.ENOENT:
         return CannotCapture(
             NOT_FOUND,
-            f"{name}: the loader or interpreter that it names is missing; install that (i386 programs: libc6:i386)",
+            f"{name}: the loader or interpreter that it names is missing; install it (for i386 programs: libc6:i386)",
         )
     if number == errno.EACCES and "/" in name and Path(name).is_dir():
-        return CannotCapture(CANNOT_EXECUTE, f"{name}: is a folder; name a program in it")
+        return CannotCapture(CANNOT_EXECUTE, f"{name}: is a directory; name a program in it")
     advice = {
-        errno.EACCES: "chmod +x makes it executable, unless its folder or file system forbids that",
+        errno.EACCES: "make it executable (chmod +x), unless its directory or file system forbids that",
         errno.ENOEXEC: "it is no ELF program for this machine and has no #! line; name its interpreter before it",
     }
     return CannotCapture(CANNOT_EXECUTE, f"{name}: cannot be executed: {why}; {advice.get(number, 'see execve(2)')}")
 
 
 def attach(tracer: Tracer, pid: int) -> None:
-    """Begins to trace every thread of a process. Raises CannotCapture; then it goes on untraced."""
+    """Begin to trace every thread of a process. Raises CannotCapture; then the process continues untraced."""
     seized: set[int] = set()
-    # Threads that a seized thread starts are traced from birth; others may come while we look.
+    # Threads that a seized thread starts are traced by PTRACE_O_TRACECLONE; the others may start more meanwhile.
     while new := threads(pid) - seized:
         for tid in new:
             seized.add(tid)
             try:
                 tracer.seize(tid)
             except OSError as error:
-                if _need_not(tid):
+                if _is_settled(tid):
                     continue
                 tracer.release()
                 tracer.run()
-                by = field(tid, "TracerPid")
-                why = f"process {by} traces it already; end that" if by not in ("", "0") else _forbidden(error)
+                by = status_field(tid, "TracerPid")
+                why = f"process {by} traces it already; end that process" if by not in ("", "0") else _forbidden(error)
                 raise CannotCapture(CANNOT_TRACE, f"cannot trace process {pid}: {why}") from error
-            # What it waits for in the kernel begins anew, and is seen.
+            # A call that the thread is blocked in is interrupted and restarted, and then traced.
             tracer.interrupt(tid)
     if not tracer.tracees:
-        raise CannotCapture(CANNOT_TRACE, f"cannot trace process {pid}: there is none; `ps` lists them")
+        raise CannotCapture(CANNOT_TRACE, f"cannot trace process {pid}: no such process; `ps -e` lists them")
 
 
-def _need_not(tid: int) -> bool:
-    return has_ended(tid) or field(tid, "TracerPid") == str(os.getpid())
+def _is_settled(tid: int) -> bool:
+    # It ended, or a seized thread started it and this process traces it already.
+    return has_ended(tid) or status_field(tid, "TracerPid") == str(os.getpid())
 
 
 def _forbidden(error: OSError) -> str:
@@ -184,8 +184,8 @@ def _forbidden(error: OSError) -> str:
     )
 
 
-def wider(pid: int) -> bool:
-    """Whether a process runs a 64-bit program and this is 32-bit Python, which cannot see 64-bit registers."""
+def is_wider(pid: int) -> bool:
+    """Return True for a 64-bit program under 32-bit Python, which cannot read 64-bit registers."""
     try:
         with Path(f"/proc/{pid}/exe").open("rb") as file:
             head = file.read(5)

@@ -1,4 +1,4 @@
-"""One call as the tracer saw it: what is read while the tracee is stopped, and the record made of it afterwards."""
+"""Observe one call of a stopped tracee at its entry and its exit, and make its record afterwards."""
 
 from __future__ import annotations
 
@@ -23,39 +23,40 @@ SP = _INDEX["rsp" if _WIDE else "esp"]
 _R15 = _INDEX.get("r15", 0)
 _I386_ARGS = tuple(_INDEX[("r" if _WIDE else "e") + name] for name in ("bx", "cx", "dx", "si", "di", "bp"))
 _X86_64_ARGS = tuple(_INDEX[name] for name in ("rdi", "rsi", "rdx", "r10", "r8", "r9")) if _WIDE else ()
-#: The i386 names of registers whose low halves an i386 call has.
+#: Registers of which an i386 call uses the low half, with its i386 name.
 _HALVES = (
     {_INDEX[f"r{name}"]: f"e{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "ip", "sp")} if _WIDE else {}
 )
-#: Code segments: __USER_CS of x86-64 (a 64-bit process), and of i386; __USER32_CS of x86-64 lies between.
+#: Code segments: __USER_CS of x86-64 (a 64-bit process), and __USER_CS of i386. (__USER32_CS of x86-64 is 0x23.)
 _CS_64, _CS_NATIVE = 0x33, 0x73
-#: Where the gate's stub leaves its number at the moment of entry: the vDSO pushes a return address and three registers.
-_NUMBER_AT = {"int80": 0, "vdso": 16}
+#: Offset of the call id from the stack pointer at the entry: the vDSO pushes a return address and three registers.
+_CALL_ID_AT = {"int80": 0, "vdso": 16}
 _LOW = 0xFFFFFFFF
 _WORDS = [struct.Struct(f"<{count}I") for count in range(7)]
 
 
-class Call:
-    """A call between its entry and its exit. Construct it at the entry stop; `leave` at the exit stop.
+class TracedCall:
+    """Observes a call from its entry stop, where it is constructed, to its exit stop, where `leave` is called.
 
-    Both run while the tracee waits: they read what may change, and leave everything else for `record`.
+    Both run while the tracee is stopped: they copy what may change later, and leave everything else to `record`.
     """
 
     __slots__ = (
-        "after", "args", "args_after", "args_ptr", "before", "gate", "i386", "nr", "number", "operation", "pid",
+        "after", "args", "args_after", "args_ptr", "before", "call_id", "gate", "i386", "nr", "operation", "pid",
         "regs_in", "regs_out", "ret", "t_in", "t_out", "tid",
     )  # fmt: skip
 
     def __init__(
         self, pid: int, tid: int, t_ns: int, regs: tuple[int, ...], i386: bool, gate: str, numbered: bool
     ) -> None:
+        """Read the argument words and the memory that the call is going to read. `numbered`: it was made through a gate."""
         self.pid, self.tid, self.t_in, self.t_out = pid, tid, t_ns, 0
         self.regs_in, self.i386, self.gate = regs, i386, gate
         self.regs_out: tuple[int, ...] = ()
         self.ret: int | None = None
         self.nr = regs[_NR] & _LOW
         self.args_ptr: int | None = None
-        #: The argument words, as many as could be read.
+        #: The argument words that could be read.
         self.args: tuple[int, ...] = ()
         self.args_after: tuple[int, ...] | None = None
         if not i386:
@@ -70,15 +71,15 @@ class Call:
         else:
             operation = BY_DIRECT.get(self.nr)
             self.args = tuple([regs[index] & _LOW for index in _I386_ARGS[: operation.words if operation else 6]])
-        #: The row of the system call, None if it is not known.
+        #: The row of the system call, None if the table has none.
         self.operation: Operation | None = operation
-        self.number: int | None = None
+        self.call_id: int | None = None
         if numbered:
             if _WIDE and regs[_R15] >> 32 == MARK:
-                self.number = regs[_R15] & _LOW
+                self.call_id = regs[_R15] & _LOW
             else:
-                number = ptrace.read(tid, regs[SP] + _NUMBER_AT[gate], 4)
-                self.number = int.from_bytes(number, "little") if number else None
+                data = ptrace.read(tid, regs[SP] + _CALL_ID_AT[gate], 4)
+                self.call_id = int.from_bytes(data, "little") if data else None
         self.before: Mapping[str, bytes] = {}
         if operation and operation.entry:
             self.before = fetch(operation, self.args, partial(ptrace.read, tid), None, 32 if i386 else 64)
@@ -86,28 +87,28 @@ class Call:
 
     @property
     def op(self) -> str:
-        """The operation's name, "" if it is not known."""
+        """Return the operation's name, "" if the table has no row for the call."""
         return self.operation.name if self.operation else ""
 
     @property
     def word(self) -> int:
-        """The calling process: 32 or 64."""
+        """Return the word size of the calling process: 32 or 64."""
         return 64 if self.regs_in[_CS] == _CS_64 else 32
 
     @property
     def abi(self) -> str:
-        """The kernel's entry that was taken."""
+        """Return the entry of the kernel: "i386" (32-bit kernel), "ia32-compat" or "x86_64"."""
         if not self.i386:
             return "x86_64"
         return "i386" if self.regs_in[_CS] == _CS_NATIVE else "ia32-compat"
 
     @property
     def route(self) -> str:
-        """The system call that carries the operation."""
+        """Return the route: "socketcall" or "direct"."""
         return "direct" if self.args_ptr is None else "socketcall"
 
     def leave(self, t_ns: int, regs: tuple[int, ...]) -> None:
-        """Takes what is there at the exit stop."""
+        """Read the registers, the words again and the memory that the call wrote, at the exit stop."""
         self.t_out, self.regs_out = t_ns, regs
         low = regs[_RET]
         self.ret = signed(low) if self.i386 else low - (1 << 64 if low >> 63 else 0)
@@ -119,7 +120,7 @@ class Call:
             self.after = fetch(self.operation, self.args, partial(ptrace.read, self.tid), self.ret, word)
 
     def record(self) -> Record:
-        """The record, with its memory decoded. Needs no tracee: call it when there is time."""
+        """Make the record, with its memory decoded. The tracee may be gone by then."""
         args, error = self.args, None
         if self.route == "socketcall":
             wanted = self.operation.words if self.operation else 0
@@ -135,7 +136,7 @@ class Call:
             pid=self.pid, tid=self.tid, t_ns=self.t_in, abi=self.abi, word=self.word, gate=self.gate, route=self.route,
             nr=self.nr, op=self.op, regs_in=named_registers(self.regs_in, entry=True),
             args_ptr=None if self.args_ptr is None else hex(self.args_ptr), args=args,
-            call=self.number,
+            call=self.call_id,
             dur_ns=self.t_out - self.t_in if self.t_out else None,
             regs_out=named_registers(self.regs_out) if self.regs_out else None,
             args_after=self.args_after, args_error=error, decoded=decoded, ret=self.ret,
@@ -143,9 +144,9 @@ class Call:
 
 
 def named_registers(values: tuple[int, ...], entry: bool = False) -> dict[str, str]:
-    """Registers by name, as hex strings: whole ones, and in a 64-bit tracer the low halves by their i386 names too.
+    """Return registers by name, as hex strings; in a 64-bit tracer also the low halves by their i386 names.
 
-    At entry the kernel has put -ENOSYS into eax already: eax is what the caller put there, which orig_eax keeps.
+    At an entry stop eax holds -ENOSYS already: with `entry` it is taken from orig_eax, which keeps the caller's value.
     """
     whole = dict(zip(ptrace.REGISTER_NAMES, values, strict=True))
     if entry:
@@ -155,28 +156,28 @@ def named_registers(values: tuple[int, ...], entry: bool = False) -> dict[str, s
 
 
 def number_of(regs: tuple[int, ...]) -> int:
-    """The number of the call a tracee is in."""
+    """Return the number of the call that a tracee is in."""
     return unsigned(regs[_NR])
 
 
 def restarts(regs: tuple[int, ...]) -> bool:
-    """At an exit stop: whether the call was interrupted, and the kernel is going to make it again."""
+    """Return whether the call, at its exit stop, was interrupted and the kernel is going to restart it."""
     return -signed(regs[_RET]) in RESTART
 
 
 def installs_filter(regs: tuple[int, ...], abi_i386: bool) -> bool:
-    """Whether the call is seccomp(2), or prctl(2) with PR_SET_SECCOMP."""
+    """Return whether the call is seccomp(2), or prctl(2) with PR_SET_SECCOMP."""
     prctl, seccomp = FILTERING[ptrace.ARCH_I386 if abi_i386 else ptrace.ARCH_X86_64]
-    # (A 32-bit tracer sees no 64-bit registers.)
+    # (A 32-bit tracer cannot read 64-bit registers.)
     first = [unsigned(regs[index]) for index in (_I386_ARGS if abi_i386 else _X86_64_ARGS)[:1]]
     return number_of(regs) == seccomp or (number_of(regs) == prctl and first == [ptrace.PR_SET_SECCOMP])
 
 
-#: prctl and seccomp, by architecture.
+#: Numbers of prctl and seccomp, by architecture.
 FILTERING = {ptrace.ARCH_I386: (172, 354), ptrace.ARCH_X86_64: (157, 317)}
 
 
 def socket_numbers() -> dict[int, set[int]]:
-    """The calls that a capture of any program stops at, by architecture: all 20 operations on every route."""
+    """Return the numbers that a capture stops at, by architecture: all 20 operations on every route."""
     i386 = {SOCKETCALL, *(operation.direct for operation in OPERATIONS.values())}
     return {ptrace.ARCH_I386: i386, ptrace.ARCH_X86_64: set(BY_X86_64)} if _WIDE else {ptrace.ARCH_I386: i386}

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.sandbox(trace="none")
 
 
 def test_a_process_that_cannot_be_attached_to():
-    assert "there is none" in one_line(capture("-p", "4000000"))
+    assert "no such process" in one_line(capture("-p", "4000000"))
     first = Captured(*python(WAITING))
     pid = pid_of()
     done = capture("-p", str(pid))

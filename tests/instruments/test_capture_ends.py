@@ -98,7 +98,7 @@ def test_a_program_that_cannot_be_executed():
         assert why in one_line(done)
     done = capture("--", "/tmp")
     assert done.status == 126
-    assert "is a folder" in one_line(done)
+    assert "is a directory" in one_line(done)
     Path("half").write_bytes(i386(int80(1, 0))[:40])
     Path("half").chmod(0o755)
     assert capture("--", "./half").status == 126
