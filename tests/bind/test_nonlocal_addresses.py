@@ -1,14 +1,17 @@
-"""Binding to addresses that this machine does not have, and to those of one link only."""
+"""bind to addresses that are not local (IP_FREEBIND, IP_TRANSPARENT, ip_nonlocal_bind), and of sockets with a device."""
 
+from collections.abc import Callable, Iterator, Sequence
 from errno import EINVAL, ENODEV, EPERM
+from itertools import chain
 from socket import IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
 import pytest
 
 from probes.abi.names import value
+from probes.entry.calls import Socket
 from probes.sandbox import namespaces
 from probes.testing import VersionDifference, behaviour, need
-from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
+from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6, SocketKind
 from tests.bind.bind_forms import inet, inet6
 from tests.bind.bind_hosts import HOSTS, HOSTS6, NO_LINK, REFUSED, host4, host6, mapped, name_of, port_of
 from tests.bind.bind_links import LINK_LOCAL, LOCAL, LOCAL6, NEIGHBOUR, NEIGHBOUR6
@@ -19,7 +22,7 @@ SOURCE_SYSCTL = f"ip(7) ip_nonlocal_bind; Documentation/networking/ip-sysctl.rst
 SOURCE_PRIVILEGE = "capabilities(7) CAP_NET_RAW, CAP_NET_ADMIN `transparent proxying`; ip(7) IP_TRANSPARENT"
 SOURCE_DEVICE = "socket(7) SO_BINDTODEVICE; __inet_bind, __inet6_bind, raw_bind, rawv6_bind `sk_bound_dev_if`"
 RAW_SINCE = "8ff978b8b222: ipv4/raw: support binding to nonlocal addresses"
-#: Each as a socket's family has it.
+#: Options that allow addresses that are not local, with their levels.
 OPTIONS = {
     "IP_FREEBIND": IPPROTO_IP, "IP_TRANSPARENT": IPPROTO_IP, "IPV6_FREEBIND": IPPROTO_IPV6,
     "IPV6_TRANSPARENT": IPPROTO_IPV6,
@@ -27,43 +30,45 @@ OPTIONS = {
 ALL, ALL6 = (TCP, UDP, RAW), (TCP6, UDP6, RAW6)
 
 
-def allowed(kind, answer):
-    """What a host answers where nobody asks whose it is."""
-    return VersionDifference("5.17", answer, 0, RAW_SINCE) if kind is RAW and answer != 0 else 0
+def bindings(
+    kinds: Sequence[SocketKind], allowed: bool
+) -> Iterator[tuple[SocketKind, str, bytes, int | VersionDifference]]:
+    """Yields (kind, host, address, result of bind) for every host of each kind's family.
 
-
-def every_host(expect, new_socket, kinds, option=None, refused=False):
-    """Judges binding each kind to each host of its family: `refused` tells that nonlocal ones still are."""
+    `allowed` is True where an address need not be local. Hosts on which kernels differ anyway are left out.
+    """
     for kind in kinds:
         for host, (text, answer) in (HOSTS if kind in ALL else HOSTS6).items():
             if isinstance(answer, VersionDifference):
                 continue
-            socket = new_socket(*kind.triple)
-            if option:
-                need(socket.setsockopt(OPTIONS[option], value(option), 1))
-            address = inet(port_of(kind), host4(text)) if kind in ALL else inet6(port_of(kind), host6(text))
-            answer = answer if refused else allowed(kind, answer)
-            expect(answer, kind=kind, host=host).of(socket.bind(address))
-            if answer == 0:
-                result, name = socket.sockname()
-                expect(name_of(kind, address), kind=kind, host=host, then="name").of(name, result)
-            need(socket.close())
+            port = port_of(kind)
+            address = inet(port, host4(text)) if kind in ALL else inet6(port, host6(text))
+            if not allowed or answer == 0:
+                yield kind, host, address, answer
+            else:
+                yield kind, host, address, VersionDifference("5.17", answer, 0, RAW_SINCE) if kind is RAW else 0
 
 
 @behaviour("bind.nonlocal.option", f"{SOURCE_FREE}; ip(7) IP_TRANSPARENT")
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(option, links, new_socket, expect):
-    """With IP_FREEBIND or IP_TRANSPARENT a socket can be bound to any address, whoever has it, and getsockname tells
-    it; over IPv6 with IPV6_FREEBIND or IPV6_TRANSPARENT.
+    """With IP_FREEBIND or IP_TRANSPARENT (over IPv6 IPV6_FREEBIND or IPV6_TRANSPARENT) bind accepts any unicast address,
+    local or not, and getsockname returns it.
     """
-    every_host(expect, new_socket, ALL if option.startswith("IP_") else ALL6, option)
+    for kind, host, address, answer in bindings(ALL if option.startswith("IP_") else ALL6, allowed=True):
+        socket = new_socket(*kind.triple)
+        need(socket.setsockopt(OPTIONS[option], value(option), 1))
+        expect(answer, kind=kind, host=host).of(socket.bind(address))
+        if answer == 0:
+            expect(name_of(kind, address), kind=kind, host=host, then="name").of(socket.sockname())
+        need(socket.close())
 
 
 @behaviour("bind.nonlocal.mapped", f"{SOURCE_FREE}; __inet6_bind `addr_type == IPV6_ADDR_MAPPED`")
 @pytest.mark.parametrize("option", OPTIONS)
 def test_mapped(option, links, new_socket, expect):
-    """The options of both families count for TCP and UDP over IPv6, and for the IPv4 addresses of such sockets; but
-    with IPV6_V6ONLY these are refused all the same, EINVAL.
+    """On an IPv6 TCP or UDP socket each of IP_FREEBIND, IP_TRANSPARENT, IPV6_FREEBIND and IPV6_TRANSPARENT allows IPv6
+    and v4-mapped addresses that are not local; with IPV6_V6ONLY a v4-mapped address still fails with EINVAL.
     """
     for kind in (TCP6, UDP6):
         for host, raw in {"ipv4": mapped(NEIGHBOUR), "ipv6": host6(NEIGHBOUR6)}.items():
@@ -79,7 +84,9 @@ def test_mapped(option, links, new_socket, expect):
 
 @behaviour("bind.nonlocal.link-local", f"{SOURCE_FREE}; ipv6(7) ENODEV; __inet6_bind, rawv6_bind")
 def test_link_local(links, new_socket, expect):
-    """Even with IPV6_FREEBIND a link-local address needs a scope, and the scope a link."""
+    """With IPV6_FREEBIND bind to a link-local address still fails with EINVAL without a sin6_scope_id, and with ENODEV
+    if that is the index of no link.
+    """
     for kind in ALL6:
         answers = {"none": (0, -EINVAL), "no-link": (NO_LINK, -ENODEV), "own": (links.near, 0), "other": (links.far, 0)}
         for scope, (index, answer) in answers.items():
@@ -92,7 +99,7 @@ def test_link_local(links, new_socket, expect):
 
 @behaviour("bind.nonlocal.listen", SOURCE_FREE)
 def test_listen(links, new_socket, expect):
-    """With IP_FREEBIND a socket can listen on an address that does not exist yet."""
+    """With IP_FREEBIND or IPV6_FREEBIND a TCP socket can be bound to an address that is not local, and listen on it."""
     for kind, host, option in ((TCP, NEIGHBOUR, "IP_FREEBIND"), (TCP6, NEIGHBOUR6, "IPV6_FREEBIND")):
         socket = new_socket(*kind.triple)
         need(socket.setsockopt(OPTIONS[option], value(option), 1))
@@ -102,29 +109,39 @@ def test_listen(links, new_socket, expect):
 
 @behaviour("bind.nonlocal.sysctl", SOURCE_SYSCTL)
 def test_sysctl(links, new_socket, expect):
-    """Where net.ipv4.ip_nonlocal_bind is 1 every socket of IPv4 can be bound to any address; IPv6 is not touched."""
+    """With net.ipv4.ip_nonlocal_bind 1 bind accepts any IPv4 unicast address, also v4-mapped; IPv6 addresses still have
+    to be local.
+    """
     namespaces.set_sysctl("net.ipv4.ip_nonlocal_bind", 1)
-    every_host(expect, new_socket, ALL)
-    every_host(expect, new_socket, ALL6, refused=True)
+    for kind, host, address, answer in chain(bindings(ALL, allowed=True), bindings(ALL6, allowed=False)):
+        socket = new_socket(*kind.triple)
+        expect(answer, kind=kind, host=host).of(socket.bind(address))
+        if answer == 0:
+            expect(name_of(kind, address), kind=kind, host=host, then="name").of(socket.sockname())
+        need(socket.close())
     expect(0, kind=TCP6, host="mapped").of(new_socket(*TCP6.triple).bind(inet6(5000, mapped(NEIGHBOUR))))
 
 
 @behaviour("bind.nonlocal.sysctl-ipv6", SOURCE_SYSCTL)
 def test_sysctl_ipv6(links, new_socket, expect):
-    """Where net.ipv6.ip_nonlocal_bind is 1 every socket of IPv6 can be bound to any address; IPv4 is not touched, nor
-    are its addresses in IPv6.
+    """With net.ipv6.ip_nonlocal_bind 1 bind accepts any IPv6 unicast address; IPv4 addresses, also v4-mapped, still have
+    to be local.
     """
     namespaces.set_sysctl("net.ipv6.ip_nonlocal_bind", 1)
-    every_host(expect, new_socket, ALL6)
-    every_host(expect, new_socket, ALL, refused=True)
+    for kind, host, address, answer in chain(bindings(ALL6, allowed=True), bindings(ALL, allowed=False)):
+        socket = new_socket(*kind.triple)
+        expect(answer, kind=kind, host=host).of(socket.bind(address))
+        if answer == 0:
+            expect(name_of(kind, address), kind=kind, host=host, then="name").of(socket.sockname())
+        need(socket.close())
     expect(REFUSED, kind=TCP6, host="mapped").of(new_socket(*TCP6.triple).bind(inet6(5000, mapped(NEIGHBOUR))))
 
 
 @behaviour("bind.nonlocal.transparent-privilege", SOURCE_PRIVILEGE)
 @pytest.mark.parametrize("capability", ["CAP_NET_RAW", "CAP_NET_ADMIN", "none"])
 def test_transparent_privilege(capability, new_socket, expect):
-    """IP_TRANSPARENT is for CAP_NET_RAW or CAP_NET_ADMIN, EPERM for others; then bind needs no capability. IP_FREEBIND
-    is for everybody.
+    """Setting IP_TRANSPARENT needs CAP_NET_RAW or CAP_NET_ADMIN and fails with EPERM without; bind with it set needs
+    no capability. IP_FREEBIND needs none.
     """
     namespaces.keep_capabilities([] if capability == "none" else [capability])
     sockets = [(kind, new_socket(*kind.triple)) for kind in (TCP, UDP, TCP6, UDP6)]
@@ -143,8 +160,8 @@ def test_transparent_privilege(capability, new_socket, expect):
         expect(0, kind=kind, step="free").of(free.bind(kind.address(5001, host)))
 
 
-def on_device(new_socket, kind, device):
-    """A socket that is bound to a link."""
+def on_device(new_socket: Callable[..., Socket], kind: SocketKind, device: str) -> Socket:
+    """Makes a socket with SO_BINDTODEVICE."""
     socket = new_socket(*kind.triple)
     need(socket.setsockopt(SOL_SOCKET, value("SO_BINDTODEVICE"), device.encode() + b"\0"))
     return socket
@@ -153,8 +170,8 @@ def on_device(new_socket, kind, device):
 @behaviour("bind.device.ipv4", f"{SOURCE_DEVICE}; inet_addr_type_table, inet_addr_type_dev_table")
 @pytest.mark.parametrize("device", ["near0", "far0", "lo"])
 def test_device_ipv4(device, links, new_socket, expect):
-    """A socket with SO_BINDTODEVICE can be bound to the IPv4 addresses of every link, as one without; so can one of
-    IPv6 to mapped addresses.
+    """SO_BINDTODEVICE does not restrict the IPv4 addresses that bind accepts, nor the v4-mapped ones: those of every
+    link.
     """
     for host, (text, answer) in HOSTS.items():
         for kind in (*ALL, TCP6, UDP6):
@@ -164,7 +181,7 @@ def test_device_ipv4(device, links, new_socket, expect):
             need(socket.close())
 
 
-#: Which of these hosts the links have: of the link, of the machine as a whole, of nobody's scope.
+#: IPv6 hosts by SO_BINDTODEVICE, with the result of bind.
 DEVICES6 = {
     "near0": {"::": 0, "::1": REFUSED, LOCAL6: 0, LINK_LOCAL: 0, NEIGHBOUR6: REFUSED},
     "far0": {"::": 0, "::1": REFUSED, LOCAL6: 0, LINK_LOCAL: REFUSED, NEIGHBOUR6: REFUSED},
@@ -174,8 +191,8 @@ DEVICES6 = {
 
 @behaviour("bind.device.ipv6", f"{SOURCE_DEVICE}; ipv6_chk_addr `IFA_LINK | IFA_HOST`; ipv6(7) sin6_scope_id")
 def test_device_ipv6(links, new_socket, expect):
-    """Over IPv6 a socket with SO_BINDTODEVICE can be bound to global addresses of every link, to link-local and host
-    addresses of its own link only; it needs no scope for these.
+    """With SO_BINDTODEVICE bind accepts the global IPv6 addresses of every link, but of link-local addresses and ::1
+    only those of the device, without a sin6_scope_id.
     """
     for device, hosts in DEVICES6.items():
         for kind in ALL6:
@@ -187,22 +204,24 @@ def test_device_ipv6(links, new_socket, expect):
 
 @behaviour("bind.device.scope", f"{SOURCE_DEVICE}; `Override any existing binding`; ipv6(7) sin6_scope_id")
 def test_device_scope(links, new_socket, expect):
-    """The scope of a link-local address binds the socket to that link, which SO_BINDTODEVICE tells, instead of the link
-    it was bound to before.
+    """bind to a link-local address with a sin6_scope_id binds the socket to that link, in place of the device that it
+    had; SO_BINDTODEVICE returns the link.
     """
     for kind in ALL6:
         for before in ("none", "far0"):
             socket = new_socket(*kind.triple) if before == "none" else on_device(new_socket, kind, before)
             address = inet6(port_of(kind), host6(LINK_LOCAL), links.near)
             expect(0, kind=kind, before=before).of(socket.bind(address))
-            result, told = socket.getsockopt(SOL_SOCKET, value("SO_BINDTODEVICE"), 16)
-            expect(b"near0\0", kind=kind, before=before, then="device").of(told, result)
+            device = expect(b"near0\0", kind=kind, before=before, then="device")
+            device.of(socket.getsockopt(SOL_SOCKET, value("SO_BINDTODEVICE"), 16))
             need(socket.close())
 
 
 @behaviour("bind.device.gone", f"{SOURCE_DEVICE}; dev_get_by_index_rcu; bind(2) EADDRNOTAVAIL `nonexistent interface`")
 def test_device_gone(links, new_socket, expect):
-    """A socket whose link is gone can be bound over IPv4 as before; over IPv6 to the any-address, to others ENODEV."""
+    """After its SO_BINDTODEVICE link is deleted, an IPv4 socket can be bound as before, an IPv6 socket to the wildcard
+    address; other IPv6 addresses fail with ENODEV.
+    """
     sockets = {}
     for kind in (*ALL, *ALL6):
         for host in ("any", "loopback"):
