@@ -105,9 +105,7 @@ def test_packet_row(kind, make, calls, expect):
         check.of(row.columns("type", "protocol", "interface", "running"), made)
 
 
-@behaviour(
-    "socket.fresh.netlink-row", "netlink(7); proc(5) /proc/net/netlink; netlink_insert", tag="implementation"
-)
+@behaviour("socket.fresh.netlink-row", "netlink(7); proc(5) /proc/net/netlink; netlink_insert", tag="implementation")
 def test_netlink_row(make, expect):
     """/proc/net/netlink lists a socket once it is bound, with its protocol, port and groups."""
     unbound = expect([], bound=False)

@@ -76,7 +76,10 @@ def test_bad_sv(calls, memory, expect):
         same_descriptors.of(opened == procfs.descriptors(), *results)
         counts.of(procfs.read_until(procfs.socket_counts, counted), *results)
     result = expect(-EFAULT, times=TIMES)
-    same_descriptors, counts = expect(True, times=TIMES, told="descriptors"), expect(counted, times=TIMES, told="counts")
+    same_descriptors, counts = (
+        expect(True, times=TIMES, told="descriptors"),
+        expect(counted, times=TIMES, told="counts"),
+    )
     sweep = Sweep(calls)
     sweep.call("socketpair", AF_UNIX, STREAM, 0, 0, judged=True)
     swept = sweep.run(range(TIMES))

@@ -1,14 +1,16 @@
-"""CAP_NET_RAW: which sockets need it, of which user namespace, and what a refusal leaves."""
+"""CAP_NET_RAW: which sockets need it, in which user namespace, and that a refusal leaks nothing."""
 
 from errno import EPERM
 from socket import AF_INET, AF_INET6, AF_PACKET
 
 import pytest
 
+from probes.abi import sockaddr
+from probes.entry.calls import Calls
+from probes.entry.gate import Result
 from probes.entry.sweep import Sweep
 from probes.sandbox import namespaces
-from probes.testing import behaviour, need, not_applicable
-from probes.testing import procfs as witness
+from probes.testing import behaviour, need, not_applicable, procfs
 from probes.testing.socket_kinds import NETLINK, TCP, TCP6, UDP, UDP6, UNIX
 from tests.socket.socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW, TIMES
 
@@ -17,7 +19,7 @@ SOURCE = (
 )
 SOURCE_NAMESPACE = f"{SOURCE}; user_namespaces(7) Effect of capabilities within a user namespace; network_namespaces(7)"
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-#: What needs the capability, by the words of socket().
+#: Calls that need CAP_NET_RAW.
 CALLS = {
     "raw": (AF_INET, RAW, 253), "raw-icmp": (AF_INET, RAW, 1), "raw-iphdr": (AF_INET, RAW, 255),
     "raw6": (AF_INET6, RAW, 253), "raw6-icmp": (AF_INET6, RAW, 58), "raw6-iphdr": (AF_INET6, RAW, 255),
@@ -27,37 +29,33 @@ CALLS = {
 
 
 @pytest.fixture
-def needing():
-    """The calls that need CAP_NET_RAW, of the families that the kernel has."""
+def needing() -> dict[str, tuple[int, int, int]]:
+    """The arguments of the calls that need CAP_NET_RAW, of the families that the kernel has."""
     found = {}
-    for name, words in CALLS.items():
-        family = AF_PACKET if words[1] == PACKET else words[0]
+    for name, triple in CALLS.items():
+        family = AF_PACKET if triple[1] == PACKET else triple[0]
         if FAMILIES[family].registered:
-            found[name] = words
+            found[name] = triple
     return found or not_applicable("raw and packet sockets")
 
 
-def protocols(calls, family):
-    """A sweep of raw sockets over protocols; each is closed again."""
+def raw_sweep(calls: Calls, family: int) -> Sweep:
+    """Returns a sweep of raw sockets over protocols; each socket is closed again."""
     sweep = Sweep(calls)
     fd = sweep.call("socket", family, RAW, sweep.value, judged=True)
     sweep.plain("close", fd)
     return sweep
 
 
-def made(calls, expect, triple, **case):
-    """Judges one call that makes a socket, and closes it: the lowest free descriptor."""
-    (free,) = witness.lowest()
-    announced = expect(free, **case)
-    result = calls.socket(*triple)
-    announced.of(result)
-    if result >= 0:
-        need(calls.close(result))
+def close_made(calls: Calls, made: Result) -> None:
+    """Closes a socket, if one was made: the next call gets the same descriptor."""
+    if made >= 0:
+        need(calls.close(made))
 
 
 @behaviour("socket.privilege.refused", f"{SOURCE}; socket(2); packet_create, xsk_create")
 def test_refused(needing, nobody, calls, expect):
-    """Without CAP_NET_RAW no raw and no packet socket can be made: EPERM."""
+    """socket fails with EPERM without CAP_NET_RAW for every raw, packet and XDP socket."""
     for name, triple in needing.items():
         expect(-EPERM, socket=name).of(calls.socket(*triple))
 
@@ -65,23 +63,27 @@ def test_refused(needing, nobody, calls, expect):
 @behaviour("socket.privilege.every-protocol", SOURCE)
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=lambda family: family.name)
 def test_every_protocol(family, unprivileged, calls, expect):
-    """There is no protocol for which a raw socket needs no CAP_NET_RAW: EPERM for each."""
+    """A raw socket of any protocol needs CAP_NET_RAW: socket fails with EPERM for each."""
     if not FAMILIES[family].registered:
         not_applicable(f"the family {FAMILIES[family].name}")
-    expect(-EPERM, protocols=f"1..{PROTOCOL_MAX - 1}").of(protocols(calls, family).run(range(1, PROTOCOL_MAX)))
+    expect(-EPERM, protocols=f"1..{PROTOCOL_MAX - 1}").of(raw_sweep(calls, family).run(range(1, PROTOCOL_MAX)))
 
 
 @behaviour("socket.privilege.capability", SOURCE)
 def test_capability(needing, calls, expect):
-    """CAP_NET_RAW is enough, with no other capability."""
+    """CAP_NET_RAW alone suffices for every raw, packet and XDP socket."""
     namespaces.keep_capabilities(["CAP_NET_RAW"])
+    (free,) = procfs.lowest()
     for name, triple in needing.items():
-        made(calls, expect, triple, socket=name)
+        check = expect(free, socket=name)
+        made = calls.socket(*triple)
+        check.of(made)
+        close_made(calls, made)
 
 
 @behaviour("socket.privilege.no-other-capability", SOURCE)
 def test_no_other_capability(needing, calls, expect):
-    """CAP_NET_ADMIN, CAP_SYS_ADMIN and others do not stand in for CAP_NET_RAW: EPERM."""
+    """socket fails with EPERM with every capability except CAP_NET_RAW."""
     namespaces.drop_capability("CAP_NET_RAW")
     for name, triple in needing.items():
         expect(-EPERM, socket=name).of(calls.socket(*triple))
@@ -93,16 +95,20 @@ def test_no_other_capability(needing, calls, expect):
 )
 @pytest.mark.parametrize("kind", [TCP, TCP6, UDP, UDP6, NETLINK, *UNIX], ids=str)
 def test_not_needed(kind, make, nobody, calls, expect):
-    """Stream, datagram, local and netlink sockets, those of type SOCK_RAW too, need no capability."""
+    """TCP, UDP, AF_UNIX and netlink sockets need no capability, also netlink sockets of type SOCK_RAW."""
     make(kind)
-    made(calls, expect, kind.triple)
+    expect(*procfs.lowest()).of(calls.socket(*kind.triple))
 
 
 @behaviour("socket.privilege.child-user-namespace", SOURCE_NAMESPACE)
 def test_child_user_namespace(needing, calls, expect):
-    """Capabilities of a child user namespace do not count in the network namespace of its parent: EPERM."""
+    """CAP_NET_RAW in a child user namespace does not apply to a network namespace of its parent: socket fails with EPERM."""
+    (free,) = procfs.lowest()
     for name, triple in needing.items():
-        made(calls, expect, triple, socket=name, namespace="parent")
+        check = expect(free, socket=name, namespace="parent")
+        made = calls.socket(*triple)
+        check.of(made)
+        close_made(calls, made)
     namespaces.unshare(CLONE_NEWUSER)
     for name, triple in needing.items():
         expect(-EPERM, socket=name, namespace="child").of(calls.socket(*triple))
@@ -110,21 +116,25 @@ def test_child_user_namespace(needing, calls, expect):
 
 @behaviour("socket.privilege.own-network-namespace", SOURCE_NAMESPACE)
 def test_own_network_namespace(needing, calls, expect):
-    """Capabilities of a user namespace count in the network namespace that was made in it."""
+    """CAP_NET_RAW in a user namespace applies to a network namespace that was made in it."""
     namespaces.unshare(CLONE_NEWUSER)
     for name, triple in needing.items():
         expect(-EPERM, socket=name, namespace="of-the-parent").of(calls.socket(*triple))
     namespaces.unshare(CLONE_NEWNET)
+    (free,) = procfs.lowest()
     for name, triple in needing.items():
-        made(calls, expect, triple, socket=name, namespace="own")
+        check = expect(free, socket=name, namespace="own")
+        made = calls.socket(*triple)
+        check.of(made)
+        close_made(calls, made)
 
 
 @behaviour("socket.privilege.made-before", f"{SOURCE}; the check is made when the socket is, not when it is used")
 def test_made_before(calls, new_socket, expect):
-    """A raw socket that was made with CAP_NET_RAW goes on without it: it can be bound, and sends."""
+    """bind and sendto of a raw socket succeed after the process dropped CAP_NET_RAW, with which it was made."""
     socket = new_socket(AF_INET, RAW, 253)
     namespaces.keep_capabilities(())
-    address = b"\x02\x00\x00\x00\x7f\x00\x00\x01" + bytes(8)
+    address = sockaddr.inet("127.0.0.1", 0)
     expect(0, step="bind").of(socket.bind(address))
     data = calls.memory.guarded(b"unprivileged")
     words = (data, data.size, 0, calls.pointer(address), len(address))
@@ -134,15 +144,17 @@ def test_made_before(calls, new_socket, expect):
 
 @behaviour("socket.privilege.nothing-leaks", f"{SOURCE}; sock_release on every error path of __sock_create")
 def test_nothing_leaks(needing, unprivileged, calls, expect):
-    """Refusals, many times over, leave no descriptor, no socket and no row in a table."""
-    before, opened = witness.counted(), witness.descriptors()
-    tables = [len(witness.rows(table)) for table in witness.TABLES]
+    """socket that fails with EPERM, many times, leaves no descriptor, no socket and no row in /proc/net."""
+    counted, listed, opened = procfs.socket_counts(), procfs.row_counts(), procfs.descriptors()
     for name, triple in needing.items():
+        result = expect(-EPERM, socket=name)
+        counts, rows = expect(counted, socket=name, told="counts"), expect(listed, socket=name, told="rows")
+        same_descriptors = expect(True, socket=name, told="descriptors")
         sweep = Sweep(calls)
         sweep.call("socket", *triple, judged=True)
         swept = sweep.run(range(TIMES))
-        expect(-EPERM, socket=name).of(swept)
+        result.of(swept)
         last = swept.again(0)
-        expect(before, socket=name, told="counts").of(witness.in_time(witness.counted, before), last)
-        expect(tables, socket=name, told="rows").of([len(witness.rows(table)) for table in witness.TABLES], last)
-        expect(True, socket=name, told="descriptors").of(opened == witness.descriptors(), last)
+        counts.of(procfs.read_until(procfs.socket_counts, counted), last)
+        rows.of(procfs.row_counts(), last)
+        same_descriptors.of(opened == procfs.descriptors(), last)

@@ -1,4 +1,4 @@
-"""Several things wrong at once: which of them is told."""
+"""Calls of socket(2) with several errors at once: which of them it returns."""
 
 from errno import EAFNOSUPPORT, EINVAL, EMFILE, EPERM, EPROTONOSUPPORT, ESOCKTNOSUPPORT
 from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK
@@ -11,11 +11,11 @@ from tests.socket.socket_model import AF_XDP, DGRAM, FAMILIES, RAW, RDM, STREAM
 
 SOURCE = "socket(2) ERRORS; __sys_socket, __sock_create, inet_create, sock_map_fd, in that order; S4 2.1 to 2.3"
 SOURCE_FAMILIES = "packet_create, xsk_create, unix_create, netlink_create, vsock_create"
-#: A flag that does not exist, a family that no kernel has sockets of, a family and a type out of range, protocols out
-#: of range and of nobody.
+#: A flag that does not exist, a family without sockets in any kernel, a family, a type and a protocol out of range, and
+#: a protocol in range that does not exist.
 FLAG, ABSENT, NO_FAMILY, NO_TYPE, NO_PROTOCOL, UNKNOWN = 0x100, 0, -1, 15, 300, 77
 
-#: What is wrong, in the order in which it is told, with a call that has it all and what it answers.
+#: Errors in the order in which the kernel checks for them, a call that has them all, and the error that it returns.
 CASES = {
     "flag,family-range": ((NO_FAMILY, FLAG | STREAM, 0), EINVAL),
     "flag,family-range,type-range,protocol-range": ((NO_FAMILY, FLAG | NO_TYPE, NO_PROTOCOL), EINVAL),
@@ -40,7 +40,7 @@ CASES = {
     "type-unknown,protocol-unknown,netlink": ((AF_NETLINK, STREAM, UNKNOWN), ESOCKTNOSUPPORT),
     "protocol-unknown,type-unknown,vsock": ((AF_VSOCK, RDM, UNKNOWN), EPROTONOSUPPORT),
 }
-#: The same for what needs CAP_NET_RAW: the call, what it answers with the capability, and without.
+#: The same for calls that need CAP_NET_RAW: the call, the error with the capability, and without it.
 PRIVILEGED = {
     "privilege,type-unknown,packet": ((AF_PACKET, STREAM, 0), ESOCKTNOSUPPORT, EPERM),
     "privilege,type-unknown,protocol-unknown,xdp": ((AF_XDP, STREAM, UNKNOWN), ESOCKTNOSUPPORT, EPERM),
@@ -48,61 +48,65 @@ PRIVILEGED = {
     "flag,privilege,packet": ((AF_PACKET, FLAG | RAW, 0), EINVAL, EINVAL),
     "type-range,privilege,packet": ((AF_PACKET, NO_TYPE, 0), EINVAL, EINVAL),
 }
-#: Calls that are right, and some that are if the privilege is there.
-GOOD = {"tcp": ((AF_INET, STREAM, 0),), "udp6": ((AF_INET6, DGRAM, 0),), "unix": ((AF_UNIX, STREAM, 0),)}
-GOOD_RAW = {"raw": ((AF_INET, RAW, 253),), "raw6": ((AF_INET6, RAW, 253),), "packet": ((AF_PACKET, RAW, 0),)}
+#: Calls that succeed, and calls that succeed with CAP_NET_RAW.
+GOOD = {"tcp": (AF_INET, STREAM, 0), "udp6": (AF_INET6, DGRAM, 0), "unix": (AF_UNIX, STREAM, 0)}
+GOOD_RAW = {"raw": (AF_INET, RAW, 253), "raw6": (AF_INET6, RAW, 253), "packet": (AF_PACKET, RAW, 0)}
 
 
-def present(cases):
-    """The cases of families that the kernel has, and of families that nobody has."""
-    known = {number: family.registered for number, family in FAMILIES.items()}
-    return {name: case for name, case in cases.items() if known.get(int(case[0][0]), True)}
+def present(triple: tuple[int, int, int]) -> bool:
+    """Returns False for a call with a family that other kernels have and this one lacks."""
+    family = FAMILIES.get(triple[0])
+    return family is None or family.registered
 
 
-@behaviour("socket.order.arguments", SOURCE)
+@behaviour("socket.order.arguments", SOURCE, tag="implementation")
 def test_arguments(calls, expect):
-    """Of several wrong arguments the first in this order is told: an unknown flag, a family out of range, a type out of
-    range, a family that is absent, then what the family looks at: inet a protocol out of range, a type that it does not
-    have, a protocol that the type does not have.
+    """socket checks in this order: unknown flags, the range of the family, the range of the type, absent families.
+
+    Then AF_INET and AF_INET6 check the range of the protocol, the type, and whether the type has the protocol.
     """
-    for wrong, (triple, error) in present(CASES).items():
-        expect(-error, wrong=wrong).of(calls.socket(*triple))
+    for wrong, (triple, error) in CASES.items():
+        if present(triple):
+            expect(-error, wrong=wrong).of(calls.socket(*triple))
 
 
-@behaviour("socket.order.privilege", f"{SOURCE}; {SOURCE_FAMILIES}")
+@behaviour("socket.order.privilege", f"{SOURCE}; {SOURCE_FAMILIES}", tag="implementation")
 @pytest.mark.parametrize("who", ["capable", "unprivileged"])
 def test_privilege(who, calls, expect):
-    """Of inet the arguments come before the privilege; of AF_PACKET and AF_XDP the privilege comes before type and
-    protocol, after what every family has in common.
+    """AF_INET and AF_INET6 check CAP_NET_RAW after type and protocol, AF_PACKET and AF_XDP before them.
+
+    Unknown flags and the range of the type come before CAP_NET_RAW in every family.
     """
     if who == "unprivileged":
         namespaces.keep_capabilities(())
-    for wrong, (triple, error) in present(CASES).items():
-        if "privilege" in wrong:
+    for wrong, (triple, error) in CASES.items():
+        if "privilege" in wrong and present(triple):
             expect(-error, wrong=wrong).of(calls.socket(*triple))
-    for wrong, (triple, with_it, without) in present(PRIVILEGED).items():
-        expect(-without if who == "unprivileged" else -with_it, wrong=wrong).of(calls.socket(*triple))
+    for wrong, (triple, capable, incapable) in PRIVILEGED.items():
+        if present(triple):
+            expect(-incapable if who == "unprivileged" else -capable, wrong=wrong).of(calls.socket(*triple))
 
 
-@behaviour("socket.order.descriptor", f"{SOURCE}; socket(2) EMFILE; sock_map_fd after sock_create")
-def test_descriptor(descriptors, calls, expect):
-    """The descriptor comes last: where none is left, every wrong argument is told as before, and EMFILE only where
-    nothing else is wrong.
-    """
-    cases, good = present(CASES), present(GOOD | GOOD_RAW)
-    descriptors.leave(0)
-    for wrong, (triple, error) in cases.items():
+@behaviour(
+    "socket.order.descriptor", f"{SOURCE}; socket(2) EMFILE; sock_map_fd after sock_create", tag="implementation"
+)
+def test_descriptor(descriptor_limit, calls, expect):
+    """socket allocates the descriptor last: at RLIMIT_NOFILE wrong arguments fail as below it, others with EMFILE."""
+    refused = {wrong: case for wrong, case in CASES.items() if present(case[0])}
+    good = {name: triple for name, triple in (GOOD | GOOD_RAW).items() if present(triple)}
+    descriptor_limit.leave(0)
+    for wrong, (triple, error) in refused.items():
         expect(-error, wrong=wrong).of(calls.socket(*triple))
-    for name, (triple,) in good.items():
+    for name, triple in good.items():
         expect(-EMFILE, good=name).of(calls.socket(*triple))
 
 
-@behaviour("socket.order.privilege-before-descriptor", f"{SOURCE}; {SOURCE_FAMILIES}")
-def test_privilege_before_descriptor(descriptors, unprivileged, calls, expect):
-    """A socket for which the privilege is missing fails with EPERM even if there is no descriptor for it."""
-    cases = present(GOOD_RAW)
-    if not cases:
+@behaviour("socket.order.privilege-before-descriptor", f"{SOURCE}; {SOURCE_FAMILIES}", tag="implementation")
+def test_privilege_before_descriptor(descriptor_limit, unprivileged, calls, expect):
+    """socket that lacks CAP_NET_RAW fails with EPERM even at RLIMIT_NOFILE."""
+    good = {name: triple for name, triple in GOOD_RAW.items() if present(triple)}
+    if not good:
         not_applicable("raw and packet sockets")
-    descriptors.leave(0)
-    for name, (triple,) in cases.items():
+    descriptor_limit.leave(0)
+    for name, triple in good.items():
         expect(-EPERM, kind=name).of(calls.socket(*triple))
