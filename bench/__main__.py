@@ -1,10 +1,10 @@
-"""Prints three ratios, each against the barest way to do the same in the same run:
+"""Prints three ratios, each against the barest way to do the same within one run.
 
     a test's fixed cost / a fork with the same namespaces       (at most 2)
     a traced call / a tracer that only stops the call twice     (at most 2)
     the swept loop's calls a second / a C loop's                (0.9 or better)
 
-Ends 1 if one is missed, 2 if it cannot be measured here.
+Exits with 1 if one is missed, with 2 if it cannot be measured here.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from probes.testing import behaviour
 @pytest.mark.routes("socketcall")
 @pytest.mark.parametrize("number", range({tests}))
 def test_it(number, the_gate, expect):
-    """A call that does nothing."""
+    """A call of an unknown operation fails with EINVAL."""
     expect(-errno.EINVAL).of(the_gate.enter(102, 0, 0))
 '''
 
 
 def bare_fork(work: Path) -> None:
-    """What any sandbox with these namespaces costs: two forks, the namespaces, two mounts, the link, two waits."""
+    """Does what any sandbox with these namespaces must: two forks, the namespaces, two mounts, the link, two waits."""
     ids = os.geteuid(), os.getegid()
     child = os.fork()
     if child == 0:
-        namespaces.unshare(namespaces.to_leave("full", user=True))
+        namespaces.unshare(namespaces.unshare_flags("full", user=True))
         namespaces.map_own_ids(*ids)
         inner = os.fork()
         if inner == 0:
-            namespaces.furnish("full", work)
+            namespaces.set_up("full", work)
             os._exit(0)
         os.waitpid(inner, 0)
         os._exit(0)
@@ -67,14 +67,14 @@ def bare_fork(work: Path) -> None:
 
 
 class Timer:
-    """Times every test of a run, and a bare fork after each, in the same process."""
+    """Is a plugin that times every test of a run, and a bare fork after each, in the same process."""
 
     def __init__(self, work: Path) -> None:
         self.work, self.tests, self.forks = work, list[float](), list[float]()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self) -> Iterator[None]:
-        """Around a whole test, its reports included."""
+        """Times a whole test, including its reports, and a bare fork."""
         start = time.perf_counter()
         result = yield
         self.tests.append(time.perf_counter() - start)
@@ -85,16 +85,16 @@ class Timer:
 
 
 def fixed_cost() -> float:
-    """A test's fixed cost over a bare fork with the same namespaces, as the median of pairs."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, "tests", "made")
+    """Returns the fixed cost of a test over a bare fork with the same namespaces, as the median of pairs."""
+    with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory, "tests", "made")
         made.mkdir(parents=True)
         Path(made, "test_made.py").write_text(TEST.format(tests=TESTS))
-        work = Path(folder, "work")
+        work = Path(directory, "work")
         work.mkdir()
         timer = Timer(work)
         root = Path(__file__).resolve().parent.parent
-        options = ["-c", str(root / "pyproject.toml"), f"--rootdir={folder}", "-p", "no:cacheprovider", "-qq"]
+        options = ["-c", str(root / "pyproject.toml"), f"--rootdir={directory}", "-p", "no:cacheprovider", "-qq"]
         plugins = ["-p", "probes.testing.fixtures", "-p", "probes.plugin.plugin", "--no-progress"]
         if pytest.main([str(made), *options, *plugins], plugins=[timer]) != 0:
             sys.exit("bench: the made tests did not pass")
@@ -105,7 +105,7 @@ def fixed_cost() -> float:
 
 
 def calling(count: int) -> Callable[[], None]:
-    """A body that makes calls through the gate as fast as it can."""
+    """Returns a body that makes calls through the gate as fast as it can."""
 
     def body() -> None:
         words = Memory().words(-1, 0, 0)
@@ -117,7 +117,7 @@ def calling(count: int) -> Callable[[], None]:
 
 
 def bare_trace(count: int) -> float:
-    """Seconds that a tracer needs which does nothing but let each call go on twice."""
+    """Returns the seconds of a tracer that does nothing but continue each call twice."""
     body = calling(count)
     go, wait = os.pipe(), os.pipe()
     child = os.fork()
@@ -144,7 +144,7 @@ def bare_trace(count: int) -> float:
 
 
 def traced_call(work: Path) -> float:
-    """A traced call over a bare two-stop loop, on one CPU, as the median of rounds; sandboxes' own cost taken off."""
+    """Returns a traced call over a bare two-stop loop, on one CPU, as the median of rounds, without the sandbox's cost."""
     channel, ratios = Channel(), []
     for _ in range(ROUNDS):
         took = []
@@ -181,7 +181,7 @@ int main(int argc, char **argv) {
 
 
 def swept_loop(work: Path) -> float:
-    """The machine-code loop's speed over a C loop's on the same gate, as the median of rounds."""
+    """Returns the speed of the machine-code loop over a C loop's on the same gate, as the median of rounds."""
     program = work / "loop"
     subprocess.run(["gcc", "-O2", "-o", program, "-x", "c", "-"], input=C_LOOP, text=True, check=True)
     ratios = []
@@ -198,13 +198,13 @@ def swept_loop(work: Path) -> float:
 
 
 def main() -> int:
-    """Measures, prints, compares."""
+    """Measures, prints the ratios, and returns the exit status."""
     if shutil.which("gcc") is None:
-        print("bench: no gcc for the C loop: apt-get install gcc libc6-dev", file=sys.stderr)
+        print("bench: the C loop needs gcc: apt-get install gcc libc6-dev", file=sys.stderr)
         return 2
     sandbox.pin()
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
         found = [
             ("a test's fixed cost / a bare fork with the same namespaces", fixed_cost(), "at most 2", lambda r: r <= 2),
             ("a traced call / a bare two-stop loop", traced_call(work), "at most 2", lambda r: r <= 2),

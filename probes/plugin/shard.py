@@ -27,6 +27,7 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
+        """Returns I/N."""
         return f"{self.number}/{self.count}"
 
     def choose(self, from_all: Sequence[_T]) -> Sequence[_T]:

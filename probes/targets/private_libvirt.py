@@ -34,12 +34,13 @@ cgroup_controllers = []
 
 
 class PrivateLibvirt:
-    """Is a context manager: the daemons run inside the `with` block, and `command` returns command lines to run beside them.
+    """Runs the daemons for a `with` block, in which `command` returns command lines to run beside them.
 
     `state` is the directory that keeps libvirt's files from run to run.
     """
 
     def __init__(self, state: Path) -> None:
+        """Starts nothing yet."""
         self._state = state
         self._holder: subprocess.Popen[str] | None = None
 
@@ -68,6 +69,7 @@ class PrivateLibvirt:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Ends all processes inside."""
         self.close()
 
     def close(self) -> None:

@@ -108,6 +108,7 @@ class RemoteRun:
     """Runs the parts, and collects their streams."""
 
     def __init__(self, machine: Machine, args: argparse.Namespace, expectations: Expectations) -> None:
+        """Prepares a run with the arguments of `socketcall check`; chooses the seed if they have none."""
         self._machine, self._args, self._expectations = machine, args, expectations
         self._run: MachineRun | None = None
         self._parts: list[_Part] = []

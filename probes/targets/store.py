@@ -50,6 +50,7 @@ class CommandFailed(Exception):
     """A command of a build failed. The text is the reason in one line, `output` all that the command wrote."""
 
     def __init__(self, reason: str, output: str = "") -> None:
+        """Keeps the output."""
         super().__init__(reason)
         self.output = output
 

@@ -197,6 +197,7 @@ class Guest:
     """Controls a VM of a private libvirt."""
 
     def __init__(self, kernel: str, state: Path, place: Path, libvirt: PrivateLibvirt) -> None:
+        """Takes the state directory of the VM, its box, and the libvirt that runs it."""
         self.name = f"vagrant:{kernel}"
         self._kernel, self._state, self._box, self.libvirt = kernel, state, place, libvirt
         self._console = state / "console.log"

@@ -1,13 +1,18 @@
-"""Bad input, and machines on which nothing can be judged: one line, status 2, nothing left behind."""
+"""Tests how a command starts: what it imports, bad input, and machines on which no test can run."""
 
+import json
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
 
 from probes import VERSION
-from tests.instruments.support import run_command
+from probes.installation import checkout
+from tests.instruments.support import COMMAND_DEADLINE, run_command
 
-#: Refuses, for the process that it becomes, what each machine of these tests lacks.
+#: Installs a seccomp filter that refuses what a machine of these tests lacks, and executes a command.
 LACK = """
 import os, struct, sys
 from probes.trace import ptrace, seccomp
@@ -24,7 +29,7 @@ NO_NAMESPACES = ("unshare", "--user", "--map-root-user", "sh", "-c",
 
 
 def lacking(what):
-    """What starts a command on such a machine."""
+    """Return the beginning of a command line that runs as on such a machine."""
     return (sys.executable, "-c", LACK, what)
 
 
@@ -58,7 +63,7 @@ def test_bad_input(name, tmp_path):
 
 @pytest.mark.skipif(sys.maxsize < 2**32, reason="a 32-bit process cannot run where no i386 call is answered")
 def test_kernel_without_ia32_entry(tmp_path):
-    """Where int $0x80 ends a process, the run does not begin."""
+    """Where int $0x80 kills a process, the run does not begin."""
     run = run_command(tmp_path, "check", "bind.rebind.raw", prefix=lacking("ia32"))
     assert run.status == 2
     assert "this kernel has no IA32 entry" in run.err
@@ -68,3 +73,48 @@ def test_kernel_without_ia32_entry(tmp_path):
 def test_version(tmp_path):
     run = run_command(tmp_path, "--version")
     assert (run.status, run.out, run.err) == (0, f"socketcall {VERSION}\n", "")
+
+
+#: Runs a command, and prints the modules that it imported.
+IMPORTS = """
+import json, sys
+from probes.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def imports(directory, *words):
+    """Return the modules that a command imports."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, *words], cwd=directory, env={**os.environ, "PYTHONPATH": str(checkout())},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_DEADLINE, check=True,
+    )  # fmt: skip
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("words", [["--version"], ["capture", "-o", "calls", "--", "true"]], ids=lambda words: words[0])
+def test_what_judges_nothing_imports_neither_pytest_nor_targets(tmp_path, words):
+    assert not imports(tmp_path, *words) & {"pytest", "_pytest", "scapy", "psutil", "probes.targets", "probes.plugin"}
+    assert "pytest" in imports(tmp_path, "check", "--list", "bind.rebind.raw")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["doctor"], ["diff", "a", "b"], ["views", "a"], ["target", "list"]])
+def test_only_what_collects_tests_imports_pytest(tmp_path, words):
+    run = run_command(tmp_path, *words, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert "probes.cli.main" in run.err
+    assert "_pytest" not in run.err
+
+
+def test_a_pipe_without_a_reader_ends_a_command_quietly(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "probes.cli", "target", "list"], cwd=tmp_path, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(checkout())}, stdout=writing, stderr=subprocess.PIPE, text=True,
+        timeout=COMMAND_DEADLINE, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
