@@ -1,4 +1,4 @@
-"""What every command says when it cannot: one line, what, why and what to do."""
+"""Define the error by which a command ends with one line: what failed, why, and what to do."""
 
 from __future__ import annotations
 

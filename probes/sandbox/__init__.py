@@ -1,1 +1,1 @@
-"""The process that a test runs in: namespaces, clone, channel, wire."""
+"""Make the process that a test runs in: clone, namespaces, the channel to its parent, the wire."""

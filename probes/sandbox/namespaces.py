@@ -1,4 +1,4 @@
-"""Namespaces, ids and capabilities of a sandbox (namespaces(7), user_namespaces(7), capabilities(7))."""
+"""Set namespaces, ids, capabilities and sysctls (namespaces(7), user_namespaces(7), capabilities(7))."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CAPABILITIES = {
     "CAP_NET_RAW": 13, "CAP_SYS_CHROOT": 18, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_SYS_NICE": 23,
     "CAP_SYS_RESOURCE": 24,
 }  # fmt: skip
-_KINDS = ("user", "net", "pid", "mnt", "ipc")
-#: Ids that a sandbox with several has: 0 is its own, the others are mapped one to one.
+_TYPES = ("user", "net", "pid", "mnt", "ipc")
+#: User and group ids of a sandbox with several: besides 0, these are mapped one to one.
 OTHER_IDS = (1000, 1001)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -35,23 +35,26 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    result = _libc.mount(source.encode(), target.encode(), kind.encode(), flags, data.encode())
-    _check(result, f"mount {kind or 'private'} on {target}")
+def _mount(source: str, target: str, filesystem: str, flags: int, data: str = "") -> None:
+    result = _libc.mount(source.encode(), target.encode(), filesystem.encode(), flags, data.encode())
+    _check(result, f"mount {filesystem or 'private'} on {target}")
 
 
 def unshare(flags: int) -> None:
-    """unshare(2). Raises OSError."""
+    """Call unshare(2). Raises OSError."""
     _check(_libc.unshare(flags), f"unshare {flags:#x}")
 
 
-def links() -> dict[str, str]:
-    """The namespaces this process is in, by kind. For the pid namespace: the one its children are born into."""
-    return {kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in _KINDS}
+def current() -> dict[str, str]:
+    """Return the namespaces of this process by type, as the links of /proc/self/ns name them."""
+    return {type: str(Path(f"/proc/self/ns/{type}").readlink()) for type in _TYPES}
 
 
-def to_leave(isolation: str, user: bool) -> int:
-    """The namespaces that a sandbox has of its own, as flags of unshare(2)."""
+def unshare_flags(isolation: str, user: bool) -> int:
+    """Return the flags of unshare(2) for a sandbox.
+
+    `isolation` is that of SandboxSpec; `user` adds a user namespace to "full".
+    """
     if isolation == "none":
         return 0
     flags = _NEWNET | _NEWNS | _NEWIPC
@@ -59,21 +62,24 @@ def to_leave(isolation: str, user: bool) -> int:
 
 
 def map_own_ids(uid: int, gid: int) -> None:
-    """Maps the user and the group that we are outside to 0. Raises OSError."""
+    """Map the user and the group id that this process has outside its user namespace to 0. Raises OSError."""
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"0 {uid} 1")
     _write("/proc/self/gid_map", f"0 {gid} 1")
 
 
 def map_ids(pid: int, ids: int) -> None:
-    """Maps several user and group ids into the user namespace of a child. Raises OSError: EPERM unless we are root."""
+    """Map 0 and the first of OTHER_IDS, `ids` in all, in the user namespace of a child.
+
+    Raises OSError: EPERM unless this process is root.
+    """
     text = "0 0 1\n" + "".join(f"{other} {other} 1\n" for other in OTHER_IDS[: ids - 1])
     _write(f"/proc/{pid}/uid_map", text)
     _write(f"/proc/{pid}/gid_map", text)
 
 
 def _write(path: str, text: str) -> None:
-    # Not a file object: one that is never closed hides the error of its write.
+    # os.write reports the error of the kernel at once; a file object would report it at close, or never.
     fd = os.open(path, os.O_WRONLY)
     try:
         os.write(fd, text.encode())
@@ -83,48 +89,54 @@ def _write(path: str, text: str) -> None:
         os.close(fd)
 
 
-def furnish(isolation: str, work: Path) -> None:
-    """Inside the new namespaces: a /proc that fits, a file system of its own for files, the loopback link up."""
+def set_up(isolation: str, work: Path) -> None:
+    """Mount /proc and a tmpfs on the directory `work`, bring the loopback link up, and change to `work`.
+
+    Raises OSError.
+    """
     if isolation != "none":
         _mount("", "/", "", _MS_REC | _MS_PRIVATE)
         if isolation == "full":
             _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
         _mount("tmpfs", str(work), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
-        _raise_loopback()
+        _bring_loopback_up()
     os.chdir(work)
     os.environ["TMPDIR"] = str(work)
 
 
 def new_network() -> None:
-    """Leaves the network namespace for a new one that has nothing but the loopback link, which is up. Raises OSError."""
+    """Move this process to a new network namespace with nothing but the loopback link, and bring it up. Raises OSError."""
     unshare(_NEWNET)
-    _raise_loopback()
+    _bring_loopback_up()
 
 
-def _raise_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+def _bring_loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
 
 
-def make_read_only(folder: str) -> None:
-    """Makes a folder a read-only file system with what is in it. Raises OSError."""
-    _mount(folder, folder, "", _MS_BIND)
-    _mount("", folder, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+def make_read_only(directory: str) -> None:
+    """Make a directory read-only by a bind mount on itself. Raises OSError."""
+    _mount(directory, directory, "", _MS_BIND)
+    _mount("", directory, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
 
 
-def prove_left(before: dict[str, str], isolation: str, user: bool) -> None:
-    """Raises PermissionError unless this process is out of the namespaces it must have left."""
-    wanted = {"full": {"net", "pid", "mnt", "ipc"}, "net": {"net", "mnt", "ipc"}, "none": set()}[isolation]
+def verify_left(before: dict[str, str], isolation: str, user: bool) -> None:
+    """Compare the namespaces of the caller, `before`, with those of this process.
+
+    Raises PermissionError if the process is still in one that `isolation` and `user` make it leave.
+    """
+    types = {"full": {"net", "pid", "mnt", "ipc"}, "net": {"net", "mnt", "ipc"}, "none": set()}[isolation]
     if isolation == "full" and user:
-        wanted.add("user")
-    now = links()
-    shared = sorted(kind for kind in wanted if before[kind] == now[kind])
+        types.add("user")
+    now = current()
+    shared = sorted(type for type in types if before[type] == now[type])
     if shared:
         raise PermissionError(f"still in the caller's namespaces: {' '.join(shared)}")
 
 
 def set_sysctl(name: str, value: object) -> None:
-    """Writes a sysctl of this process's namespaces: net.ipv4.ip_unprivileged_port_start. Raises OSError."""
+    """Write a sysctl of this process's namespaces, e.g. net.ipv4.ip_unprivileged_port_start. Raises OSError."""
     _write("/proc/sys/" + name.replace(".", "/"), f"{value}\n")
 
 
@@ -132,7 +144,10 @@ _CAPSET_VERSION = 0x20080522
 
 
 def keep_capabilities(names: Iterable[str]) -> None:
-    """Gives up every capability but these (capset(2)). Raises OSError: EPERM for one that it does not have."""
+    """Drop every capability but these, named as in CAPABILITIES (capset(2)).
+
+    Raises OSError: EPERM for one that this process does not have.
+    """
     mask = sum(1 << CAPABILITIES[name] for name in names)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPSET_VERSION, 0))
@@ -141,16 +156,16 @@ def keep_capabilities(names: Iterable[str]) -> None:
 
 
 def drop_capability(name: str) -> None:
-    """Gives up one capability. Raises OSError."""
+    """Drop one capability. Raises OSError."""
     text = Path("/proc/self/status").read_text()
     mask = int(text.partition("\nCapEff:")[2].split(maxsplit=1)[0], 16)
     keep_capabilities(other for other, bit in CAPABILITIES.items() if mask >> bit & 1 and other != name)
 
 
 def become(uid: int) -> None:
-    """Changes to another mapped user and group, which gives up every capability. Raises OSError."""
+    """Change to another mapped user and group id, which drops every capability. Raises OSError."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    # The change of ids has forgotten it.
+    # A change of the effective ids clears PDEATHSIG.
     ptrace.prctl(ptrace.PR_SET_PDEATHSIG, 9)

@@ -1,9 +1,9 @@
-"""The process that a test runs in: its own namespaces, its tracer, its deadline, and nothing left of it afterwards.
+"""Run a test in a process of its own: its namespaces, its tracer, its deadline.
 
-    caller ─┬─ init: first process of the pid namespace, waits for the caller to end it
-            └─ the body: what the caller asked to run, traced by the caller, with all that it bears
+    parent ─┬─ init: first process of the pid namespace, killed by the parent at the end
+            └─ child: runs the body, traced by the parent, with all threads and processes that it starts
 
-When init is gone the kernel ends whatever is left inside.
+When init dies the kernel kills every process left in the pid namespace.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,20 +28,24 @@ from probes.sandbox.messages import Message, SandboxFailed
 from probes.trace import ptrace, seccomp
 from probes.trace.deadline import Deadline
 from probes.trace.loop import Tracer
+from probes.trace.processes import kill
 from probes.trace.traced_call import TracedCall
 
-#: Seconds that anything in the suite may take on the reference machine; multiply by `slowness()`.
+#: Seconds that a test may take on the reference machine; multiply by `slowness()`.
 DEADLINE = 60.0
+#: Effective uid and gid of the parent.
+_PARENT_IDS = os.geteuid(), os.getegid()
 
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What a body asks of its sandbox.
+    """Describes the sandbox that a body needs.
 
-    `trace`: "gate" stops at the probe's own calls by a seccomp filter; "calls" stops at every system call, for bodies
-    that install filters of their own; "none" leaves the body free to trace. `ids`: how many user ids it needs (more
-    than one: only root can map them). `initial_user_ns`: no user namespace, so that capabilities are real; root only.
-    `isolation`: "full"; "net" where somebody else provides the user namespace; "none" where they provide everything.
+    `trace`: "gate" traces the calls made through the gates, by a seccomp filter; "calls" stops at every system call, for
+    bodies that install filters of their own; "none" leaves the body free to be traced by another process. `ids`: how many
+    user ids are mapped (more than one only by root). `initial_user_ns`: no user namespace of its own, so that
+    capabilities hold in the initial one; root only. `isolation`: "full"; "net" without user and pid namespaces, for a run
+    that is in a user namespace already (a container); "none" without any, for a run that is isolated as a whole.
     """
 
     trace: str = "gate"
@@ -53,9 +56,9 @@ class SandboxSpec:
 
 @dataclass
 class SandboxResult:
-    """What is left of a sandbox: its messages, its calls in the order they ended, its signals, and how it ended.
+    """Holds the messages of a body, its calls in the order of their exits, and its signals.
 
-    `status` is the body's wait status, None if it is not known. `late` says that the deadline ended it.
+    `status` is its wait status, None if it was not reaped. `late`: it was killed at the deadline.
     """
 
     messages: list[Message]
@@ -65,143 +68,135 @@ class SandboxResult:
     late: bool = False
 
     def records(self) -> list[Record]:
-        """The records of the calls, in the order in which the calls were entered."""
+        """Return the records of the calls in the order of their entries."""
         return [call.record() for call in sorted(self.calls, key=lambda call: call.t_in)]
 
 
 class CannotSandbox(Exception):
-    """The caller could not make the sandbox: what, and why."""
+    """Is raised when the sandbox could not be made. The text says what failed, and why."""
 
 
 class CannotTrace(CannotSandbox):
-    """The caller could not trace it."""
+    """Is raised when the body could not be traced."""
 
 
 def run(
-    body: Callable[[], None], wish: SandboxSpec, channel: Channel, work: Path, deadline: float | None
+    body: Callable[[], None], spec: SandboxSpec, channel: Channel, work: Path, deadline: float | None
 ) -> SandboxResult:
-    """Runs a body in a sandbox and returns when nothing of it is left.
+    """Run a body in a sandbox, and return when all its processes have ended.
 
-    `work` is an empty folder: inside it becomes the current and temporary folder, on a file system of its own. The body
-    speaks through `channel`; it never runs unless its sandbox is whole, and then the message SandboxFailed says what
-    was missing. Raises CannotSandbox if the sandbox could not be begun, CannotTrace if it could not be traced.
+    `work` is an empty directory. In the sandbox it is a tmpfs, the current directory and TMPDIR. The body sends its
+    messages through `channel`. If the sandbox cannot be completed from inside, the body does not run, and the only
+    message is SandboxFailed. `deadline` is in seconds, None for none. Raises CannotSandbox if the sandbox could not be
+    made, CannotTrace if its process could not be traced.
     """
     channel.clear()
-    outcome = SandboxResult([])
-    if wish.trace == "gate" and filtered():
-        wish = replace(wish, trace="calls")
-    user = not wish.initial_user_ns
-    before = namespaces.links()
+    if spec.trace == "gate" and seccomp.is_filtered():
+        spec = replace(spec, trace="calls")
+    before = namespaces.current()
     ready, go = os.pipe(), os.pipe()
     try:
-        born = clone.fork(namespaces.to_leave(wish.isolation, user), init=wish.isolation == "full")
+        flags = namespaces.unshare_flags(spec.isolation, user=not spec.initial_user_ns)
+        child = clone.fork(flags, init=spec.isolation == "full")
     except OSError as error:
         for fd in (*ready, *go):
             os.close(fd)
         raise CannotSandbox(str(error)) from error
-    if not born.child:
+    if not child.pid:
         os.close(ready[0])
         os.close(go[1])
-        _inside(body, wish, channel, work, before, ready[1], go[0])
+        _run_inside(body, spec, channel, work, before, ready[1], go[0])
     os.close(ready[1])
     os.close(go[0])
     try:
-        _attend(born, wish, outcome, ready[0], go[1], deadline)
+        result = _supervise(child, spec, ready[0], go[1], deadline)
     finally:
-        clone.end(born)
+        clone.end(child)
         os.close(ready[0])
         os.close(go[1])
-    outcome.messages = channel.received()
-    return outcome
+    result.messages = channel.received()
+    return result
 
 
-@cache
-def filtered() -> bool:
-    """Whether we run under seccomp filters ourselves: what they answer never reaches the filter of a sandbox, so there
-    every call has to be stopped before all of them."""
-    return "\nSeccomp:\t2\n" in Path("/proc/self/status").read_text()
+def _supervise(child: Child, spec: SandboxSpec, ready: int, go: int, deadline: float | None) -> SandboxResult:
+    """Start the child, trace it, and wait for its end."""
+    result = SandboxResult([])
 
-
-def _attend(
-    born: Child, wish: SandboxSpec, outcome: SandboxResult, ready: int, go: int, deadline: float | None
-) -> None:
-    """Lets the newborn go, traces it, and waits for its end."""
-
-    def ended(exit: Exit) -> None:
-        if exit.tid == born.child:
-            outcome.status = exit.status
-            clone.kill(born.init)
+    def on_exit(exit: Exit) -> None:
+        if exit.tid == child.pid:
+            result.status = exit.status
+            kill(child.init)
 
     gates = [gate(name) for name in gate_names()]
-    tracer = Tracer(
-        outcome.calls.append, gates, every_call=wish.trace == "calls", on_signal=outcome.signals.append, on_exit=ended
-    )
+    every_call = spec.trace == "calls"
+    tracer = Tracer(result.calls.append, gates, every_call=every_call, on_signal=result.signals.append, on_exit=on_exit)
 
-    def late() -> None:
-        clone.kill(born.child)
-        clone.kill(born.init)
+    def kill_all() -> None:
+        kill(child.pid)
+        kill(child.init)
 
-    with Deadline(deadline, late) as limit:
+    with Deadline(deadline, kill_all) as limit:
         try:
-            _admit(born.child, wish, tracer, ready, go)
-            if wish.trace == "none":
-                _, outcome.status = os.waitpid(born.child, 0)
+            _start(child.pid, spec, tracer, ready, go)
+            if spec.trace == "none":
+                _, result.status = os.waitpid(child.pid, 0)
             else:
                 tracer.run()
         except BaseException:
-            late()
+            kill_all()
             with suppress(ChildProcessError):
-                os.waitpid(born.child, 0)
+                os.waitpid(child.pid, 0)
             raise
-    outcome.late = limit.passed
+    result.late = limit.passed
+    return result
 
 
-def _admit(child: int, wish: SandboxSpec, tracer: Tracer, ready: int, go: int) -> None:
-    # It is in its namespaces before the tracer comes: a map of several ids is ours to write.
+def _start(pid: int, spec: SandboxSpec, tracer: Tracer, ready: int, go: int) -> None:
+    # Ready: the child is in its namespaces. A map of several ids can be written by the parent only.
     os.read(ready, 1)
     try:
-        if wish.ids > 1:
-            namespaces.map_ids(child, wish.ids)
+        if spec.ids > 1:
+            namespaces.map_ids(pid, spec.ids)
     except OSError as error:
         raise CannotSandbox(f"cannot map user ids: {error}") from error
     try:
-        if wish.trace != "none":
-            tracer.seize(child)
-        if wish.trace == "calls":
-            # From its first stop on it stops at every call; a filter would make that stop itself.
-            tracer.interrupt(child)
+        if spec.trace != "none":
+            tracer.seize(pid)
+        if spec.trace == "calls":
+            # Without a filter nothing stops the child: from this stop on the tracer resumes it by PTRACE_SYSCALL.
+            tracer.interrupt(pid)
     except OSError as error:
         raise CannotTrace(f"cannot trace a child: {error.strerror}") from error
     os.write(go, b"g")
 
 
 def die_with_parent() -> None:
-    """Asks for SIGKILL when the parent dies. A change of ids forgets it: ask again after one. Raises OSError."""
+    """Set the parent-death signal to SIGKILL (PR_SET_PDEATHSIG); a change of ids clears it. Raises OSError."""
     ptrace.prctl(ptrace.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _inside(
+def _run_inside(
     body: Callable[[], None],
-    wish: SandboxSpec,
+    spec: SandboxSpec,
     channel: Channel,
     work: Path,
     before: dict[str, str],
     ready: int,
     go: int,
 ) -> NoReturn:
-    """The newborn: the last preparations, the proof that it is inside, then the body."""
+    """Complete the sandbox in the child, verify that it left the caller's namespaces, and run the body."""
     try:
         die_with_parent()
         os.write(ready, b"r")
         if os.read(go, 1) != b"g":
-            os._exit(0)  # The caller has given up.
+            os._exit(0)  # The parent has closed the pipe: it failed.
         os.close(ready)
         os.close(go)
-        if wish.isolation == "full" and not wish.initial_user_ns and wish.ids == 1:
-            namespaces.map_own_ids(*_IDS)
-        namespaces.furnish(wish.isolation, work)
-        namespaces.prove_left(before, wish.isolation, user=not wish.initial_user_ns)
-        if wish.trace == "gate":
+        if spec.isolation == "full" and not spec.initial_user_ns and spec.ids == 1:
+            namespaces.map_own_ids(*_PARENT_IDS)
+        namespaces.set_up(spec.isolation, work)
+        namespaces.verify_left(before, spec.isolation, user=not spec.initial_user_ns)
+        if spec.trace == "gate":
             ptrace.set_filter(seccomp.at_gates(*(gate(name).ip for name in gate_names())))
     except BaseException as error:
         channel.send(SandboxFailed(_why(error)))
@@ -214,17 +209,15 @@ def _inside(
         os._exit(0)
 
 
-#: Who we are outside of any sandbox.
-_IDS = os.geteuid(), os.getegid()
-
-
 def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)
 
 
 def pin() -> int:
-    """Keeps this process and its children on the CPU it runs on, and returns that: tracer and tracee on one CPU hand
-    over to each other several times faster than on two."""
+    """Bind this process and its children to the CPU that it runs on, and return that CPU.
+
+    A switch between tracer and tracee is several times faster on one CPU than between two.
+    """
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     cpu = int(fields[36])
     if cpu not in os.sched_getaffinity(0):
@@ -233,12 +226,12 @@ def pin() -> int:
     return cpu
 
 
-#: What `slowness` takes on the machine for which DEADLINE is meant, in seconds.
+#: Seconds that the calls of `slowness` take on the machine for which DEADLINE is meant.
 _REFERENCE = 0.006
 
 
 def slowness() -> float:
-    """How much slower than the reference this machine runs Python and int 0x80: 1.0 or more."""
+    """Return by which factor this machine runs Python and int 0x80 slower than the reference: 1.0 or more."""
     entry = gate("int80")
     start = time.perf_counter()
     for _ in range(400):

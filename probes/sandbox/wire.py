@@ -1,4 +1,4 @@
-"""The wire of a sandbox: every frame on its links, on the clock of the calls (packet(7), scapy to read them)."""
+"""Record the frames on the links of a sandbox, stamped by the clock of the calls (packet(7))."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ _PACKET_OUTGOING = 4
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
 _ROOM = 65536
-#: What a fence carries, and the port that nobody else uses (discard).
-_FENCE, _FENCE_PORT = b"fence of the socketcall suite", 9
-#: Nanoseconds by which the two clocks may drift apart in one sandbox before an order means nothing.
+#: Payload and destination port (discard, unused otherwise) of the datagram that marks the end of a recording.
+_MARKER, _MARKER_PORT = b"socketcall: end of recording", 9
+#: Nanoseconds by which CLOCK_REALTIME may be adjusted against CLOCK_MONOTONIC while frames are recorded.
 _JUMP = 50_000_000
 
 
 class ClockJumped(Exception):
-    """The machine's clock was set while frames were stamped by it: their order means nothing."""
+    """Is raised when CLOCK_REALTIME, which stamps the frames, was set: they have no order among the calls then."""
 
 
 class Wire:
-    """Listens from its construction on. Raises OSError: EPERM without CAP_NET_RAW."""
+    """Records from its construction on, by a packet socket. Raises OSError: EPERM without CAP_NET_RAW."""
 
     def __init__(self) -> None:
+        """Open the packet socket on all links."""
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -35,45 +36,47 @@ class Wire:
         self._seen = 0
 
     def frames(self, deadline: float = 10) -> list[Frame]:
-        """The frames since the last time, each once. What was sent before this was called is among them: a datagram of
-        our own, sent over the loopback link now, comes after it. Raises TimeoutError, ClockJumped."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as fence:
-            fence.sendto(_FENCE, ("127.0.0.1", _FENCE_PORT))
-            _, port = fence.getsockname()
+        """Return the frames since the last call, each once, including all that were sent before this call.
+
+        A datagram sent now over the loopback link marks the end: it is recorded after those. Raises TimeoutError after
+        `deadline` seconds, ClockJumped.
+        """
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(_MARKER, ("127.0.0.1", _MARKER_PORT))
         found: list[Frame] = []
         end = time.monotonic() + deadline
         while True:
             frame = self._next(end)
             if frame is None:
                 continue
-            if _FENCE in frame.raw:
+            if _MARKER in frame.raw:
                 break
             found.append(frame)
-        self._swallow_answer(port, end)
+        self._discard_answer(end)
         if abs(_offset() - self._offset) > _JUMP:
-            raise ClockJumped("CLOCK_REALTIME was set while the wire was watched")
+            raise ClockJumped("CLOCK_REALTIME was set while frames were recorded; run the test again")
         return found
 
     def _next(self, end: float) -> Frame | None:
         if not select.select([self._socket], [], [], max(0, end - time.monotonic()))[0]:
-            raise TimeoutError("a datagram that was sent never came by on the wire")
-        raw, control, _, (link, _, kind, *_) = self._socket.recvmsg(_ROOM, 256)
-        if kind == _PACKET_OUTGOING and link == "lo":
-            return None  # On the loopback link it comes again, as received.
+            raise TimeoutError("the datagram that marks the end of a recording was not received on the loopback link")
+        raw, control, _, (link, _, packet_type, *_) = self._socket.recvmsg(_ROOM, 256)
+        if packet_type == _PACKET_OUTGOING and link == "lo":
+            return None  # The loopback link delivers each frame twice: as sent and as received.
         stamp = next(_TIMESPEC.unpack(data) for level, type, data in control if type == _SO_TIMESTAMPNS)
         self._seen += 1
         return Frame(self._seen, stamp[0] * 1_000_000_000 + stamp[1] - self._offset, link, raw)
 
-    def _swallow_answer(self, port: int, end: float) -> None:
-        # Nobody listens on the fence's port: the kernel answers "port unreachable", which quotes the datagram.
+    def _discard_answer(self, end: float) -> None:
+        # No socket has the marker's port: the kernel answers ICMP "port unreachable", which quotes the datagram.
         while True:
             frame = self._next(end)
-            if frame is not None and _FENCE[:8] in frame.raw:
+            if frame is not None and _MARKER[:8] in frame.raw:
                 return
 
 
 def _offset() -> int:
-    """CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds, by the tightest of a few looks."""
+    """Return CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds, by the shortest of five readings."""
     best = None
     for _ in range(5):
         before = time.monotonic_ns()

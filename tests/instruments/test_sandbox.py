@@ -1,11 +1,13 @@
-"""The sandbox itself: what it keeps apart, what it sees, and that nothing of it stays."""
+"""The sandbox: what it isolates, what is recorded in it, and that nothing remains of it."""
 
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,51 +18,61 @@ from probes.entry.gate import gate
 from probes.entry.memory import Memory
 from probes.sandbox import clone, namespaces, sandbox
 from probes.sandbox.channel import Channel, ChannelFull
-from probes.sandbox.sandbox import SandboxSpec
+from probes.sandbox.messages import Broke, Finished, Report, SandboxFailed
+from probes.sandbox.sandbox import SandboxResult, SandboxSpec
 from probes.trace.deadline import Deadline
+from probes.trace.processes import kill
 
 DEADLINE = 20
 
+Run = Callable[..., SandboxResult]
 
-def open_descriptors():
-    """The descriptors that this process has, but the one used to look."""
+
+def open_descriptors() -> list[str]:
+    """Return the open descriptors of this process."""
     return sorted(path.name for path in Path("/proc/self/fd").iterdir())
 
 
+def sent(result: SandboxResult) -> dict[str, Any]:
+    """Return the data of the one report that a body sent."""
+    (message,) = result.messages
+    assert isinstance(message, Report)
+    return message.data
+
+
 @pytest.fixture
-def run(tmp_path):
-    """Runs a body, which gets a channel, in a sandbox."""
+def run(tmp_path: Path) -> Run:
+    """Run a body, which gets a channel, in a sandbox."""
     channel = Channel()
 
-    def do(body, deadline=DEADLINE, **wish):
-        return sandbox.run(lambda: body(channel), SandboxSpec(**wish), channel, tmp_path, deadline)
+    def do(body: Callable[[Channel], None], deadline: float = DEADLINE, **spec: Any) -> SandboxResult:
+        return sandbox.run(lambda: body(channel), SandboxSpec(**spec), channel, tmp_path, deadline)
 
     return do
 
 
 def test_namespaces_are_its_own(run):
-    """None of the five namespaces is the caller's, and the body is not their first process."""
-    outcome = run(lambda channel: channel.say({"links": namespaces.links(), "pid": os.getpid()}))
-    (said,) = outcome.messages
-    assert set(said["links"].values()).isdisjoint(namespaces.links().values())
-    assert said["pid"] == 2
+    """Each of the five namespaces differs from the caller's, and the body is not the first process of its own."""
+    found = sent(run(lambda channel: channel.send(Report({"links": namespaces.current(), "pid": os.getpid()}))))
+    assert set(found["links"].values()).isdisjoint(namespaces.current().values())
+    assert len(found["links"]) == 5
+    assert found["pid"] == 2
 
 
 def test_files_are_its_own(run, tmp_path):
-    """What it writes into its folder is gone with it."""
+    """Files that the body writes to its directory do not exist outside."""
 
     def body(channel):
         Path("left").write_text("x")
-        channel.say(
-            {"cwd": str(Path.cwd()), "tmp": os.environ["TMPDIR"], "found": [path.name for path in Path().iterdir()]}
-        )
+        found = [path.name for path in Path().iterdir()]
+        channel.send(Report({"cwd": str(Path.cwd()), "tmp": os.environ["TMPDIR"], "found": found}))
 
-    assert run(body).messages == [{"cwd": str(tmp_path), "tmp": str(tmp_path), "found": ["left"]}]
+    assert sent(run(body)) == {"cwd": str(tmp_path), "tmp": str(tmp_path), "found": ["left"]}
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left(run):
-    """After many sandboxes, which leave tasks, sockets and files behind: no descriptor, no process, no socket."""
+    """Sandboxes whose bodies leave threads, processes and sockets behind leave no descriptor, process or socket."""
 
     def body(channel):
         calls = Calls(gate("int80"), "socketcall", Memory())
@@ -72,28 +84,28 @@ def test_nothing_is_left(run):
             signal.pause()
 
     run(body)
-    me = psutil.Process()
-    before = open_descriptors(), me.num_threads(), Path("/proc/net/unix").read_text().count("\n")
+    this = psutil.Process()
+    before = open_descriptors(), this.num_threads(), Path("/proc/net/unix").read_text().count("\n")
     for trace in ("gate", "calls", "none"):
         for _ in range(10):
             assert run(body, trace=trace).status == 0
-    after = open_descriptors(), me.num_threads(), Path("/proc/net/unix").read_text().count("\n")
+    after = open_descriptors(), this.num_threads(), Path("/proc/net/unix").read_text().count("\n")
     assert after == before
-    assert me.children(recursive=True) == []
+    assert this.children(recursive=True) == []
 
 
 @pytest.mark.parametrize("trace", ["gate", "calls", "none"])
 def test_deadline(run, trace):
-    """A body that never ends is ended, and that is said."""
+    """A body that does not end is killed at the deadline, and the result is marked as late."""
     start = time.monotonic()
-    outcome = run(lambda channel: signal.pause(), deadline=0.3, trace=trace)
-    assert outcome.late
-    assert outcome.status == signal.SIGKILL
+    result = run(lambda channel: signal.pause(), deadline=0.3, trace=trace)
+    assert result.late
+    assert result.status == signal.SIGKILL
     assert time.monotonic() - start < DEADLINE
 
 
-def test_records_tell_all(run):
-    """Each call of the gate has a record, with number, registers, words and result; Python's own have none."""
+def test_records_hold_every_call(run):
+    """Each call through the gate has a record with its id, registers, words and result; calls of Python have none."""
 
     def body(channel):
         memory = Memory()
@@ -101,21 +113,20 @@ def test_records_tell_all(run):
         made = [calls.socket(2, 1, 0), calls.bind(-1, bytes(16)), calls.close(99)]
         words = memory.words(9999, 8)
         made.append(gate("int80").enter(SOCKETCALL, 4, words.address))
-        channel.say({"made": [[result.call, int(result)] for result in made], "words": words.address})
+        channel.send(Report({"made": [[result.call, int(result)] for result in made], "words": words.address}))
 
-    outcome = run(body)
-    (said,) = outcome.messages
-    records = outcome.records()
-    assert [[record.call, record.ret] for record in records] == said["made"]
+    result = run(body)
+    found, records = sent(result), result.records()
+    assert [[record.call, record.ret] for record in records] == found["made"]
     assert [record.op for record in records] == ["socket", "bind", "close", "listen"]
     last = records[-1]
     assert (last.nr, last.route, last.gate, list(last.args)) == (102, "socketcall", "int80", [9999, 8])
-    assert [last.regs_in[name] for name in ("eax", "ebx", "ecx")] == ["0x66", "0x4", hex(said["words"])]
-    assert (last.args_ptr, last.args_after, last.regs_out["eax"]) == (hex(said["words"]), (9999, 8), "0xfffffff7")
+    assert [last.regs_in[name] for name in ("eax", "ebx", "ecx")] == ["0x66", "0x4", hex(found["words"])]
+    assert (last.args_ptr, last.args_after, last.regs_out["eax"]) == (hex(found["words"]), (9999, 8), "0xfffffff7")
 
 
 def test_children_and_threads_are_followed(run):
-    """Calls of a thread and of a child have records of their own tasks, with numbers that nobody else has."""
+    """Calls of a thread and of a child process are recorded with their own tids, and with ids that are unique."""
 
     def body(channel):
         enter = gate("int80").enter
@@ -136,26 +147,27 @@ def test_children_and_threads_are_followed(run):
     assert thread.tid != main.tid
 
 
-def test_sandbox_needs_a_whole_one(run, monkeypatch):
-    """If the body would run outside, it does not run: here leaving changes nothing."""
-    # A fault that cannot be provoked: an unshare that says yes and does nothing.
-    monkeypatch.setattr(namespaces, "to_leave", lambda isolation, user: 0)
-    outcome = run(lambda channel: channel.say({"ran": True}), trace="none")
-    assert [list(message) for message in outcome.messages] == [["sandbox"]]
+def test_body_does_not_run_in_an_incomplete_sandbox(run, monkeypatch):
+    """A body does not run if its process is still in the caller's namespaces."""
+    # An unshare that succeeds without effect cannot be provoked: no flags leave no namespace.
+    monkeypatch.setattr(namespaces, "unshare_flags", lambda isolation, user: 0)
+    result = run(lambda channel: channel.send(Finished()), trace="none")
+    assert [type(message) for message in result.messages] == [SandboxFailed]
 
 
 def test_channel_keeps_order_and_has_an_end():
-    """Messages come back in order; one that does not fit is refused, and those before it stay."""
+    """Messages are received in the order sent; one that does not fit is refused, and those before it remain."""
     channel = Channel(200)
-    channel.say({"a": 1})
-    channel.say({"b": [2]})
+    messages = [Broke("a"), Report({"b": [2]})]
+    for message in messages:
+        channel.send(message)
     with pytest.raises(ChannelFull):
-        channel.say({"c": "x" * 200})
-    assert channel.heard() == [{"a": 1}, {"b": [2]}]
+        channel.send(Broke("x" * 200))
+    assert channel.received() == messages
 
 
-def test_another_thread_that_wants_the_interpreter_keeps_nobody_from_being_born():
-    """The newborn has no other thread to hand the interpreter's lock to."""
+def test_fork_with_a_thread_that_waits_for_the_interpreter():
+    """A fork succeeds while another thread waits for the interpreter's lock: the child has no such thread."""
     done = threading.Event()
     interval = sys.getswitchinterval()
     thread = threading.Thread(target=lambda: [None for _ in iter(done.is_set, True)])
@@ -163,11 +175,11 @@ def test_another_thread_that_wants_the_interpreter_keeps_nobody_from_being_born(
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(300):
-            born = clone.fork(0, init=False)
-            if not born.child:
+            child = clone.fork(0, init=False)
+            if not child.pid:
                 os._exit(7)
-            with Deadline(DEADLINE, lambda born=born: clone.kill(born.child)):
-                assert os.waitstatus_to_exitcode(os.waitpid(born.child, 0)[1]) == 7
+            with Deadline(DEADLINE, lambda pid=child.pid: kill(pid)):
+                assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 7
     finally:
         sys.setswitchinterval(interval)
         done.set()
