@@ -172,14 +172,3 @@ _INITIAL = {
     for name in ("net.core.rmem_default", "net.core.wmem_default")
     if (path := Path("/proc/sys") / name.replace(".", "/")).exists()
 }
-
-
-# Names that tests of other directories still use.
-from probes.testing.observers import connections, in_child as elsewhere  # noqa: E402, F401, I001
-
-listed, counted, in_time = tables_listing, socket_counts, read_until
-
-
-def rows(table: str) -> dict[int, list[str]]:
-    """Returns the rows of /proc/net/TABLE by inode, each as a list of its fields."""
-    return {inode: list(row.fields.values()) for inode, row in read_table(table).items()}
