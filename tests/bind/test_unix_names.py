@@ -1,4 +1,4 @@
-"""Names of AF_UNIX sockets that are no paths: abstract ones, and those that the kernel chooses."""
+"""Abstract names of AF_UNIX sockets, given to bind or chosen by the kernel (autobind)."""
 
 import os
 import re
@@ -15,8 +15,8 @@ from tests.bind.bind_forms import family_word, unix
 
 SOURCE_ABSTRACT = "unix(7) Abstract sockets; unix_bind_abstract"
 SOURCE_AUTOBIND = "unix(7) Autobind feature; unix_autobind"
-NEWNET = 0x40000000
-#: The form of a name that the kernel chooses.
+CLONE_NEWNET = 0x40000000
+#: A name that autobind chooses.
 CHOSEN = re.compile(re.escape(family_word(1)) + rb"\0[0-9a-f]{5}")
 
 each_kind = pytest.mark.parametrize("kind", UNIX, ids=str)
@@ -25,22 +25,22 @@ each_kind = pytest.mark.parametrize("kind", UNIX, ids=str)
 @behaviour("bind.unix.abstract", SOURCE_ABSTRACT)
 @each_kind
 def test_abstract(kind, new_socket, expect):
-    """A name that begins with a null is abstract: it makes no file, every one of its bytes counts, nulls too, and none
-    is added. The umask has nothing to do with it.
+    """A name that begins with NUL is abstract: bind makes no file, and the name is all its bytes, further NULs included.
+    The umask has no effect.
     """
     old = os.umask(0o777)
     names = {
         "null": b"\0", "text": b"\0name", "terminated": b"\0name\0", "nulls": b"\0" * 50, "within": b"\0a\0b",
         "path": b"\0/dev/null", "longest": b"\0" + b"n" * 107, "bytes": b"\0\xff\x80",
     }  # fmt: skip
-    sockets = []
+    files, results = expect([], then="files"), []
     for case, name in names.items():
         socket = new_socket(*kind.triple)
-        expect(0, name=case).of(socket.bind(unix(name)))
-        result, sockname = socket.sockname()
-        expect(unix(name), name=case, then="name").of(sockname, result)
-        sockets.append(socket)
-    expect([], then="files").of(list(Path().iterdir()), result)
+        bound = expect(0, name=case)
+        results.append(socket.bind(unix(name)))
+        bound.of(results[-1])
+        expect(unix(name), name=case, then="name").of(socket.sockname())
+    files.of(list(Path().iterdir()), *results)
     os.umask(old)
 
 
@@ -49,8 +49,8 @@ def test_abstract(kind, new_socket, expect):
 )
 @each_kind
 def test_abstract_in_use(kind, new_socket, expect):
-    """An abstract name is in use as long as a socket of the same type has it, in the same network namespace:
-    EADDRINUSE. The last reference to the socket counts, not the first close.
+    """bind to an abstract name fails with EADDRINUSE while a socket of the same type and network namespace has it, until
+    the last descriptor of that socket is closed.
     """
     first = new_socket(*kind.triple)
     need(first.bind(unix(b"\0name")))
@@ -67,31 +67,34 @@ def test_abstract_in_use(kind, new_socket, expect):
     os.close(duplicate)
     second = new_socket(*kind.triple)
     expect(0, after="last-close").of(second.bind(unix(b"\0name")))
-    namespaces.unshare(NEWNET)
+    namespaces.unshare(CLONE_NEWNET)
     expect(0, namespace="other").of(new_socket(*kind.triple).bind(unix(b"\0name")))
 
 
 @behaviour("bind.unix.autobind", SOURCE_AUTOBIND)
 @each_kind
 def test_autobind(kind, new_socket, expect):
-    """With a length of 2 the socket is bound to an abstract name of five characters 0-9 and a-f, a different one for
-    each socket.
+    """bind with addrlen 2 (autobind) chooses an abstract name of five characters 0-9 and a-f, a different one for each
+    socket.
     """
     sockets = [new_socket(*kind.triple) for _ in range(50)]
-    announced = expect([0] * 50, sockets=50)
+    bound, form = expect([0] * 50, sockets=50), expect(True, then="form")
+    different, files = expect(50, then="different"), expect([], then="files")
     results = [socket.bind(family_word(1)) for socket in sockets]
-    announced.of(results, *results)
-    names = [socket.sockname()[1] for socket in sockets]
-    expect(True, then="form").of(all(CHOSEN.fullmatch(name) for name in names), *results)
-    expect(50, then="different").of(len(set(names)), *results)
-    expect([], then="files").of(list(Path().iterdir()), *results)
+    bound.of(results, *results)
+    names = [socket.sockname().bytes for socket in sockets]
+    form.of(all(CHOSEN.fullmatch(name) for name in names), *results)
+    different.of(len(set(names)), *results)
+    files.of(list(Path().iterdir()), *results)
     taken = new_socket(*kind.triple)
     expect(-EADDRINUSE, then="taken").of(taken.bind(names[0]))
 
 
 @behaviour("bind.unix.autobind-by-connect", f"{SOURCE_AUTOBIND} SO_PASSCRED; unix_stream_connect, unix_dgram_connect")
 def test_autobind_by_connect(new_socket, expect):
-    """connect binds a socket with SO_PASSCRED without a name in the same way; one without SO_PASSCRED stays unnamed."""
+    """connect chooses a name for an unnamed socket with SO_PASSCRED, as autobind does; without SO_PASSCRED the socket
+    stays unnamed.
+    """
     for kind in UNIX:
         server = new_socket(*kind.triple)
         need(server.bind(unix(b"\0server")))
@@ -101,7 +104,9 @@ def test_autobind_by_connect(new_socket, expect):
             socket = new_socket(*kind.triple)
             need(socket.setsockopt(SOL_SOCKET, SO_PASSCRED, passcred))
             need(socket.connect(unix(b"\0server")))
-            result, name = socket.sockname()
-            expect(bool(passcred), kind=kind, passcred=passcred).of(CHOSEN.fullmatch(name) is not None, result)
-            expect(not passcred, kind=kind, passcred=passcred, then="unnamed").of(name == family_word(1), result)
+            chosen = expect(bool(passcred), kind=kind, passcred=passcred)
+            unnamed = expect(not passcred, kind=kind, passcred=passcred, then="unnamed")
+            name = socket.sockname()
+            chosen.of(CHOSEN.fullmatch(name.bytes) is not None, name)
+            unnamed.of(name.bytes == family_word(1), name)
         need(server.close())
