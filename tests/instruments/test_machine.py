@@ -1,5 +1,8 @@
-"""The machine code that enters the kernel, against its sources and against what it must do."""
+"""The machine code that enters the kernel: it is what its sources assemble to, and does what they say."""
 
+import ctypes
+import errno
+import os
 import struct
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from probes.entry.calls import Calls
 from probes.entry.gate import COOKIE, MARK, SEGMENTS, WORD, gate, gate_names
 from probes.entry.machine import code
-from probes.entry.memory import PAGE, Memory
+from probes.entry.memory import PAGE, POISON, Memory
 from probes.entry.sweep import Sweep
 from tests.instruments.support import installed
 from tools import generate_machine_code as generate
@@ -15,15 +18,15 @@ from tools import generate_machine_code as generate
 
 @pytest.mark.parametrize("word", generate.WORDS)
 @pytest.mark.parametrize("source", generate.SOURCES)
-def test_code_is_what_its_source_says(source, word):
-    """code.py holds what GNU as makes of each source."""
+def test_code_is_what_its_source_assembles_to(source, word):
+    """code.py holds the output of GNU as for each source."""
     installed("binutils")
     assert getattr(code, source.upper())[word] == generate.assemble(source, word)
 
 
 @pytest.mark.parametrize("name", gate_names())
 def test_gate_loads_and_stores_every_register(name):
-    """What a call is given arrives, and what the kernel left comes back: getpid changes eax alone."""
+    """Registers have the given values at the entry and the kernel's at the exit: getpid changes eax only."""
     given = {"ebx": 1, "ecx": 2, "edx": 3, "esi": 4, "edi": 5, "ebp": COOKIE}
     result = gate(name).enter(20, **given)
     prefix = "r" if WORD == 64 else "e"
@@ -36,45 +39,52 @@ def test_gate_loads_and_stores_every_register(name):
 
 
 @pytest.mark.skipif(WORD == 32, reason="a 32-bit process has no r15")
-def test_number_lies_in_r15():
-    """In a 64-bit process the call's number is in r15 under the mark, unless the caller has something there."""
-    assert gate("int80").enter(20).regs_in["r15"] == MARK << 32 | gate("int80").enter(20).call - 1
+def test_call_id_is_in_r15():
+    """In a 64-bit process r15 holds the call id with MARK in its upper half, unless the caller sets r15."""
+    first, second = gate("int80").enter(20), gate("int80").enter(20)
+    assert first.regs_in["r15"] == MARK << 32 | first.call
+    assert second.call == first.call + 1
     assert gate("int80").enter(20, others={"r15": 7}).regs_in["r15"] == 7
 
 
-def test_guarded_memory_ends_hard():
-    """The byte after a guarded block faults, the byte before it is poison."""
+def test_guarded_memory_ends_at_a_page_that_faults():
+    """The byte after a guarded block faults, the bytes before it are poison, and a longer write is refused."""
     memory = Memory()
     block = memory.guarded(b"abc")
     calls = Calls(gate("int80"), "socketcall", memory)
+    reader, writer = os.pipe()
     assert block.end % PAGE == 0
-    assert calls.plain("write", -1, block, 3) == -9
-    assert memory.guarded(PAGE).read() == b"\xa5" * PAGE
+    assert calls.plain("write", writer, block, 3) == 3
+    assert calls.plain("write", writer, block.end, 1) == -errno.EFAULT
+    os.close(writer)
+    assert os.read(reader, 9) == b"abc"
+    os.close(reader)
+    assert ctypes.string_at(block.address - 1, 1) == bytes([POISON])
+    assert memory.guarded(PAGE).read() == bytes([POISON]) * PAGE
     with pytest.raises(IndexError):
         block.write(b"abcd")
 
 
 @pytest.mark.parametrize("route", ["socketcall", "direct"])
 def test_sweep_equals_single_calls(route):
-    """The loop answers what the gate answers, one by one; a result is the argument of two later calls."""
+    """The loop and the gate give the same results; a result is the argument of two later calls."""
     memory = Memory()
     calls = Calls(gate("int80"), route, memory)
     address = memory.put(struct.pack("<H2x4s8x", 2, bytes([127, 0, 0, 1])))
     sweep = Sweep(calls)
-    kind = sweep.value
-    fd = sweep.call("socket", 2, kind, 0)
+    fd = sweep.call("socket", 2, sweep.value, 0)
     sweep.call("bind", fd, address, 16)
     sweep.call("listen", fd, 1, judged=True)
     sweep.plain("close", fd)
     swept = sweep.run(range(8))
     assert list(swept.results) == [int(swept.again(value)) for value in range(8)]
     assert swept.results[1] == 0
-    assert swept.results[2] == -95
-    assert swept.results[7] == -9
+    assert swept.results[2] == -errno.EOPNOTSUPP
+    assert swept.results[7] == -errno.EBADF
 
 
-def test_sweep_refuses_what_it_cannot_do():
-    """A varied port is no word, a result has two copies at most, something must be judged."""
+def test_sweep_refuses_what_the_loop_cannot_do():
+    """A call must be judged, a result is a word of two socketcalls at most, and a varied port is no word."""
     memory = Memory()
     sweep = Sweep(Calls(gate("int80"), "socketcall", memory))
     with pytest.raises(TypeError):
