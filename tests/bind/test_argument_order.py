@@ -1,7 +1,8 @@
-"""Which of several faults bind tells: every subset of them, for each family, against the order of the checks."""
+"""The errno of bind(2) if several arguments are wrong: every subset of the faults, against the order of the checks."""
 
 import os
 import struct
+from collections.abc import Collection, Mapping, Sequence
 from errno import (
     EACCES,
     EADDRINUSE,
@@ -20,36 +21,41 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from probes.abi.names import value
+from probes.entry.calls import Socket
 from probes.sandbox import namespaces
 from probes.testing import behaviour, need
-from probes.testing.socket_kinds import NETLINK, PACKET, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX
+from probes.testing.socket_kinds import NETLINK, PACKET, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX, SocketKind
 from tests.bind.bind_forms import ETH_P_ALL, FORMS, family_word, inet, inet6, netlink, packet, selinux, unix
 
-#: An address of the sandbox, one of nobody (RFC 5737, RFC 3849), and IPv4 within IPv6.
+#: Local and foreign addresses (the latter of RFC 5737 and RFC 3849), and the v4-mapped local one.
 LOCAL, FOREIGN = 0x7F000001, 0xC6336401
 LOCAL6, FOREIGN6 = bytes(15) + b"\1", bytes.fromhex("20010db8ffff") + bytes(9) + b"\1"
 MAPPED = bytes(10) + b"\xff\xff" + struct.pack(">I", LOCAL)
 MULTICAST6 = bytes.fromhex("ff05") + bytes(13) + b"\1"
-#: Ports that need a capability or not, and the same with a socket on them.
+#: Free ports, unprivileged and privileged, and such ports that are in use.
 PORT, PRIVILEGED, TAKEN, TAKEN_PRIVILEGED = 5000, 500, 5001, 501
 NO_LINK = 0x3FFFFFFF
 
 
-def subsets(faults):
-    """Every subset of the faults, in their order."""
+def subsets(faults: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns every subset of the faults, in their order."""
     return [chosen for size in range(len(faults) + 1) for chosen in combinations(faults, size)]
 
 
-def told(faults, order):
-    """The result of the first fault that the order names, and how the case calls them all."""
-    winner = next((-error for fault, error in order.items() if fault in faults), 0)
-    return winner, "+".join(faults) or "none"
+def first_error(faults: Collection[str], order: Mapping[str, int]) -> int:
+    """Returns the result of the fault that comes first in `order`, 0 if there is none."""
+    return next((-error for fault, error in order.items() if fault in faults), 0)
+
+
+def case_of(faults: Collection[str]) -> str:
+    """Returns the faults as a value of a case."""
+    return "+".join(faults) or "none"
 
 
 @behaviour("bind.order.words", "bind(2) ERRORS; __sys_bind, move_addr_to_kernel; S4 3.1 steps 2 to 5")
 def test_words(new_socket, calls, memory, expect):
-    """The descriptor is looked at first, then the range of the length, then the memory of the address, and only then
-    what the address says: EBADF or ENOTSOCK, EINVAL, EFAULT, the family's own errors; on a bound socket as well.
+    """bind checks the descriptor first (EBADF, ENOTSOCK), then the range of the length (EINVAL), then reads the address
+    (EFAULT), and then makes the checks of the family; also on a bound socket.
     """
     file, unreadable = os.open(".", os.O_RDONLY), memory.unmapped()
     for form in FORMS:
@@ -66,6 +72,7 @@ def test_words(new_socket, calls, memory, expect):
                 expect(in_range, fd=name, form=form, length=length).of(socket.bind(unreadable, length))
 
 
+#: Faults in the order in which bind checks them, with their errno.
 INET = {
     "short": EINVAL, "family": EAFNOSUPPORT, "foreign": EADDRNOTAVAIL, "privileged": EACCES, "bound": EINVAL,
     "taken": EADDRINUSE,
@@ -79,8 +86,8 @@ INET6 = {
 @behaviour("bind.order.inet", "__inet_bind, __inet6_bind; S4 3.2 steps 3 to 9")
 @pytest.mark.parametrize("kind", [TCP, UDP, TCP6, UDP6], ids=str)
 def test_inet(kind, new_socket, expect):
-    """Of several faults TCP and UDP tell the first: over IPv4 a short address, another family, a foreign address, a
-    privileged port, a bound socket, a port in use; over IPv6 the foreign address comes after the bound socket.
+    """bind of TCP and UDP checks in this order: length, family, local address, privileged port, unbound socket, port in
+    use; over IPv6 the local address is checked after the unbound socket.
     """
     order = INET if kind in (TCP, UDP) else INET6
     for port in (TAKEN, TAKEN_PRIVILEGED):
@@ -92,13 +99,12 @@ def test_inet(kind, new_socket, expect):
         socket = new_socket(*kind.triple)
         if "bound" in faults:
             need(socket.bind(kind.address(0)))
-        winner, case = told(faults, order)
-        expect(winner, faults=case).of(socket.bind(*words(kind, faults, port)))
+        expect(first_error(faults, order), faults=case_of(faults)).of(socket.bind(*words(kind, faults, port)))
         need(socket.close())
 
 
-def words(kind, faults, port):
-    """An address of IPv4 or IPv6 with faults, and its length."""
+def words(kind: SocketKind, faults: Collection[str], port: int) -> tuple[bytes, int]:
+    """Returns an address of IPv4 or IPv6 with faults, and its length."""
     foreign = "foreign" in faults
     if kind.family == AF_INET:
         address, other = inet(port, FOREIGN if foreign else LOCAL).ljust(28, b"\0"), AF_INET6
@@ -111,8 +117,8 @@ def words(kind, faults, port):
 
 @behaviour("bind.order.multicast-tcp6", "__inet6_bind `addr_type & IPV6_ADDR_MULTICAST) && sk->sk_type == SOCK_STREAM`")
 def test_multicast_tcp6(new_socket, unprivileged, expect):
-    """TCP over IPv6 refuses a multicast address with EINVAL before it looks at a privileged port, which is EACCES for
-    UDP.
+    """bind of an IPv6 TCP socket to a multicast address fails with EINVAL before a privileged port is checked; of a UDP
+    socket it fails with EACCES for the port.
     """
     address = inet6(PRIVILEGED, MULTICAST6)
     expect(-EINVAL, kind=TCP6).of(new_socket(*TCP6.triple).bind(address))
@@ -121,15 +127,13 @@ def test_multicast_tcp6(new_socket, unprivileged, expect):
 
 @behaviour("bind.order.raw", "raw_bind, rawv6_bind; S4 3.2 step 2")
 def test_raw(new_socket, expect):
-    """A raw socket over IPv4 tells a short address or a connected socket before a foreign address; over IPv6 a short
-    address or another family, then an IPv4 address, then a connected socket, then a scope without a link, then a
-    foreign address.
+    """bind of a raw IPv4 socket checks the length and that it is not connected before the local address; of a raw IPv6
+    socket the length, the family, a v4-mapped address, that it is not connected, the scope, then the local address.
     """
     order = {"short": EINVAL, "connected": EINVAL, "foreign": EADDRNOTAVAIL}
     for faults in subsets(list(order)):
         socket = connected_if(new_socket(*RAW.triple), RAW, faults)
-        winner, case = told(faults, order)
-        expect(winner, kind=RAW, faults=case).of(socket.bind(*words(RAW, faults, 0)))
+        expect(first_error(faults, order), kind=RAW, faults=case_of(faults)).of(socket.bind(*words(RAW, faults, 0)))
     family = EAFNOSUPPORT if selinux() else EINVAL
     order = {
         "short": EINVAL, "family": family, "mapped": EADDRNOTAVAIL, "connected": EINVAL, "no-link": ENODEV,
@@ -146,12 +150,12 @@ def test_raw(new_socket, expect):
         address = inet6(0, host, scope)
         if "family" in faults:
             address = family_word(AF_INET) + address[2:]
-        winner, case = told(faults, order)
-        expect(winner, kind=RAW6, faults=case).of(socket.bind(address, 15 if "short" in faults else 28))
+        length = 15 if "short" in faults else 28
+        expect(first_error(faults, order), kind=RAW6, faults=case_of(faults)).of(socket.bind(address, length))
 
 
-def connected_if(socket, kind, faults):
-    """The socket, connected if that is one of the faults."""
+def connected_if(socket: Socket, kind: SocketKind, faults: Collection[str]) -> Socket:
+    """Connects the socket if "connected" is one of the faults. Returns the socket."""
     if "connected" in faults:
         need(socket.connect(kind.address(0)))
     return socket
@@ -160,8 +164,8 @@ def connected_if(socket, kind, faults):
 @behaviour("bind.order.unix", "unix_bind, unix_bind_bsd, unix_bind_abstract; unix(7) EADDRINUSE, EINVAL")
 @pytest.mark.parametrize("kind", UNIX, ids=str)
 def test_unix(kind, new_socket, expect):
-    """A path that exists is told before the socket is found to be bound, EADDRINUSE; an abstract name that is in use
-    after that, EINVAL. The family and the length come first.
+    """bind of a bound AF_UNIX socket fails with EADDRINUSE for an existing path, but with EINVAL for an abstract name in
+    use; the family and the length are checked first.
     """
     for name in (b"\0taken", b"taken"):
         need(new_socket(*kind.triple).bind(unix(name)))
@@ -178,10 +182,10 @@ def test_unix(kind, new_socket, expect):
 
 @behaviour("bind.order.netlink", "netlink_bind; netlink(7)")
 def test_netlink(new_socket, expect):
-    """AF_NETLINK tells a short address or another family, then groups without the capability, then a socket that is
-    bound to another port, then a port in use.
+    """bind of AF_NETLINK checks in this order: length and family, the capability for groups, that the socket is not
+    bound to another port id, port id in use.
     """
-    # include/uapi/linux/netlink.h NETLINK_USERSOCK: its groups are for CAP_NET_ADMIN only (netlink_add_usersock_entry).
+    # include/uapi/linux/netlink.h NETLINK_USERSOCK: its groups need CAP_NET_ADMIN (netlink_add_usersock_entry).
     usersock = 2
     order = {"short": EINVAL, "family": EINVAL, "groups": EPERM, "bound": EINVAL, "taken": EADDRINUSE}
     need(new_socket(NETLINK.family, NETLINK.type, usersock).bind(netlink(TAKEN)))
@@ -193,25 +197,27 @@ def test_netlink(new_socket, expect):
         address = netlink(TAKEN if "taken" in faults else PORT, 1 if "groups" in faults else 0)
         if "family" in faults:
             address = family_word(AF_INET) + address[2:]
-        winner, case = told(faults, order)
-        expect(winner, faults=case).of(socket.bind(address, 11 if "short" in faults else 12))
+        expect(first_error(faults, order), faults=case_of(faults)).of(
+            socket.bind(address, 11 if "short" in faults else 12)
+        )
         need(socket.close())
 
 
 @behaviour("bind.order.packet", "packet_bind, packet_do_bind; packet(7) ENODEV")
 def test_packet(new_socket, expect):
-    """AF_PACKET tells a short address or another family, then membership in a fanout group, then a link that does not
-    exist.
+    """bind of AF_PACKET checks in this order: length and family, membership in a fanout group, existence of the
+    link.
     """
     order = {"short": EINVAL, "family": EINVAL, "fanout": EINVAL, "no-link": ENODEV}
     fresh, fanout = (new_socket(PACKET.family, PACKET.type) for _ in range(2))
-    # Only a socket that receives may join.
+    # Only a socket that is bound to a protocol can join.
     need(fanout.bind(packet(ETH_P_ALL, 0)))
     need(fanout.setsockopt(value("SOL_PACKET"), value("PACKET_FANOUT"), 1))
     for faults in subsets(list(order)):
         address = packet(ETH_P_ALL, NO_LINK if "no-link" in faults else 0)
         if "family" in faults:
             address = family_word(AF_INET) + address[2:]
-        winner, case = told(faults, order)
         socket = fanout if "fanout" in faults else fresh
-        expect(winner, faults=case).of(socket.bind(address, 19 if "short" in faults else 20))
+        expect(first_error(faults, order), faults=case_of(faults)).of(
+            socket.bind(address, 19 if "short" in faults else 20)
+        )

@@ -1,4 +1,4 @@
-"""The words of bind: descriptors, lengths, addresses and families, good and bad."""
+"""The arguments of bind(2): descriptor, length, pointer and address family, valid and invalid."""
 
 import os
 import select
@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6, AF_PACKET, AF_UNIX, AF_UNSPEC
 
 import pytest
 
-from probes.entry.memory import PAGE, PROT_READ
+from probes.entry.memory import PAGE, PROT_READ, Block, Memory
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need
 from probes.testing.socket_kinds import TCP, TCP6, UDP, UDP6, UNIX
@@ -25,21 +25,21 @@ SOURCE_FAMILY = (
     "bind(2) EINVAL; ip(7) sin_family; unix(7) EINVAL; __inet_bind, __inet6_bind, rawv6_bind, unix_validate_addr,"
     " netlink_bind, packet_bind"
 )
-#: Words that say a length below 0 or far too much.
+#: Lengths that are negative or above sizeof(struct sockaddr_storage).
 BAD_LENGTHS = (-1, -16, -LONGEST, -(2**31), LONGEST + 1, 255, 256, 4096, 0x10010, 0x1000010, 0x7FFFFFFF, -0x7FFFFFF0)
 
 each_form = pytest.mark.parametrize("form", FORMS, ids=str)
 
 
-def unopened():
-    """A descriptor that was open."""
+def closed_descriptor() -> int:
+    """Returns a descriptor that has been closed."""
     fd = os.dup(0)
     os.close(fd)
     return fd
 
 
-def no_sockets():
-    """Descriptors of everything but sockets, by name."""
+def no_sockets() -> dict[str, int]:
+    """Opens descriptors of everything but sockets. Returns them by name."""
     reading, writing = os.pipe()
     with select.epoll() as poll:
         epoll = os.dup(poll.fileno())
@@ -57,12 +57,12 @@ def no_sockets():
 
 @behaviour("bind.descriptor.not-open", f"{SOURCE_FD}; bind(2) EBADF; open(2) O_PATH")
 def test_not_open(calls, memory, expect):
-    """A descriptor that is not open fails with EBADF, and so does one that was opened with O_PATH, whatever the length
-    and the address.
+    """bind of a descriptor that is not open, or that was opened with O_PATH, fails with EBADF for every length and
+    address.
     """
     good = memory.guarded(inet(0))
     words = {"good": (good, 16), "unreadable": (memory.unmapped(), 16), "too-long": (good, -1), "none": (0, 0)}
-    closed, path = unopened(), os.open(".", os.O_PATH)
+    closed, path = closed_descriptor(), os.open(".", os.O_PATH)
     for address, (pointer, length) in words.items():
         expect(-EBADF, fd="closed", address=address).of(calls.bind(closed, pointer, length))
         expect(-EBADF, fd="path", address=address).of(calls.bind(path, pointer, length))
@@ -77,7 +77,7 @@ def test_not_open(calls, memory, expect):
 
 @behaviour("bind.descriptor.no-socket", f"{SOURCE_FD}; bind(2) ENOTSOCK")
 def test_no_socket(calls, memory, expect):
-    """A descriptor of something that is no socket fails with ENOTSOCK, whatever the length and the address."""
+    """bind of a descriptor that is no socket fails with ENOTSOCK for every length and address."""
     good = memory.guarded(inet(0))
     words = {"good": (good, 16), "unreadable": (memory.unmapped(), 16), "too-long": (good, -1), "none": (0, 0)}
     for name, fd in no_sockets().items():
@@ -88,24 +88,22 @@ def test_no_socket(calls, memory, expect):
 @behaviour("bind.length.out-of-range", SOURCE_LENGTH)
 @each_form
 def test_length_out_of_range(form, new_socket, memory, expect):
-    """A length that is negative or more than 128 fails with EINVAL, whether or not the address can be read, and binds
+    """bind with a negative length or one above 128 fails with EINVAL, whether the address can be read or not, and binds
     nothing.
     """
     socket, good = new_socket(*form.kind.triple), memory.put(form.good + bytes(2 * PAGE))
-    before = socket.sockname()[1]
+    before = socket.sockname().bytes
     for length in BAD_LENGTHS:
         expect(-EINVAL, length=length, address="good").of(socket.bind(good, length))
         expect(-EINVAL, length=length, address="unreadable").of(socket.bind(memory.unmapped(), length))
-    result, name = socket.sockname()
-    expect(before, afterwards="name").of(name, result)
+    expect(before, afterwards="name").of(socket.sockname())
 
 
 @behaviour("bind.length.every", f"{SOURCE_SHORT}; {SOURCE_LENGTH}")
 @each_form
 def test_every_length(form, new_socket, calls, memory, expect):
-    """An address is bound if its length is that of the family's structure, or more up to 128 (110 for AF_UNIX), and
-    fails with EINVAL if it is shorter or longer: at least 16 bytes for IPv4, 24 for IPv6, 2 for AF_UNIX, 12 for
-    AF_NETLINK, 20 for AF_PACKET.
+    """bind accepts every length from that of the family's structure (16 for IPv4, 24 for IPv6, 2 for AF_UNIX, 12 for
+    AF_NETLINK, 20 for AF_PACKET) to 128 (110 for AF_UNIX); a shorter or longer one fails with EINVAL.
     """
     address, enough, most = memory.put(form.good + bytes(2 * PAGE)), form.enough, form.most
     socket = new_socket(*form.kind.triple)
@@ -115,7 +113,7 @@ def test_every_length(form, new_socket, calls, memory, expect):
     expect(-EINVAL, lengths=f"{most + 1}..{PAGE}").of(refused.run(range(most + 1, PAGE + 1)))
     expect(-EINVAL, lengths="-4096..-1").of(refused.run(range(-4096, 0)))
     bound = Sweep(calls)
-    # A packet socket may be bound again, and takes long to close: packet_release waits for all who receive.
+    # A packet socket can be bound again, and its close is slow: packet_release waits for a grace period of RCU.
     fd = socket if form.family == AF_PACKET else bound.call("socket", *form.kind.triple)
     bound.call("bind", fd, address, bound.value, judged=True)
     if fd is not socket:
@@ -125,7 +123,9 @@ def test_every_length(form, new_socket, calls, memory, expect):
 
 @behaviour("bind.length.zero", f"{SOURCE_SHORT}; move_addr_to_kernel `ulen == 0`")
 def test_length_zero(new_socket, memory, expect):
-    """With length 0 no memory is read: EINVAL, not EFAULT, because no family has an empty address."""
+    """bind with length 0 fails with EINVAL, not EFAULT, also if the address cannot be read: no family has an empty
+    address.
+    """
     for form in FORMS:
         socket = new_socket(*form.kind.triple)
         for name, pointer in {"good": memory.put(form.good), "null": 0, "unreadable": memory.unmapped()}.items():
@@ -135,42 +135,41 @@ def test_length_zero(new_socket, memory, expect):
 @behaviour("bind.memory.unreadable", SOURCE_MEMORY)
 @each_form
 def test_unreadable(form, new_socket, calls, memory, expect):
-    """An address of 1 to 128 bytes that cannot be read, were it only its last byte, fails with EFAULT and binds
-    nothing, whether or not the length would do.
+    """bind fails with EFAULT if the address, or only its last byte, cannot be read, for every length from 1 to 128, and
+    binds nothing.
     """
     socket = new_socket(*form.kind.triple)
-    before = socket.sockname()[1]
+    before = socket.sockname().bytes
     sweep = Sweep(calls)
     sweep.call("bind", socket, memory.unmapped(), sweep.value, judged=True)
     expect(-EFAULT, memory="unreadable", lengths=f"1..{LONGEST}").of(sweep.run(range(1, LONGEST + 1)))
     for length in (1, form.enough, LONGEST):
         expect(-EFAULT, memory="null", length=length).of(socket.bind(0, length))
     whole = form.good.ljust(LONGEST, b"\0")
-    announced = expect([-EFAULT] * LONGEST, memory="last-byte-missing", lengths=f"1..{LONGEST}")
+    last_byte = expect([-EFAULT] * LONGEST, memory="last-byte-missing", lengths=f"1..{LONGEST}")
     results = [socket.bind(memory.guarded(whole[: length - 1]), length) for length in range(1, LONGEST + 1)]
-    announced.of(results, *results)
-    result, name = socket.sockname()
-    expect(before, afterwards="name").of(name, result)
+    last_byte.of(results, *results)
+    expect(before, afterwards="name").of(socket.sockname())
     expect(0, afterwards="bind").of(socket.bind(form.good))
 
 
 @behaviour("bind.memory.placement", f"{SOURCE_MEMORY}; bind(2) `const struct sockaddr *addr`")
 def test_placement(new_socket, memory, expect):
-    """The address may lie anywhere that can be read: at any alignment, across pages, in read-only memory, at the end of
-    readable memory. bind does not write to it.
+    """The address can be at any alignment, across pages, in read-only memory and at the end of readable memory; bind
+    does not write to it.
     """
     for form in FORMS:
         good, size = form.good, len(form.good)
         for name, block in places(memory, good).items():
             socket = new_socket(*form.kind.triple)
-            announced = expect([0, good], form=form, memory=name)
+            check = expect([0, good], form=form, memory=name)
             result = socket.bind(block)
-            announced.of([result, block.part(0, size).read()], result)
+            check.of([result, block.part(0, size).read()], result)
             need(socket.close())
 
 
-def places(memory, good):
-    """Blocks that hold an address, by where they lie."""
+def places(memory: Memory, good: bytes) -> dict[str, Block]:
+    """Puts an address into memory in several places. Returns the blocks by place."""
     size = len(good)
     blocks = {
         "across-pages": memory.guarded(PAGE + size).part(size // 2, size),
@@ -184,10 +183,10 @@ def places(memory, good):
 
 @behaviour("bind.family.other", SOURCE_FAMILY)
 def test_other_family(new_socket, calls, memory, expect):
-    """An address of another family fails: with EAFNOSUPPORT on TCP and UDP, with EINVAL on raw IPv6, AF_UNIX,
-    AF_NETLINK and AF_PACKET. A raw IPv4 socket does not look at the family.
+    """bind to an address of another family fails: with EAFNOSUPPORT on TCP and UDP, with EINVAL on raw IPv6, AF_UNIX,
+    AF_NETLINK and AF_PACKET sockets. A raw IPv4 socket ignores the family.
 
-    AF_UNSPEC on TCP and UDP over IPv4 has a behaviour of its own.
+    AF_UNSPEC on TCP and UDP over IPv4 has a behaviour of its own, bind.family.unspec.
     """
     for form in FORMS:
         own, refused = form.family, form.other_family
@@ -208,14 +207,13 @@ def test_other_family(new_socket, calls, memory, expect):
 @behaviour("bind.family.unspec", "__inet_bind `Compatibility games : accept AF_UNSPEC`, __inet6_bind; BEHAVIOURS bind")
 @pytest.mark.parametrize("kind", [TCP, UDP], ids=str)
 def test_unspec(kind, new_socket, expect):
-    """On TCP and UDP over IPv4, AF_UNSPEC with the any-address is bound as AF_INET; with another address it fails with
-    EAFNOSUPPORT.
+    """bind of an IPv4 TCP or UDP socket takes AF_UNSPEC with the wildcard address as AF_INET; with another address it
+    fails with EAFNOSUPPORT.
     """
     rest = struct.pack(">HI8x", 5000, 0)
     socket = new_socket(*kind.triple)
     expect(0, address="any").of(socket.bind(family_word(AF_UNSPEC) + rest))
-    result, name = socket.sockname()
-    expect(inet(5000), address="any", afterwards="name").of(name, result)
+    expect(inet(5000), address="any", afterwards="name").of(socket.sockname())
     for name, host in {"loopback": 0x7F000001, "broadcast": 0xFFFFFFFF, "multicast": 0xE0000001, "one": 1}.items():
         rest = struct.pack(">HI8x", 5001, host)
         expect(-EAFNOSUPPORT, address=name).of(new_socket(*kind.triple).bind(family_word(AF_UNSPEC) + rest))
@@ -223,8 +221,8 @@ def test_unspec(kind, new_socket, expect):
 
 @behaviour("bind.family.each-other", f"{SOURCE_FAMILY}; ipv6(7) sin6_family")
 def test_each_other(new_socket, expect):
-    """IPv4 and IPv6 do not take each other's addresses, nor those of AF_UNIX: EAFNOSUPPORT; AF_UNIX does not take
-    theirs: EINVAL.
+    """bind of an IPv4 or IPv6 socket to an address of the other family or of AF_UNIX fails with EAFNOSUPPORT, bind of an
+    AF_UNIX socket to one of theirs with EINVAL.
     """
     addresses = {"inet": inet(5000).ljust(28, b"\0"), "inet6": inet6(5000), "unix": unix(b"\0".ljust(26, b"n"))}
     own = {AF_INET: "inet", AF_INET6: "inet6", AF_UNIX: "unix"}
