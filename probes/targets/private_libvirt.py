@@ -31,6 +31,8 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 """
+#: Not `-m`: the package imports this module, and would have it twice.
+_HOLD = f"import pathlib, sys; from {__name__} import hold; hold(pathlib.Path(sys.argv[1]))"
 
 
 class PrivateLibvirt:
@@ -53,7 +55,7 @@ class PrivateLibvirt:
         log = self._state / "libvirtd.log"
         with log.open("w") as errors:
             self._holder = subprocess.Popen(
-                [*store.contained(), "--net", sys.executable, "-m", __name__, str(self._state)],
+                [*store.contained(), "--net", sys.executable, "-c", _HOLD, str(self._state)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -107,7 +109,7 @@ class PrivateLibvirt:
         return [tool("nsenter"), *namespaces, *argv]
 
 
-def _hold(state: Path) -> NoReturn:
+def hold(state: Path) -> NoReturn:
     """Is the first process inside: mounts, starts the daemons, and reaps.
 
     libvirtd starts a qemu that becomes an orphan, to read its capabilities, and waits half a minute for its end unless
@@ -129,7 +131,3 @@ def _hold(state: Path) -> NoReturn:
     while True:
         if os.wait()[0] in daemons:
             sys.exit("a daemon has ended")
-
-
-if __name__ == "__main__":
-    _hold(Path(sys.argv[1]))

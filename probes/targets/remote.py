@@ -99,10 +99,6 @@ class _Part:
             self.hung, self.fault = True, f"no message for {quiet:.0f} s"
         return self.hung
 
-    def lines(self, data: bytes) -> list[dict[str, Json]]:
-        """Returns the lines that are complete now. Raises ValueError for one that is not of a stream."""
-        return list(self.reader.lines(data))
-
 
 class RemoteRun:
     """Runs the parts, and collects their streams."""
@@ -179,7 +175,7 @@ class RemoteRun:
         """Takes what a part sent. Returns False if nothing more will come."""
         data = os.read(part.descriptor, 1 << 16)
         try:
-            for line in part.lines(data):
+            for line in part.reader.lines(data):
                 part.heard = time.monotonic()
                 self._take(part, line)
         except (ValueError, KeyError, TypeError) as error:
