@@ -1,1 +1,1 @@
-"""Tests of entry."""
+"""Tests of the entry into the kernel: numbers, registers, errors, pointers, capabilities, signals."""

@@ -1,26 +1,37 @@
-"""What the tests of the entry ask for by name."""
+"""Fixtures of the tests of the entry."""
 
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import SupportsInt
 
 import pytest
 
-from tests.entry.entry_calls import by_route
+from probes.entry.gate import Gate, Result
+from probes.entry.memory import Memory
+from probes.testing.fixtures import Entry
+from tests.entry.blocking_calls import BlockingCalls
+from tests.entry.registers import values_of_call
 
 
 @pytest.fixture
-def keep():
-    """keep(*sockets): Python's own sockets, closed when the test is over. One comes back as it is, more as a tuple."""
+def keep() -> Iterator[Callable[[socket.socket], socket.socket]]:
+    """Keeps one of Python's own sockets open until the test ends: keep(sock) returns it."""
     with ExitStack() as stack:
-
-        def kept(*sockets):
-            for each in sockets:
-                stack.enter_context(each)
-            return sockets if len(sockets) > 1 else sockets[0]
-
-        yield kept
+        yield stack.enter_context
 
 
 @pytest.fixture
-def enter(the_gate, entry, memory):
-    """enter(name, *words): the call over this test's route."""
-    return lambda name, *words: the_gate.enter(*by_route(entry.route, name, words, memory))
+def enter(the_gate: Gate, entry: Entry, memory: Memory) -> Callable[..., Result]:
+    """Makes a call over this test's route: enter(name, *words), by its name in the i386 table."""
+
+    def make(name: str, *words: SupportsInt) -> Result:
+        return the_gate.enter(*values_of_call(entry.route, name, words, memory))
+
+    return make
+
+
+@pytest.fixture
+def blocking(memory: Memory) -> BlockingCalls:
+    """Prepares sockets on which a call blocks."""
+    return BlockingCalls(memory)

@@ -1,4 +1,4 @@
-"""The number in eax: one table, one number for each call, ENOSYS for everything else."""
+"""Judges the number in eax: it selects the call from the i386 table, and any other number gives ENOSYS."""
 
 import os
 import socket
@@ -11,7 +11,9 @@ from probes.entry.gate import WORD
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need, not_applicable
 from probes.testing.procfs import lowest
-from tests.entry.entry_calls import NUMBER, converse
+from probes.testing.reference import Reference
+from tests.entry.documented_calls import documented_calls
+from tests.entry.registers import NUMBER
 
 pytestmark = pytest.mark.routes("direct")
 
@@ -20,51 +22,48 @@ SOURCE = f"syscalls(2); {TABLE}; S2 4.2, 4.4 sys_call_table; S3 system_call; S5 
 SOURCE_NOT = (
     f"syscalls(2); {TABLE}; kernel/sys_ni.c sys_ni_syscall; S2 4.2 (S3 bad_sys_call, of Linux 0.11, answers -1)"
 )
-#: What a later kernel may add lies below.
+#: Later kernels add their calls below this number.
 HEADROOM = 1024
 
 
-def has_call(number, reference):
-    """Whether the reference has a call at a number; None if the tables that were read do not tell."""
+def has_call(number: int, reference: Reference) -> bool | None:
+    """Returns True if the reference kernel has a call at a number, None if the stored tables leave that open."""
     _, *columns = SYSCALLS.get(number, ("", "-" * len(VERSIONS), "-" * len(VERSIONS)))
     column = list(zip(VERSIONS, columns[reference.abi == "ia32-compat"], strict=True))
     before = [entry for version, entry in column if version <= reference.version][-1:]
     after = [entry for version, entry in column if version >= reference.version][:1]
     if not after and number <= max(SYSCALLS):
-        after = before  # A number that was passed over is not given any more.
+        after = before  # The tables never fill a gap later.
     return before == ["y"] if before and before == after else None
 
 
-def first_beyond(reference):
-    """The first number that no kernel up to the reference has."""
+def first_beyond(reference: Reference) -> int:
+    """Returns the first number that no kernel up to the reference has."""
     return max(SYSCALLS) + 1 if reference.version <= VERSIONS[-1] else HEADROOM
 
 
 @behaviour("entry.number.documented", SOURCE)
+@pytest.mark.routes("both")
 def test_documented(the_gate, memory, expect):
-    """Every documented call answers at the number that the table gives it, and does what it is documented to do."""
-
-    def do(name, answer, *words):
-        judge = expect(answer, call=name)
-        result = the_gate.enter(NUMBER[name], *map(int, words))
-        judge.of(result)
-        return result
-
-    converse(do, memory)
+    """Every documented call has the number of the i386 table and returns its documented result."""
+    for call in documented_calls(memory):
+        expect(call.returns, call=call.name).of(the_gate.enter(NUMBER[call.name], *map(int, call.words)))
     words = memory.words(socket.AF_INET, socket.SOCK_DGRAM, 0)
     expect(lowest()[0], call="socketcall").of(the_gate.enter(NUMBER["socketcall"], 1, int(words)))
 
 
 @behaviour("entry.number.first", f"{SOURCE}; fork(2), _exit(2), open(2), waitpid(2)")
 def test_first(the_gate, memory, expect):
-    """The table begins as S2 and S3 list it: exit is 1, fork 2, read 3, write 4, open 5, close 6, and waitpid is 7."""
+    """exit is number 1, fork 2, read 3, write 4, open 5, close 6 and waitpid 7."""
     path, text, status = memory.put(b"here\0"), memory.put(b"seven"), memory.words(0)
     forked = the_gate.enter(2)
     if forked == 0:
         the_gate.enter(1, 7)
     need(forked, "a child")
-    expect(int(forked), number=7).of(the_gate.enter(7, forked, int(status), 0))
-    expect(7 << 8, number=1).of(status.words()[0], forked)
+    reaped, exited = expect(int(forked), number=7), expect(7 << 8, number=1)
+    waited = the_gate.enter(7, forked, int(status), 0)
+    reaped.of(waited)
+    exited.of(status.words()[0], waited)
     fd = lowest()[0]
     expect(fd, number=5).of(the_gate.enter(5, int(path), os.O_CREAT | os.O_RDWR, 0o600))
     expect(5, number=4).of(the_gate.enter(4, fd, int(text), 5))
@@ -75,17 +74,18 @@ def test_first(the_gate, memory, expect):
 
 @behaviour("entry.number.unassigned", SOURCE_NOT)
 def test_unassigned(the_gate, expect):
-    """A number of the table without a call answers ENOSYS, whatever the arguments: one that was never given, one that
-    was taken back, and one that this kernel does not have yet.
+    """A number of the table without a call fails with ENOSYS, whatever the arguments: one that was never assigned, one
+    whose call was removed, and one that this kernel does not have yet.
     """
     for number in range(max(SYSCALLS) + 1):
         if has_call(number, expect.reference) is False:
-            bad = the_gate.enter(number, *[0xFFFFFFFF] * 5)
-            expect([-ENOSYS, -ENOSYS], number=number).of([the_gate.enter(number), bad], bad)
+            check = expect([-ENOSYS, -ENOSYS], number=number)
+            results = [the_gate.enter(number), the_gate.enter(number, *[0xFFFFFFFF] * 5)]
+            check.of(results, *results)
 
 
-def beyond(reference):
-    """Numbers past the table: its neighbours, both ends of the word, every bit, and those of x32."""
+def beyond(reference: Reference) -> list[int]:
+    """Returns numbers past the table: the first two, those around each power of two, and the numbers of x32."""
     first = first_beyond(reference)
     powers = {(1 << bit) + off & 0xFFFFFFFF for bit in range(32) for off in (-1, 0, 1)}
     x32 = {0x40000000 + number for number in (*range(400), *range(512, 548))}
@@ -94,7 +94,7 @@ def beyond(reference):
 
 @behaviour("entry.number.beyond", f"{SOURCE_NOT}; do_syscall_32_irqs_on `unr < IA32_NR_syscalls`")
 def test_beyond(the_gate, calls, seeded, expect):
-    """A number past the end of the table answers ENOSYS, up to -1; the bit that x32 calls carry means nothing here."""
+    """A number past the end of the table, up to 0xffffffff, fails with ENOSYS, the numbers of x32 included."""
     for number in beyond(expect.reference):
         expect(-ENOSYS, number=f"{number:#x}").of(the_gate.enter(number))
     first = first_beyond(expect.reference)
@@ -108,9 +108,10 @@ def test_beyond(the_gate, calls, seeded, expect):
 
 
 @behaviour("entry.number.i386-table", f"syscall(2); {SOURCE}; arch/x86/entry/entry_64_compat.S int80 `64-bit programs`")
+@pytest.mark.routes("both")
 def test_i386_table(the_gate, expect):
-    """The entry decides about the table, not the process: 20 is getpid from a 64-bit process as well, where it is
-    writev by way of the syscall instruction, and 102 is socketcall and not getuid.
+    """int $0x80 uses the i386 table in a 64-bit process too: 20 is getpid and 102 socketcall, where the syscall
+    instruction has writev and getuid.
     """
     expect(os.getpid(), number=20).of(the_gate.enter(20, 0xFFFFFFFF, 0, 0))
     expect(-EFAULT, number=102).of(the_gate.enter(102, 1, 0))
@@ -118,7 +119,7 @@ def test_i386_table(the_gate, expect):
 
 @behaviour("entry.number.lower-half", "syscall(2) i386; do_int80_emulation `regs->ax & GENMASK(31, 0)`")
 def test_lower_half(the_gate, expect):
-    """Of a 64-bit process's rax only the lower half is the number."""
+    """In a 64-bit process the lower half of rax is the number and the upper half is ignored."""
     if WORD == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
     for upper in [1 << bit for bit in range(32, 64)] + [0xFFFFFFFF << 32]:

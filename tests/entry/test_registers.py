@@ -1,4 +1,4 @@
-"""Every register, going in and coming out."""
+"""Judges the registers: at the entry of a call those that it reads, at its return all of them."""
 
 import ctypes
 import os
@@ -10,7 +10,8 @@ import pytest
 from probes.entry.gate import WORD
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
 from probes.testing import AbiDifference, behaviour, not_applicable
-from tests.entry.entry_calls import NUMBER, OTHERS, RESULT, before, by_route, converse, kept, patterned
+from tests.entry.documented_calls import documented_calls, judged_over
+from tests.entry.registers import ARGUMENTS, NUMBER, RESULT, Registers, values_of_call
 
 # A call through the vDSO with an ebp of our choice is seen only where every call is.
 pytestmark = pytest.mark.sandbox(trace="calls")
@@ -21,77 +22,66 @@ SOURCE = (
 )
 SOURCE_64 = f"{SOURCE} `Starting in Linux 4.17, R8..11 are preserved`; entry_64_compat.S int80 `Preserve r8-r11`"
 MASK = (1 << WORD) - 1
+#: A number of the table without a call.
+HOLE = 222
 FLAGS = {"carry": 0, "parity": 2, "adjust": 4, "zero": 6, "sign": 7, "direction": 10, "overflow": 11, "id": 21}
 
 
 @behaviour("entry.registers.preserved", SOURCE_64)
 def test_preserved(the_gate, entry, memory, expect):
-    """Every general register but eax comes back as it was, r8 to r15 and all upper halves included, from every
-    documented call.
-    """
-
-    def do(name, answer, *words):
-        filled, others = patterned(by_route(entry.route, name, words, memory))
-        judge = expect(before(filled, others), call=name)
-        result = the_gate.enter(*filled, others=others)
-        judge.of(kept(result), result)
-        return result
-
-    converse(do, memory)
+    """Every documented call preserves all general registers but eax, including r8 to r15 and all upper halves."""
+    for call in judged_over(entry.route, documented_calls(memory)):
+        before = Registers.filled(values_of_call(entry.route, call.name, call.words, memory))
+        check = expect(before.without_result(), call=call.name)
+        result = before.enter(the_gate)
+        check.of(Registers(result.regs_out).without_result(), result)
 
 
 @behaviour("entry.registers.preserved-on-error", SOURCE_64)
-@pytest.mark.routes("direct")
+@pytest.mark.routes("both")
 def test_preserved_on_error(the_gate, memory, expect):
-    """Every general register but eax comes back as it was from a call that fails, and from one that does not exist."""
-    failing = {
-        "close": (-EBADF, NUMBER["close"], -1),
-        "socketcall": (-EINVAL, NUMBER["socketcall"], 0, 0),
-        "socketcall-words": (-EFAULT, NUMBER["socketcall"], 1, memory.unmapped()),
-        "hole": (-ENOSYS, 222),
-        "beyond": (-ENOSYS, 0xFFFFFFFF),
-    }
-    for name, (error, *values) in failing.items():
-        filled, others = patterned(values)
-        judge = expect([error, before(filled, others)], call=name)
-        result = the_gate.enter(*filled, others=others)
-        judge.of([int(result), kept(result)], result)
+    """A call that fails, and a number without a call, preserve all general registers but eax."""
+    for name, error, *values in (
+        ("close", -EBADF, NUMBER["close"], -1),
+        ("socketcall", -EINVAL, NUMBER["socketcall"], 0, 0),
+        ("socketcall-words", -EFAULT, NUMBER["socketcall"], 1, memory.unmapped()),
+        ("hole", -ENOSYS, HOLE),
+        ("beyond", -ENOSYS, 0xFFFFFFFF),
+    ):
+        before = Registers.filled(values)
+        check = expect([error, before.without_result()], call=name)
+        result = before.enter(the_gate)
+        check.of([int(result), Registers(result.regs_out).without_result()], result)
 
 
 @behaviour("entry.registers.nothing-else", f"{SOURCE}; ptrace(2) PTRACE_GETREGS, PTRACE_GET_SYSCALL_INFO")
 def test_nothing_else(the_gate, entry, memory, expect):
-    """A tracer finds every register that there is, the stack pointer, flags, segments and their bases included, at the
-    end of a call as it was at its beginning, but eax.
+    """A tracer finds every register but eax the same at the exit of a call as at its entry, including the stack
+    pointer, flags, segment registers and their bases.
     """
-
-    def do(name, answer, *words):
-        filled, others = patterned(by_route(entry.route, name, words, memory))
-        judge = expect([[]], call=name)
-        result = the_gate.enter(*filled, others=others)
-        judge.seen("clobbered", result)
-        return result
-
-    converse(do, memory)
+    for call in judged_over(entry.route, documented_calls(memory)):
+        before = Registers.filled(values_of_call(entry.route, call.name, call.words, memory))
+        clobbered = expect([[]], call=call.name)
+        clobbered.seen("clobbered", before.enter(the_gate))
 
 
 @behaviour("entry.registers.result", f"{SOURCE}; do_syscall_32_irqs_on `regs->ax = ia32_sys_call(regs, unr)`, a long")
-@pytest.mark.routes("direct")
+@pytest.mark.routes("both")
 def test_result(the_gate, expect):
-    """The result comes in eax; in a 64-bit process the whole of rax is that number, negative if it is an error."""
+    """The result is in eax; in a 64-bit process an error is sign-extended to the whole of rax."""
     for name, number, value in (
-        ("getpid", NUMBER["getpid"], os.getpid()), ("close", NUMBER["close"], -EBADF), ("hole", 222, -ENOSYS),
+        ("getpid", NUMBER["getpid"], os.getpid()), ("close", NUMBER["close"], -EBADF), ("hole", HOLE, -ENOSYS),
         ("socketcall", NUMBER["socketcall"], -EINVAL),
     ):  # fmt: skip
-        judge = expect(value & MASK, call=name)
-        filled, others = patterned([number, 0xFFFFFFFF])
-        result = the_gate.enter(*filled, others=others)
-        judge.of(result.regs_out[RESULT], result)
+        check = expect(value & MASK, call=name)
+        result = Registers.filled([number, 0xFFFFFFFF]).enter(the_gate)
+        check.of(result.regs_out[RESULT], result)
 
 
 @behaviour("entry.registers.arguments", f"{SOURCE}; sendto(2); __sys_sendto")
 @pytest.mark.routes("direct")
 def test_arguments(the_gate, memory, expect):
-    """The six arguments are in ebx, ecx, edx, esi, edi and ebp: each has the error that its own argument gives."""
+    """The six arguments are in ebx, ecx, edx, esi, edi and ebp: a bad value in each gives the error of its argument."""
     fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
     address = memory.put(bytes([2, 0, 0x13, 0x88, 127, 0, 0, 1]) + bytes(8))
     good = [NUMBER["sendto"], fd, int(memory.put(b"abc")), 3, 0, int(address), 16]
@@ -103,9 +93,7 @@ def test_arguments(the_gate, memory, expect):
         "edi": (5, memory.unmapped(), -EFAULT),
         "ebp": (6, 15, -EINVAL),
     }
-    good[3] = 0x10000
-    expect(-EMSGSIZE, register="none").of(the_gate.enter(*good))
-    good[3] = 3
+    expect(-EMSGSIZE, register="none").of(the_gate.enter(*good[:3], 0x10000, *good[4:]))
     expect(3, register="good").of(the_gate.enter(*good))
     for name, (index, value, error) in bad.items():
         changed = [value if at == index else word for at, word in enumerate(good)]
@@ -115,21 +103,20 @@ def test_arguments(the_gate, memory, expect):
 @behaviour("entry.registers.flags", f"{SOURCE} `set almost all flags`; entry_32.S `Restore all flags except IF`")
 @pytest.mark.routes("direct")
 def test_flags(the_gate, expect):
-    """The flags come back as they were, each that a process may set, set and clear."""
-    plain = the_gate.enter(NUMBER["getpid"]).flags[0]
+    """A call preserves each flag that a process may set, both set and clear."""
+    initial = the_gate.enter(NUMBER["getpid"]).flags[0]
     for name, bit in FLAGS.items():
-        wanted = (plain | 1 << bit, plain | 1 << bit)
-        judge = expect(list(wanted), flag=name)
+        check = expect([initial | 1 << bit] * 2, flag=name)
         result = the_gate.enter(NUMBER["getpid"], flags=1 << bit)
-        judge.of(list(result.flags), result)
+        check.of(list(result.flags), result)
     every = sum(1 << bit for bit in FLAGS.values())
-    for call, number in (("close", NUMBER["close"]), ("hole", 222)):
-        judge = expect([plain | every] * 2, call=call, flag="all")
+    for call, number in (("close", NUMBER["close"]), ("hole", HOLE)):
+        check = expect([initial | every] * 2, call=call, flag="all")
         result = the_gate.enter(number, 0xFFFFFFFF, flags=every)
-        judge.of(list(result.flags), result)
-    judge = expect([plain, plain], flag="none")
+        check.of(list(result.flags), result)
+    check = expect([initial, initial], flag="none")
     result = the_gate.enter(NUMBER["getpid"])
-    judge.of(list(result.flags), result)
+    check.of(list(result.flags), result)
 
 
 #: mov ds, edi; mov es, edi; mov gs, edi; ret
@@ -141,22 +128,22 @@ USER_DS = 0x2B
 @behaviour("entry.registers.segments", f"{SOURCE}; arch/x86/include/asm/segment.h __USER_DS")
 @pytest.mark.routes("direct")
 def test_segments(the_gate, expect):
-    """The segment registers come back as they were: those of the process, and in a 64-bit process, which uses none of
-    ds, es and gs, whatever they hold.
+    """A call preserves the segment registers: those of the process and, in a 64-bit process, a data segment that was
+    loaded into ds, es and gs.
     """
     own = the_gate.enter(NUMBER["getpid"]).segments[0]
-    judge = expect(own, segments="own")
+    check = expect(own, segments="own")
     result = the_gate.enter(NUMBER["getpid"])
-    judge.of(result.segments[1], result)
+    check.of(result.segments[1], result)
     if WORD == 64:
         code = map_low(PAGE)
         ctypes.memmove(code, LOAD_SEGMENTS, len(LOAD_SEGMENTS))
         protect(code, PAGE, PROT_READ | PROT_EXEC)
         load = ctypes.CFUNCTYPE(None, ctypes.c_long)(code)
         load(USER_DS)
-        judge = expect(own | dict.fromkeys(("ds", "es", "gs"), USER_DS), segments="loaded")
+        check = expect(own | dict.fromkeys(("ds", "es", "gs"), USER_DS), segments="loaded")
         result = the_gate.enter(NUMBER["getpid"])
-        judge.of(result.segments[1], result)
+        check.of(result.segments[1], result)
 
 
 @behaviour(
@@ -164,13 +151,17 @@ def test_segments(the_gate, expect):
 )
 @pytest.mark.routes("direct")
 def test_abi(the_gate, expect):
-    """The call enters as one of i386, from either word size, by the gate it was made through; a tracer is told."""
+    """A tracer sees an i386 system call with its number, made through its gate, whatever the process's word size."""
     cite = "arch/x86/entry/entry_32.S entry_INT80_32; entry_64_compat.S, do_int80_emulation"
+    abi = expect(AbiDifference(["i386"], ["ia32-compat"], cite), seen="abi")
+    gate = expect([the_gate.name], seen="gate")
+    number = expect([NUMBER["getpid"]], seen="nr")
+    word = expect([WORD], seen="word")
     result = the_gate.enter(NUMBER["getpid"])
-    expect(AbiDifference(["i386"], ["ia32-compat"], cite), seen="abi").seen("abi", result)
-    expect([the_gate.name], seen="gate").seen("gate", result)
-    expect([NUMBER["getpid"]], seen="nr").seen("nr", result)
-    expect([WORD], seen="word").seen("word", result)
+    abi.seen("abi", result)
+    gate.seen("gate", result)
+    number.seen("nr", result)
+    word.seen("word", result)
 
 
 @behaviour(
@@ -178,7 +169,7 @@ def test_abi(the_gate, expect):
 )
 @pytest.mark.routes("direct")
 def test_argument_halves(the_gate, memory, expect):
-    """Of a 64-bit process's argument registers only the lower halves count, one by one and together."""
+    """In a 64-bit process the upper halves of the argument registers are ignored, each alone and all together."""
     if WORD == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
     fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
@@ -187,5 +178,5 @@ def test_argument_halves(the_gate, memory, expect):
     for name, upper in (("one", 1), ("sign", 0x80000000), ("all", 0xFFFFFFFF)):
         for index in range(1, 7):
             values = [word | (upper << 32 if at == index else 0) for at, word in enumerate(good)]
-            expect(3, register=OTHERS[index - 1], upper=name).of(the_gate.enter(*values))
+            expect(3, register=ARGUMENTS[index - 1], upper=name).of(the_gate.enter(*values))
         expect(3, register="every", upper=name).of(the_gate.enter(*(word | upper << 32 for word in good)))

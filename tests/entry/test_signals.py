@@ -1,4 +1,4 @@
-"""Signals on the way back: what a call that was interrupted answers, and what a tracer sees of it."""
+"""Judges calls that a signal interrupts: the result, and the restart codes that a tracer sees."""
 
 import os
 import signal
@@ -7,213 +7,242 @@ from socket import MSG_WAITALL
 
 import pytest
 
-from probes.entry.gate import WORD
 from probes.testing import behaviour
-from tests.entry.entry_blocking import LONG, RESTARTED, Blocked, Blocking
-from tests.entry.entry_calls import NUMBER, before, by_route, kept, own, patterned
+from tests.entry.blocking_calls import LONG, RESTARTED, TIMED, BlockingCall
+from tests.entry.documented_calls import judged_over
+from tests.entry.registers import NUMBER, Registers, values_of_call
 
 SOURCE = "signal(7) Interruption of system calls; sigaction(2) SA_RESTART; S3 ret_from_sys_call, S5 1.3; handle_signal"
 SOURCE_STOP = "signal(7) `by stop signals`; arch/x86/kernel/signal.c arch_do_signal_or_restart"
-#: What only a tracer sees, include/linux/errno.h.
+#: Restart codes, which only a tracer sees (include/linux/errno.h).
 ERESTARTSYS, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 514, 516
-#: What each call answers that waits for several descriptors (fs/select.c).
+#: The restart code of each call that waits for several descriptors (fs/select.c).
 MULTIPLEXING = {
     "poll": ERESTART_RESTARTBLOCK, "ppoll": ERESTARTNOHAND, "_newselect": ERESTARTNOHAND, "pselect6": ERESTARTNOHAND,
 }  # fmt: skip
-#: Those with a timeout that is the socket's (SO_RCVTIMEO, SO_SNDTIMEO), by signal(7).
-TIMED = ("accept", "recv", "recvfrom", "recvmsg", "recvmmsg", "connect", "send", "sendto", "sendmsg", "read", "write")
-
-
-@pytest.fixture
-def blocking(memory):
-    """Calls that block."""
-    return Blocking(memory)
-
-
-@pytest.fixture
-def judged(the_gate, entry, memory, expect, meanwhile):
-    """judged(blocked, steps, answer, codes): makes a call that blocks while the steps are taken, and judges its result
-    and the results that a tracer saw, one for each time it was entered."""
-
-    def judge(blocked, steps, answer, codes, **case):
-        registers = by_route(entry.route, blocked.name, blocked.words, memory)
-        with meanwhile(*steps):
-            check = expect(answer, call=blocked.name, **case)
-            result = the_gate.enter(*registers)
-            check.of(result)
-        expect(codes, call=blocked.name, **case, seen="ret").seen("ret", result)
-        return result
-
-    return judge
 
 
 @behaviour("entry.signals.interrupted", SOURCE)
-def test_interrupted(entry, blocking, judged, meanwhile):
-    """A blocked call that a handler without SA_RESTART interrupts fails with EINTR; what the kernel's own part answers,
-    and a tracer sees, is ERESTARTSYS.
-    """
+def test_interrupted(entry, enter, blocking, meanwhile, expect):
+    """A blocked call that a handler without SA_RESTART interrupts fails with EINTR; a tracer sees ERESTARTSYS."""
     meanwhile.catch(restart=False)
-    for name in own(entry.route, RESTARTED):
-        judged(blocking(name), [meanwhile.signal], -EINTR, [-ERESTARTSYS])
+    for call in judged_over(entry.route, map(blocking.prepare, RESTARTED)):
+        returned, codes = expect(-EINTR, call=call.name), expect([-ERESTARTSYS], call=call.name, seen="ret")
+        with meanwhile(meanwhile.signal):
+            result = enter(call.name, *call.words)
+            returned.of(result)
+        codes.seen("ret", result)
 
 
 @behaviour("entry.signals.restarted", SOURCE)
-def test_restarted(entry, blocking, judged, meanwhile):
-    """A blocked call that a handler with SA_RESTART interrupts starts again by itself, as often as that happens: a
-    tracer sees ERESTARTSYS, and the same call with the same words again.
+def test_restarted(entry, enter, blocking, meanwhile, expect):
+    """A blocked call that a handler with SA_RESTART interrupts is restarted each time; a tracer sees ERESTARTSYS and the
+    same call again.
     """
     meanwhile.catch(restart=True)
-    for name, times in [(name, 1) for name in own(entry.route, RESTARTED)] + [("recv", 3), ("connect", 3)]:
-        blocked = blocking(name)
-        steps = [meanwhile.signal] * times + [blocked.end]
-        judged(blocked, steps, blocked.value, [-ERESTARTSYS] * times + [blocked.value], times=times)
+    for names, times in ((RESTARTED, 1), (("recv", "connect"), 3)):
+        for call in judged_over(entry.route, map(blocking.prepare, names)):
+            returned = expect(call.returns, call=call.name, times=times)
+            codes = expect([-ERESTARTSYS] * times + [call.returns], call=call.name, times=times, seen="ret")
+            with meanwhile(*[meanwhile.signal] * times, call.end):
+                result = enter(call.name, *call.words)
+                returned.of(result)
+            codes.seen("ret", result)
 
 
 @behaviour("entry.signals.restart-is-the-same-call", f"{SOURCE} `regs->ax = regs->orig_ax; regs->ip -= 2`")
-def test_same_call(entry, blocking, judged, meanwhile, expect):
-    """A call that starts again has the number and the arguments that it had."""
+def test_same_call(entry, enter, the_gate, memory, blocking, meanwhile, expect):
+    """A restarted call has the number and the arguments that it had at first."""
     meanwhile.catch(restart=True)
-    for name in own(entry.route, ("recv", "read", "sendmsg", "accept")):
-        blocked = blocking(name)
-        result = judged(blocked, [meanwhile.signal, blocked.end], blocked.value, [-ERESTARTSYS, blocked.value])
-        for register in ("eax", "ebx", "ecx", "edx", "esi", "edi"):
-            value = result.regs_in[register if WORD == 32 else f"r{register[1:]}"]
-            expect([value] * 2, call=name, seen=register).seen(f"regs_in.{register}", result)
+    for call in judged_over(entry.route, map(blocking.prepare, ("recv", "read", "sendmsg", "accept"))):
+        returned = expect(call.returns, call=call.name)
+        codes = expect([-ERESTARTSYS, call.returns], call=call.name, seen="ret")
+        values = values_of_call(entry.route, call.name, call.words, memory)
+        loaded = dict(zip(("eax", "ebx", "ecx", "edx", "esi", "edi"), [*values, 0, 0, 0, 0, 0], strict=False))
+        same = {name: expect([value] * 2, call=call.name, seen=name) for name, value in loaded.items()}
+        with meanwhile(meanwhile.signal, call.end):
+            result = the_gate.enter(*values)
+            returned.of(result)
+        codes.seen("ret", result)
+        for name, check in same.items():
+            check.seen(f"regs_in.{name}", result)
 
 
 @behaviour("entry.signals.registers", f"{SOURCE}; sigreturn(2); restore_sigcontext")
 @pytest.mark.sandbox(trace="calls")
 @pytest.mark.parametrize("how", ["interrupted", "restarted", "stopped"])
 def test_registers(how, the_gate, entry, blocking, memory, meanwhile, expect):
-    """Every register but eax comes back as it was from a call that was interrupted, or started again."""
+    """A call that was interrupted, restarted or stopped preserves every general register but eax."""
     meanwhile.catch(restart=how == "restarted")
-    blocked = blocking("recv")
-    filled, others = patterned(by_route(entry.route, "recv", blocked.words, memory))
+    call = blocking.prepare("recv")
+    before = Registers.filled(values_of_call(entry.route, call.name, call.words, memory))
     steps = {
         "interrupted": [meanwhile.signal],
-        "restarted": [meanwhile.signal, blocked.end],
-        "stopped": [meanwhile.stop, blocked.end],
+        "restarted": [meanwhile.signal, call.end],
+        "stopped": [meanwhile.stop, call.end],
     }[how]
     with meanwhile(*steps):
-        check = expect([-EINTR if how == "interrupted" else 3, before(filled, others)])
-        result = the_gate.enter(*filled, others=others)
-        check.of([result, kept(result)], result)
+        check = expect([-EINTR if how == "interrupted" else 3, before.without_result()])
+        result = before.enter(the_gate)
+        check.of([result, Registers(result.regs_out).without_result()], result)
 
 
 @behaviour("entry.signals.multiplexing", f"{SOURCE} `never restarted`; fs/select.c do_sys_poll, poll_select_finish")
 @pytest.mark.routes("direct")
-@pytest.mark.parametrize("restart", [False, True], ids=["plain", "sa-restart"])
-def test_multiplexing(restart, blocking, judged, meanwhile):
-    """poll, select and theirs fail with EINTR after a handler, with SA_RESTART too: a tracer sees ERESTARTNOHAND, or
-    for poll ERESTART_RESTARTBLOCK.
+@pytest.mark.parametrize("restart", [False, True], ids=["no-restart", "sa-restart"])
+def test_multiplexing(restart, enter, blocking, meanwhile, expect):
+    """poll, ppoll, select and pselect6 fail with EINTR after a handler, with SA_RESTART too; a tracer sees
+    ERESTARTNOHAND, or for poll ERESTART_RESTARTBLOCK.
     """
     meanwhile.catch(restart)
     for name, code in MULTIPLEXING.items():
-        judged(blocking.multiplexing(name), [meanwhile.signal], -EINTR, [-code])
+        call = blocking.multiplexing(name)
+        returned, codes = expect(-EINTR, call=name), expect([-code], call=name, seen="ret")
+        with meanwhile(meanwhile.signal):
+            result = enter(call.name, *call.words)
+            returned.of(result)
+        codes.seen("ret", result)
 
 
 @behaviour("entry.signals.timeout", f"{SOURCE} `when a timeout has been set on the socket`; sock_intr_errno; socket(7)")
-@pytest.mark.parametrize("restart", [False, True], ids=["plain", "sa-restart"])
-def test_timeout(restart, entry, blocking, judged, meanwhile):
-    """A call on a socket with a timeout (SO_RCVTIMEO, SO_SNDTIMEO) fails with EINTR after a handler, with SA_RESTART
-    too: it answers EINTR itself, and no restart code.
+@pytest.mark.parametrize("restart", [False, True], ids=["no-restart", "sa-restart"])
+def test_timeout(restart, entry, enter, blocking, meanwhile, expect):
+    """A call on a socket with SO_RCVTIMEO or SO_SNDTIMEO fails with EINTR after a handler, with SA_RESTART too; a tracer
+    sees EINTR and no restart code.
     """
     meanwhile.catch(restart)
-    for name in own(entry.route, TIMED):
-        judged(blocking(name, timeout=True), [meanwhile.signal], -EINTR, [-EINTR])
+    for call in judged_over(entry.route, (blocking.prepare(name, timeout=True) for name in TIMED)):
+        returned, codes = expect(-EINTR, call=call.name), expect([-EINTR], call=call.name, seen="ret")
+        with meanwhile(meanwhile.signal):
+            result = enter(call.name, *call.words)
+            returned.of(result)
+        codes.seen("ret", result)
 
 
-@behaviour("entry.signals.recvmmsg-timeout", "recvmmsg(2) BUGS; do_recvmmsg; signal(7) has it that this never restarts")
-@pytest.mark.parametrize("restart", [False, True], ids=["plain", "sa-restart"])
-def test_recvmmsg_timeout(restart, blocking, judged, meanwhile, memory):
-    """recvmmsg looks at its own timeout only between messages: when a handler interrupts it before the first, it
-    answers ERESTARTSYS as without a timeout, and starts again under SA_RESTART.
+@behaviour(
+    "entry.signals.recvmmsg-timeout",
+    "recvmmsg(2) BUGS; do_recvmmsg; signal(7) has it that this never restarts",
+    tag="implementation",
+)
+@pytest.mark.parametrize("restart", [False, True], ids=["no-restart", "sa-restart"])
+def test_recvmmsg_timeout(restart, enter, blocking, meanwhile, memory, expect):
+    """recvmmsg with a timeout that a handler interrupts before the first message behaves as without a timeout: a tracer
+    sees ERESTARTSYS, and SA_RESTART restarts it.
     """
     meanwhile.catch(restart)
-    blocked = blocking("recvmmsg")
-    blocked = blocked._replace(words=(*blocked.words[:-1], memory.words(LONG, 0)))
-    if restart:
-        judged(blocked, [meanwhile.signal, blocked.end], 1, [-ERESTARTSYS, 1])
-    else:
-        judged(blocked, [meanwhile.signal], -EINTR, [-ERESTARTSYS])
+    call = blocking.prepare("recvmmsg")
+    words = (*call.words[:-1], memory.words(LONG, 0))
+    returned = expect(call.returns if restart else -EINTR, call="recvmmsg")
+    codes = expect([-ERESTARTSYS, call.returns] if restart else [-ERESTARTSYS], call="recvmmsg", seen="ret")
+    with meanwhile(meanwhile.signal, *([call.end] if restart else [])):
+        result = enter("recvmmsg", *words)
+        returned.of(result)
+    codes.seen("ret", result)
 
 
 @behaviour("entry.signals.stopped", SOURCE_STOP)
-def test_stopped(entry, blocking, judged, meanwhile):
-    """A blocked call goes on when the process is stopped and continued: there is no handler, and it starts again."""
-    for name in own(entry.route, RESTARTED):
-        blocked = blocking(name)
-        judged(blocked, [meanwhile.stop, blocked.end], blocked.value, [-ERESTARTSYS, blocked.value])
+def test_stopped(entry, enter, blocking, meanwhile, expect):
+    """A blocked call is restarted when the process is stopped and continued."""
+    for call in judged_over(entry.route, map(blocking.prepare, RESTARTED)):
+        returned = expect(call.returns, call=call.name)
+        codes = expect([-ERESTARTSYS, call.returns], call=call.name, seen="ret")
+        with meanwhile(meanwhile.stop, call.end):
+            result = enter(call.name, *call.words)
+            returned.of(result)
+        codes.seen("ret", result)
 
 
 @behaviour("entry.signals.stopped-timeout", f"{SOURCE_STOP}; sock_intr_errno")
-def test_stopped_timeout(entry, blocking, judged, meanwhile):
-    """A call on a socket with a timeout fails with EINTR when the process is stopped and continued, handler or not."""
-    for name in own(entry.route, TIMED):
-        judged(blocking(name, timeout=True), [meanwhile.stop], -EINTR, [-EINTR])
+def test_stopped_timeout(entry, enter, blocking, meanwhile, expect):
+    """A call on a socket with SO_RCVTIMEO or SO_SNDTIMEO fails with EINTR when the process is stopped and continued."""
+    for call in judged_over(entry.route, (blocking.prepare(name, timeout=True) for name in TIMED)):
+        returned, codes = expect(-EINTR, call=call.name), expect([-EINTR], call=call.name, seen="ret")
+        with meanwhile(meanwhile.stop):
+            result = enter(call.name, *call.words)
+            returned.of(result)
+        codes.seen("ret", result)
 
 
 @behaviour("entry.signals.stopped-multiplexing", f"{SOURCE_STOP} ERESTARTNOHAND; poll_select_finish")
 @pytest.mark.routes("direct")
-def test_stopped_multiplexing(blocking, judged, meanwhile):
-    """select, pselect6 and ppoll start again as they are when the process is stopped and continued."""
+def test_stopped_multiplexing(enter, blocking, meanwhile, expect):
+    """ppoll, select and pselect6 are restarted when the process is stopped and continued; a tracer sees
+    ERESTARTNOHAND.
+    """
     for name in ("ppoll", "_newselect", "pselect6"):
-        blocked = blocking.multiplexing(name)
-        judged(blocked, [meanwhile.stop, blocked.end], 1, [-ERESTARTNOHAND, 1])
+        call = blocking.multiplexing(name)
+        returned, codes = expect(1, call=name), expect([-ERESTARTNOHAND, 1], call=name, seen="ret")
+        with meanwhile(meanwhile.stop, call.end):
+            result = enter(call.name, *call.words)
+            returned.of(result)
+        codes.seen("ret", result)
 
 
 @behaviour("entry.signals.restart-syscall", f"restart_syscall(2); {SOURCE_STOP} ERESTART_RESTARTBLOCK; do_restart_poll")
 @pytest.mark.routes("direct")
 @pytest.mark.parametrize("name", ["poll", "nanosleep"])
-def test_restart_syscall(name, blocking, judged, meanwhile, memory, expect):
-    """A call that has waited part of its time goes on through restart_syscall, call 0 in place of its own, when the
-    process is stopped and continued, as often as that happens: of i386, from either word size.
+def test_restart_syscall(name, enter, blocking, meanwhile, memory, expect):
+    """poll and nanosleep continue through restart_syscall, i386 call 0, each time the process is stopped and
+    continued.
     """
     meanwhile.catch(restart=True)
     for times in (1, 2):
         if name == "poll":
-            blocked, last = blocking.multiplexing("poll"), 1
+            call, last = blocking.multiplexing("poll"), 1
         else:
-            # There is nothing to end it but a handler: then it is the time that is left, and EINTR.
-            blocked = Blocked(name, (memory.words(LONG, 0), 0), -EINTR, meanwhile.signal)
+            # Only a handler ends a sleep before its time; nanosleep then fails with EINTR.
+            call = BlockingCall(name, (memory.words(LONG, 0), 0), -EINTR, meanwhile.signal)
             last = -ERESTART_RESTARTBLOCK
-        codes = [-ERESTART_RESTARTBLOCK] * times + [last]
-        result = judged(blocked, [meanwhile.stop] * times + [blocked.end], blocked.value, codes, times=times)
-        expect([NUMBER[name]] + [0] * times, times=times, seen="nr").seen("nr", result)
+        returned = expect(call.returns, call=name, times=times)
+        codes = expect([-ERESTART_RESTARTBLOCK] * times + [last], call=name, times=times, seen="ret")
+        numbers = expect([NUMBER[name]] + [0] * times, times=times, seen="nr")
+        with meanwhile(*[meanwhile.stop] * times, call.end):
+            result = enter(call.name, *call.words)
+            returned.of(result)
+        codes.seen("ret", result)
+        numbers.seen("nr", result)
 
 
 @behaviour("entry.signals.partial", f"{SOURCE} `has already transferred some data`; unix_stream_sendmsg, MSG_WAITALL")
-@pytest.mark.parametrize("restart", [False, True], ids=["plain", "sa-restart"])
-def test_partial(restart, blocking, judged, meanwhile, memory):
-    """A call that has transferred something when a handler interrupts it returns how much, with SA_RESTART too."""
+@pytest.mark.parametrize("restart", [False, True], ids=["no-restart", "sa-restart"])
+def test_partial(restart, enter, blocking, meanwhile, memory, expect):
+    """A call that has transferred data when a handler interrupts it returns the count, with SA_RESTART too."""
     meanwhile.catch(restart)
     left, right = blocking.pair()
     left.send(b"abc")
-    words = (right.fileno(), memory.alloc(16), 16, MSG_WAITALL)
-    judged(Blocked("recv", words, 3, None), [meanwhile.signal], 3, [3])
+    returned, codes = expect(3, call="recv"), expect([3], call="recv", seen="ret")
+    with meanwhile(meanwhile.signal):
+        result = enter("recv", right.fileno(), memory.alloc(16), 16, MSG_WAITALL)
+        returned.of(result)
+    codes.seen("ret", result)
 
 
 @behaviour("entry.signals.blocked", "signal(7) Signal mask; sigprocmask(2)")
 @pytest.mark.routes("direct")
-def test_blocked(blocking, judged, meanwhile, expect):
-    """A signal that the process blocks interrupts nothing, and waits."""
+def test_blocked(enter, blocking, meanwhile, expect):
+    """A signal that the process blocks does not interrupt a call and stays pending."""
     meanwhile.catch(restart=False)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    blocked = blocking("recv")
+    call = blocking.prepare("recv")
     me = os.getpid()
-    result = judged(blocked, [lambda: os.kill(me, signal.SIGUSR1), blocked.end], 3, [3])
-    expect([signal.SIGUSR1], seen="pending").of(sorted(signal.sigpending()), result)
+    returned, codes = expect(3, call="recv"), expect([3], call="recv", seen="ret")
+    pending = expect([signal.SIGUSR1], seen="pending")
+    with meanwhile(lambda: os.kill(me, signal.SIGUSR1), call.end):
+        result = enter(call.name, *call.words)
+        returned.of(result)
+    codes.seen("ret", result)
+    pending.of(sorted(signal.sigpending()), result)
 
 
 @behaviour(
     "entry.signals.on-return", f"{SOURCE} `signals are handled before the return`; kill(2) NOTES; exit_to_user_mode"
 )
 @pytest.mark.routes("direct")
-def test_on_return(the_gate, meanwhile, expect):
-    """A signal that a call brings upon its own process is handled before that call returns."""
+def test_on_return(enter, meanwhile, expect):
+    """A signal that a process sends to itself is handled before kill returns."""
     handled = []
     signal.signal(signal.SIGUSR1, lambda number, _: handled.append(number))
-    check = expect(0, call="kill")
-    result = the_gate.enter(NUMBER["kill"], os.getpid(), signal.SIGUSR1)
-    check.of(result)
-    expect([signal.SIGUSR1], handled="after-kill").of(handled, result)
+    returned, before_return = expect(0, call="kill"), expect([signal.SIGUSR1], handled="after-kill")
+    result = enter("kill", os.getpid(), signal.SIGUSR1)
+    returned.of(result)
+    before_return.of(handled, result)
