@@ -18,7 +18,7 @@ _NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces), or
 
 def require_start(isolation: str) -> None:
     """Raises CommandError if no test can run here: no IA32 entry, no namespaces, or ptrace forbidden."""
-    how = gate.dies()
+    how = gate.int80_error()
     if how:
         raise CommandError(
             f"{how}: this kernel has no IA32 entry; boot one with CONFIG_IA32_EMULATION and no ia32_emulation=0"

@@ -1,7 +1,7 @@
-"""Entering the kernel: int $0x80, from either word size, or the vDSO's __kernel_vsyscall from 32-bit code.
+"""Enter the kernel by int $0x80, from either word size, or by the vDSO's __kernel_vsyscall from 32-bit code.
 
-The stub (probes/entry/machine/stub.s) loads every register from a frame, enters, and stores every register back: the note
-that it leaves is what a probe knows itself. The tracer sees the same call from outside.
+The stub (probes/entry/machine/stub.s) loads every register from a frame, enters the kernel, and stores every register
+into the frame. That frame is the suite's own observation of a call; the tracer makes another from outside.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import struct
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from probes.abi.operations import named
 from probes.abi.record import Record, errno_name, shown, signed
 from probes.entry.machine.code import STUB
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
+from probes.entry.vdso import landing_pad
 
 #: The width of this process's registers, in bits: 32 or 64.
 WORD = ctypes.sizeof(ctypes.c_void_p) * 8
@@ -27,55 +27,53 @@ REGISTERS: dict[int, tuple[str, ...]] = {
     64: ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
 }
 SEGMENTS = ("ds", "es", "fs", "gs")
-#: What fills the seven bytes of the gate's slot. gs:0x10 is where i386 programs keep __kernel_vsyscall.
+#: The code for the seven bytes of the slot. gs:0x10 holds the address of __kernel_vsyscall in i386 programs.
 ENTRIES: dict[str, bytes] = {"int80": bytes.fromhex("cd80 0f1f440000"), "vdso": bytes.fromhex("65ff15 10000000")}
-#: The length of the entering instruction: a tracer sees the instruction pointer behind it.
+#: Length of the entry instruction: the instruction pointer of a call is the address after it.
 _LENGTH = {"int80": 2, "vdso": 7}
-#: What a call through the vDSO has in ebp unless it says otherwise: there the instruction pointer is one that Python
-#: shares, so the filter knows our calls by this. No call with fewer than six arguments looks at ebp.
+#: The value of ebp in a call through the vDSO, unless given. Python's own calls have the same instruction pointer there:
+#: the seccomp filter recognises those of the suite by this. The kernel ignores ebp in calls with fewer than six arguments.
 COOKIE = 0x50C0CA11
-#: Calls that have a sixth argument: sendto, recvfrom and pselect6, by their direct numbers.
+#: Direct numbers of the calls with six arguments: sendto, recvfrom and pselect6.
 SIX_ARGUMENTS = (369, 371, 308)
-#: In __kernel_vsyscall: int $0x80, then what it pushed comes back. The kernel reports every entry as made here.
-_LANDING = bytes.fromhex("cd80 5d5a59c3")
 
 _NAMES = REGISTERS[WORD]
 _COUNT = len(_NAMES)
 _SLOT = "Q" if WORD == 64 else "I"
-#: in registers, the call's number, out registers, flags before and after, segments before and after
+#: Registers in, the call id, registers out, flags before and after, segments before and after.
 _FRAME = struct.Struct(f"={2 * _COUNT + 3 + 2 * len(SEGMENTS)}{_SLOT}")
 _IN = struct.Struct(f"={_COUNT + 1}{_SLOT}")
 _FLAGS_IN, _FLAGS_AT = struct.Struct(f"={_SLOT}"), (2 * _COUNT + 1) * WORD // 8
 _MASK = (1 << WORD) - 1
-#: In a 64-bit process the call's number also lies in r15, which an i386 call does not look at, under this mark.
+#: Upper half of r15 in a 64-bit process; the lower half holds the call id. The kernel ignores r15 in an i386 call.
 MARK = 0x50C0CA11
 _ZEROS = (0,) * 7
 
 
-def _numbers() -> itertools.count[int]:
-    # A child numbers its calls from its own process id on, so that a number names one call of a whole sandbox.
+def _ids() -> itertools.count[int]:
+    # The pid is in the upper bits: ids of different processes of a sandbox differ.
     return itertools.count((os.getpid() % 2048) << 20 | 1)
 
 
-class _Counter:
-    numbers = _numbers()
+class _CallIds:
+    ids = _ids()
 
     @classmethod
     def restart(cls) -> None:
-        cls.numbers = _numbers()
+        cls.ids = _ids()
 
 
-os.register_at_fork(after_in_child=_Counter.restart)
+os.register_at_fork(after_in_child=_CallIds.restart)
 
 
-def call_number() -> int:
-    """A number that no call has: higher than all before, lower than all that follow in this process."""
-    return next(_Counter.numbers)
+def next_call_id() -> int:
+    """Return a fresh call id, greater than those of all earlier calls of this process and less than all later ones."""
+    return next(_CallIds.ids)
 
 
-def same_process(call: int, other: int) -> bool:
-    """Returns True if two call numbers were given by one process, so that their order is that of the calls."""
-    return call >> 20 == other >> 20
+def same_process(call_id: int, other: int) -> bool:
+    """Return True if one process gave both call ids, so that their order is the order of the calls."""
+    return call_id >> 20 == other >> 20
 
 
 class Result(int):
@@ -131,24 +129,26 @@ class Result(int):
         return shown(int(self))
 
 
-class Frame:
-    """A register frame in this process's memory: see probes/entry/machine/stub.s for the order of its slots."""
+class RegisterFrame:
+    """Holds a register frame in this process's memory; probes/entry/machine/stub.s has the order of its slots."""
 
     def __init__(self) -> None:
+        """Allocate the frame."""
         self.buffer = ctypes.create_string_buffer(_FRAME.size)
         self.address = ctypes.addressof(self.buffer)
 
 
 class Gate:
-    """One way into the kernel.
+    """Enters the kernel by one of ENTRIES, from a page of its own.
 
-    `ip` is the instruction pointer that a tracer and seccomp see for the calls made here: for the vDSO its landing pad,
-    whoever called. `returns` is where such a call comes back to, which is ours alone.
+    `ip` is the instruction pointer that tracer and seccomp filter get for its calls: for the vDSO the landing pad, which
+    it shares with all other code. `returns` is the address that its calls return to, which is in its own page.
 
-    A `quiet` gate is seen by nobody: for calls by the thousand, of which a sample is made again through one that is.
+    A quiet gate is not traced. Bulk tests use it and repeat a sample through a traced gate.
     """
 
     def __init__(self, name: str, quiet: bool = False) -> None:
+        """Make the page. Raises OutOfMemory; LookupError: this process has no __kernel_vsyscall."""
         self.name, self.quiet = name, quiet
         code, slot = STUB[WORD]
         self.page = enterable(code, slot, name)
@@ -178,10 +178,10 @@ class Gate:
         if ebp is None:
             ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS and not self.quiet else 0
         try:
-            frame: Frame = self._frames.frame
+            frame: RegisterFrame = self._frames.frame
         except AttributeError:
-            frame = self._frames.frame = Frame()
-        number = next(_Counter.numbers)
+            frame = self._frames.frame = RegisterFrame()
+        number = next(_CallIds.ids)
         upper: tuple[int, ...] = (*_ZEROS, MARK << 32 | number) if WORD == 64 else ()
         if others:
             upper = tuple(others.get(name, value) & _MASK for name, value in zip(_NAMES[7:], upper, strict=True))
@@ -198,7 +198,10 @@ class Gate:
 
 
 def enterable(code: bytes, slot: int, name: str) -> int:
-    """The address of a page that holds machine code with the gate's entry in its slot. Raises OutOfMemory."""
+    """Map a page with machine code whose slot enters by the gate of that name, and return its address.
+
+    Raises OutOfMemory.
+    """
     filled = code[:slot] + ENTRIES[name] + code[slot + len(ENTRIES[name]) :]
     page = map_low(PAGE)
     ctypes.memmove(page, filled, len(filled))
@@ -206,19 +209,8 @@ def enterable(code: bytes, slot: int, name: str) -> int:
     return page
 
 
-def landing_pad() -> int:
-    """The instruction pointer of every call through this 32-bit process's vDSO. Raises LookupError: there is none."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if line.endswith("[vdso]"):
-            first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
-            at = ctypes.string_at(first, last - first).find(_LANDING)
-            if at >= 0:
-                return first + at + 2
-    raise LookupError("no __kernel_vsyscall in [vdso]: the kernel was started with vdso32=0")
-
-
 def gate_names() -> tuple[str, ...]:
-    """The gates of this process: int80, and vdso in a 32-bit one."""
+    """Return the names of the gates of this process: int80, and in a 32-bit process vdso."""
     return ("int80",) if WORD == 64 else ("int80", "vdso")
 
 
@@ -226,14 +218,17 @@ _gates: dict[str, Gate] = {}
 
 
 def gate(name: str) -> Gate:
-    """The gate of that name. One each: children of this process inherit its page, so a tracer knows its address."""
+    """Return the gate of that name, made once.
+
+    Children inherit its page at the same address, so the parent can trace their calls.
+    """
     if name not in _gates:
         _gates[name] = Gate(name)
     return _gates[name]
 
 
-def dies() -> str:
-    """ "" if `int $0x80` enters the kernel here, else how a process that tries it ends. Tries getpid in a child."""
+def int80_error() -> str:
+    """Return "" if int $0x80 works, else the reason. Calls getpid by it in a forked child."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -241,5 +236,5 @@ def dies() -> str:
         os._exit(0 if gate("int80").enter(20) == os.getpid() else 1)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        return f"int $0x80 ends the process with signal {os.WTERMSIG(status)}"
-    return "" if status == 0 else "int $0x80 with eax = 20 does not answer getpid"
+        return f"int $0x80 kills the process with signal {os.WTERMSIG(status)}"
+    return "" if status == 0 else "int $0x80 with eax = 20 does not return the process id"

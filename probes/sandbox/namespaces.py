@@ -41,7 +41,7 @@ def _mount(source: str, target: str, filesystem: str, flags: int, data: str = ""
 
 
 def unshare(flags: int) -> None:
-    """Call unshare(2). Raises OSError."""
+    """Leave the namespaces of these flags (unshare, section 2) for new ones. Raises OSError."""
     _check(_libc.unshare(flags), f"unshare {flags:#x}")
 
 

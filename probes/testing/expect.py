@@ -21,7 +21,7 @@ from _pytest.outcomes import Skipped
 from probes.abi.frame import Frame
 from probes.abi.record import shown
 from probes.entry.calls import Output
-from probes.entry.gate import WORD, Result, call_number, same_process
+from probes.entry.gate import WORD, Result, next_call_id, same_process
 from probes.entry.sweep import Swept
 from probes.report.check import Json, Range
 from probes.sandbox.messages import Announced, FrameSeen, Judged, Message
@@ -196,7 +196,7 @@ class Expect:
         text = case_text({**self.parameters, **case})
         expected, difference = resolved(value, self.reference)
         wanted = self.only is None or fnmatch.fnmatchcase(text, self.only)
-        announced = Expectation(self, text, expected, call_number(), wanted)
+        announced = Expectation(self, text, expected, next_call_id(), wanted)
         self._open[announced.number] = announced
         if wanted:
             noted = None if difference is None else to_json(difference)

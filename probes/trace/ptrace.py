@@ -129,7 +129,7 @@ def close_memory(tid: int) -> None:
 
 
 def prctl(option: int, value: int = 0, pointer: int = 0) -> None:
-    """Call prctl(2). Raises OSError."""
+    """Call prctl with an integer and a pointer argument. Raises OSError."""
     if _libc.prctl(option, value, pointer, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl {option}: {os.strerror(error)}")

@@ -1,6 +1,6 @@
 # Makes one call: loads every register from a frame, enters the kernel, stores every register into the frame.
 #
-#   void stub(frame *)          slots are as wide as a register; probes/entry/gate.py packs them
+#   void stub(frame *)          slots are as wide as a register; probes/entry/gate.py:RegisterFrame holds them
 #
 # At the entry the call's id lies on top of the stack, where the tracer reads it. The label gate is seven bytes, the length
 # of `call gs:0x10`; gate.py replaces them by the entry instruction of either gate.
