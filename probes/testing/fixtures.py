@@ -23,6 +23,7 @@ from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
 from probes.testing.expect import Broke, Expect, Expectation, need, not_applicable
 from probes.testing.reference import Reference, local, parse
+from probes.testing.states import Prepare
 
 #: The channel to the parent, and whether a tracer watches: set inside a sandbox only.
 CHANNEL: pytest.StashKey[Channel] = pytest.StashKey()
@@ -90,6 +91,12 @@ def new_socket(calls: Calls) -> Callable[..., Socket]:
         return Socket(calls, need(calls.socket(family, type, protocol), "a socket to test with"))
 
     return make
+
+
+@pytest.fixture
+def prepare(calls: Calls) -> Prepare:
+    """Makes sockets in named states, prepare("connected", TCP), over this test's route; these calls are not traced."""
+    return Prepare(Calls(Gate(calls.gate.name, quiet=True), calls.route, calls.memory))
 
 
 @pytest.fixture
