@@ -28,7 +28,7 @@ class Named(Protocol):
         """The call's name."""
 
 
-_Named = TypeVar("_Named", bound=Named)
+_Call = TypeVar("_Call", bound=str | Named)
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,16 @@ class DocumentedCall:
     returns: int
 
 
-def judged_over(route: str, calls: Iterable[_Named]) -> Iterator[_Named]:
-    """Yields the calls that the run over a route judges: all over `direct`, the 20 operations over `socketcall`.
+def judged_over(route: str, calls: Iterable[_Call]) -> Iterator[_Call]:
+    """Yields the calls, or names of calls, that the run over a route judges.
 
-    Another call (read, close, …) has one number, so both runs would judge the same call.
+    The run over `direct` judges all, the run over `socketcall` the 20 operations. Another call (read, close, …) has one
+    number, so both runs would judge the same call.
     """
-    return (call for call in calls if route == "direct" or call.name in OPERATIONS)
+    for call in calls:
+        name = call if isinstance(call, str) else call.name
+        if route == "direct" or name in OPERATIONS:
+            yield call
 
 
 def documented_calls(memory: Memory) -> Iterator[DocumentedCall]:

@@ -26,8 +26,9 @@ MULTIPLEXING = {
 def test_interrupted(entry, enter, blocking, meanwhile, expect):
     """A blocked call that a handler without SA_RESTART interrupts fails with EINTR; a tracer sees ERESTARTSYS."""
     meanwhile.catch(restart=False)
-    for call in judged_over(entry.route, map(blocking.prepare, RESTARTED)):
-        returned, codes = expect(-EINTR, call=call.name), expect([-ERESTARTSYS], call=call.name, seen="ret")
+    for name in judged_over(entry.route, RESTARTED):
+        call = blocking.prepare(name)
+        returned, codes = expect(-EINTR, call=name), expect([-ERESTARTSYS], call=name, seen="ret")
         with meanwhile(meanwhile.signal):
             result = enter(call.name, *call.words)
             returned.of(result)
@@ -41,9 +42,10 @@ def test_restarted(entry, enter, blocking, meanwhile, expect):
     """
     meanwhile.catch(restart=True)
     for names, times in ((RESTARTED, 1), (("recv", "connect"), 3)):
-        for call in judged_over(entry.route, map(blocking.prepare, names)):
-            returned = expect(call.returns, call=call.name, times=times)
-            codes = expect([-ERESTARTSYS] * times + [call.returns], call=call.name, times=times, seen="ret")
+        for name in judged_over(entry.route, names):
+            call = blocking.prepare(name)
+            returned = expect(call.returns, call=name, times=times)
+            codes = expect([-ERESTARTSYS] * times + [call.returns], call=name, times=times, seen="ret")
             with meanwhile(*[meanwhile.signal] * times, call.end):
                 result = enter(call.name, *call.words)
                 returned.of(result)
@@ -54,18 +56,19 @@ def test_restarted(entry, enter, blocking, meanwhile, expect):
 def test_same_call(entry, enter, the_gate, memory, blocking, meanwhile, expect):
     """A restarted call has the number and the arguments that it had at first."""
     meanwhile.catch(restart=True)
-    for call in judged_over(entry.route, map(blocking.prepare, ("recv", "read", "sendmsg", "accept"))):
-        returned = expect(call.returns, call=call.name)
-        codes = expect([-ERESTARTSYS, call.returns], call=call.name, seen="ret")
+    for name in judged_over(entry.route, ("recv", "read", "sendmsg", "accept")):
+        call = blocking.prepare(name)
+        returned = expect(call.returns, call=name)
+        codes = expect([-ERESTARTSYS, call.returns], call=name, seen="ret")
         values = values_of_call(entry.route, call.name, call.words, memory)
         loaded = dict(zip(("eax", "ebx", "ecx", "edx", "esi", "edi"), [*values, 0, 0, 0, 0, 0], strict=False))
-        same = {name: expect([value] * 2, call=call.name, seen=name) for name, value in loaded.items()}
+        same = {register: expect([value] * 2, call=name, seen=register) for register, value in loaded.items()}
         with meanwhile(meanwhile.signal, call.end):
             result = the_gate.enter(*values)
             returned.of(result)
         codes.seen("ret", result)
-        for name, check in same.items():
-            check.seen(f"regs_in.{name}", result)
+        for register, check in same.items():
+            check.seen(f"regs_in.{register}", result)
 
 
 @behaviour("entry.signals.registers", f"{SOURCE}; sigreturn(2); restore_sigcontext")
@@ -111,8 +114,9 @@ def test_timeout(restart, entry, enter, blocking, meanwhile, expect):
     sees EINTR and no restart code.
     """
     meanwhile.catch(restart)
-    for call in judged_over(entry.route, (blocking.prepare(name, timeout=True) for name in TIMED)):
-        returned, codes = expect(-EINTR, call=call.name), expect([-EINTR], call=call.name, seen="ret")
+    for name in judged_over(entry.route, TIMED):
+        call = blocking.prepare(name, timeout=True)
+        returned, codes = expect(-EINTR, call=name), expect([-EINTR], call=name, seen="ret")
         with meanwhile(meanwhile.signal):
             result = enter(call.name, *call.words)
             returned.of(result)
@@ -143,9 +147,10 @@ def test_recvmmsg_timeout(restart, enter, blocking, meanwhile, memory, expect):
 @behaviour("entry.signals.stopped", SOURCE_STOP)
 def test_stopped(entry, enter, blocking, meanwhile, expect):
     """A blocked call is restarted when the process is stopped and continued."""
-    for call in judged_over(entry.route, map(blocking.prepare, RESTARTED)):
-        returned = expect(call.returns, call=call.name)
-        codes = expect([-ERESTARTSYS, call.returns], call=call.name, seen="ret")
+    for name in judged_over(entry.route, RESTARTED):
+        call = blocking.prepare(name)
+        returned = expect(call.returns, call=name)
+        codes = expect([-ERESTARTSYS, call.returns], call=name, seen="ret")
         with meanwhile(meanwhile.stop, call.end):
             result = enter(call.name, *call.words)
             returned.of(result)
@@ -155,8 +160,9 @@ def test_stopped(entry, enter, blocking, meanwhile, expect):
 @behaviour("entry.signals.stopped-timeout", f"{SOURCE_STOP}; sock_intr_errno")
 def test_stopped_timeout(entry, enter, blocking, meanwhile, expect):
     """A call on a socket with SO_RCVTIMEO or SO_SNDTIMEO fails with EINTR when the process is stopped and continued."""
-    for call in judged_over(entry.route, (blocking.prepare(name, timeout=True) for name in TIMED)):
-        returned, codes = expect(-EINTR, call=call.name), expect([-EINTR], call=call.name, seen="ret")
+    for name in judged_over(entry.route, TIMED):
+        call = blocking.prepare(name, timeout=True)
+        returned, codes = expect(-EINTR, call=name), expect([-EINTR], call=name, seen="ret")
         with meanwhile(meanwhile.stop):
             result = enter(call.name, *call.words)
             returned.of(result)
