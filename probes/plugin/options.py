@@ -18,9 +18,9 @@ from probes.plugin.shard import Shard
 class Option:
     """Describes one option.
 
-    `chooses`: tests are collected or not because of it, so `check --list` needs it. `command` and `plugin` say who has
-    it. `remote`: it means the same on another machine, so it goes there unchanged; what the others ask for (files,
-    parts of the run) is done by the machine that started the run.
+    `chooses`: it selects the tests that run, so `check --list` takes it too. `command`: `socketcall check` has it;
+    `plugin`: the pytest plugin has it. `remote`: it goes to another machine unchanged. The other options concern files
+    and parts of the run, which the machine that started the run handles.
     """
 
     name: str
@@ -29,13 +29,13 @@ class Option:
     type: Callable[[str], object] | None = None
     choices: Sequence[str] = ()
     default: object = None
-    #: The default of `socketcall check`, where it is another one than the plugin's.
+    #: The default of `socketcall check`, if that is not the plugin's.
     command_default: object = None
     #: It takes no value.
     flag: bool = False
-    #: It may be given several times.
+    #: It may be given several times, and its value is a list.
     repeated: bool = False
-    #: Its value where it is given without one.
+    #: Its value if it is given without one.
     const: str | None = None
     chooses: bool = False
     command: bool = True
@@ -48,7 +48,7 @@ class Option:
         return self.name.replace("-", "_")
 
     def words(self, value: object) -> list[str]:
-        """Returns the words of a command line that give it a value; none for a value that says nothing."""
+        """Returns the words of a command line that set this value; none for the value of an option that was not given."""
         if self.flag:
             return [f"--{self.name}"] if value else []
         if value is None:

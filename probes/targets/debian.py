@@ -28,7 +28,7 @@ def sources(suites: Sequence[str] = SUITES) -> list[str]:
             signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
             return [f"deb {signed}{mirror} {suite} main" for suite in suites]
     raise CannotBuild(
-        "apt on this machine knows no Debian archive; run apt-get update, or add a source with the suite "
+        "apt on this machine has no Debian archive; run apt-get update, or add a source with the suite "
         f"{SUITES[0]} and the component main, and try again"
     )
 

@@ -41,9 +41,9 @@ START_DEADLINE = 600.0
 #: Seconds beyond the deadline of a test after which a silent machine is taken to hang.
 GRACE = 60.0
 _TICK = 1.0
-#: Prefixes of lines on stderr that state an error: ours, and pytest's.
+#: Prefixes of error messages on stderr: those of socketcall and of pytest.
 _ERRORS = ("socketcall: ", "ERROR: ")
-#: Variables of ours that mean the same there.
+#: Variables that are passed on. The cache and the kernel are those of this machine.
 _VARIABLES = re.compile(r"(SOCKETCALL|HYPOTHESIS)_(?!CACHE|KERNEL)\w+")
 
 

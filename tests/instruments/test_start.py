@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from probes import VERSION
+from probes.cli.main import parsed
 from probes.installation import checkout
+from probes.plugin import options
 from tests.instruments.support import COMMAND_DEADLINE, run_command
 
 #: Installs a seccomp filter that refuses what a machine of these tests lacks, and executes a command.
@@ -118,3 +120,16 @@ def test_a_pipe_without_a_reader_ends_a_command_quietly(tmp_path):
     )  # fmt: skip
     os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_options_are_repeated_as_they_were_given():
+    """What another machine gets is what was given here, without what this machine does with files and parts."""
+    unchanged = ["--route=direct", "--gate=int80", "--only=abi", "--case=a=b c"]
+    here = ["--shard=2/3", "--seed=5", "--report=r", "--expect=known", "--require"]
+    others = ["--isolation=net", "--deadline=2.5", "--fail-fast"]
+    args = parsed(["check", "bind.*", *reversed([*unchanged, *here, *others])])
+    assert options.words(args, lambda _: True) == [*unchanged, *here, *others]
+    assert options.words(args, lambda option: option.remote) == [*unchanged, *others]
+    assert options.words(parsed(["check", "--require=FILE"]), lambda option: option.name == "require") == [
+        "--require=FILE"
+    ]

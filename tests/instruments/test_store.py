@@ -98,12 +98,12 @@ def test_the_key_changes_with_everything_the_recipe_says() -> None:
 
 
 def test_an_artefact_is_built_once_and_found_again(own_cache: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     assert store.have(TWO) is None
-    place = store.make(TWO, said.append)
+    place = store.make(TWO, lines.append)
     assert sorted(path.name for path in place.iterdir()) == ["one", "two"]
-    assert store.have(TWO) == place == store.make(TWO, said.append)
-    assert len(said) == 1
+    assert store.have(TWO) == place == store.make(TWO, lines.append)
+    assert len(lines) == 1
     assert sorted(path.name for path in own_cache.iterdir()) == [place.name, f"{place.name}.lock"]
 
 
@@ -147,10 +147,10 @@ def test_a_build_that_fails_leaves_nothing(own_cache: Path, error: BaseException
 def test_a_second_builder_waits_for_the_first_and_builds_nothing(tmp_path: Path, builder: Builder) -> None:
     body = f"time.sleep(1); open({str(tmp_path / 'builds')!r}, 'a').write('x')"
     first, second = builder(body), builder(body)
-    heard = [first.communicate(timeout=30)[0], second.communicate(timeout=30)[0]]
+    outputs = [first.communicate(timeout=30)[0], second.communicate(timeout=30)[0]]
     assert (tmp_path / "builds").read_text() == "x"
-    assert sorted("waiting" in text for text in heard) == [False, True]
-    assert heard[0].splitlines()[-1] == heard[1].splitlines()[-1]
+    assert sorted("waiting" in text for text in outputs) == [False, True]
+    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1]
 
 
 def test_waiting_for_a_builder_has_an_end(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,12 +357,12 @@ def test_a_run_in_the_root_has_our_streams_directories_and_status(
 ) -> None:
     report = tmp_path / "out/report"
     process = inside("--report", str(report))
-    output, _ = process.communicate("asked\n", timeout=60)
+    output, _ = process.communicate("input\n", timeout=60)
     assert json.loads(output) == [
         2**31 - 1,
         "i686",
         ["check", "--report", str(report)],
-        "asked",
+        "input",
         ["i386", "socketcall target run i386 --", "linux"],
     ]
     assert process.returncode == 3
