@@ -66,7 +66,7 @@ def test_a_line_too_many(deviating, check):
     """A line about checks that conform makes the run end 1, and is named."""
     run = check(deviating[1] + "bind.rebind.bound | kind=tcp second=same | it was so\n")
     assert run.status == 1
-    assert "known line 8: nothing deviates there any more" in run.out
+    assert "known line 8: it matches no deviation any more" in run.out
 
 
 BAD_LISTS = {

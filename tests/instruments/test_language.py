@@ -112,7 +112,7 @@ def late_judgements(text: str) -> list[int]:
             and node.func.attr in ("of", "seen")
             and isinstance(node.func.value, ast.Call)
             and isinstance(node.func.value.func, ast.Name)
-            and node.func.value.func.id == "expect"
+            and node.func.value.func.id in ("expect", "expect_direct")
         )
         if chained and (node.func.attr == "seen" or len(node.args) != 1 or not _makes_a_call(node.args[0])):
             found.append(node.lineno)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from probes.testing.expect import plain
+from probes.testing.expect import to_json
 from probes.testing.reference import AbiDifference, Reference, VersionDifference, local, parse, resolved, version_of
 
 VALUE = AbiDifference(i386=1, ia32_compat=VersionDifference("6.2", before=2, after=3, cite="inner"), cite="outer")
@@ -13,7 +13,7 @@ def test_each_reference_has_its_value(text, expected):
     """A difference inside a difference is resolved, and the note tells every branch in plain words."""
     value, note = resolved(VALUE, parse(text))
     assert value == expected
-    assert plain(note) == {
+    assert to_json(note) == {
         "cite": "outer", "i386": 1, "ia32-compat": {"cite": "inner", "before 6.2": 2, "since 6.2": 3},
     }  # fmt: skip
 

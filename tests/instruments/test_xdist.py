@@ -71,18 +71,18 @@ def facts(run):
     return read(run.report).run
 
 
-def test_every_machine_has_a_folder(machines):
+def test_every_machine_has_a_directory(machines):
     """With --dist each, every machine has the usual files, with its own facts and counts, and a line at the end."""
     run = machines(GOOD, GOOD)
     assert run.status == 0, run.out + run.err
-    assert sorted(path.name for path in run.report.iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in run.report.iterdir()) == [".socketcall", "a", "b"]
     for name in "ab":
         here = of(run, name)
         assert here.verdicts == ["conforms"] * 2
         assert read(here.report).counts["conforms"] == 2
         names = {path.name for path in here.report.iterdir()}
         assert names == {
-            "results.jsonl", "evidence.jsonl", "summary.json", "report.html", "junit.xml", "ktap.txt"
+            ".socketcall", "results.jsonl", "evidence.jsonl", "summary.json", "report.html", "junit.xml", "ktap.txt"
         }  # fmt: skip
         summary = json.loads((here.report / "summary.json").read_text())
         assert (summary["target"]["name"], summary["counts"]["conforms"]) == (name, 2)
@@ -90,11 +90,11 @@ def test_every_machine_has_a_folder(machines):
 
 
 def test_the_previous_run_is_kept(machines):
-    """The folders of all machines go into place as one, and those of the run before are kept as one."""
+    """The directories of all machines go into place as one, and those of the previous run are kept as one."""
     machines(GOOD)
     run = machines(GOOD, xdist=("--dist", "each", "--tx", "id=c//popen"))
-    assert [path.name for path in run.report.iterdir()] == ["c"]
-    assert sorted(path.name for path in run.report.with_name("report.old").iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in run.report.iterdir()) == [".socketcall", "c"]
+    assert sorted(path.name for path in run.report.with_name("report.old").iterdir()) == [".socketcall", "a", "b"]
     assert not run.report.with_name("report.part").exists()
 
 
@@ -144,7 +144,7 @@ def test_known_on_one_machine(machines, tmp_path):
     known.write_text(line)
     run = machines(BAD_ON_B, args=["--expect", "known"])
     assert run.status == 1
-    assert "a: known line 1: nothing deviates there any more" in run.out
+    assert "a: known line 1: it matches no deviation any more" in run.out
     assert "b: known" not in run.out
     known.unlink()
     known.mkdir()
@@ -219,7 +219,7 @@ USAGE = {
 @pytest.mark.parametrize("mode", ["each", "load"])
 @pytest.mark.parametrize("name", USAGE)
 def test_usage(name, mode, machines, tmp_path):
-    """What only workers find out is said in one line by the controller, and the status is 2."""
+    """What only workers find out is one line of the controller, and the status is 2."""
     (tmp_path / "wrong").write_text("made.no.such | * | why\n")
     args, said = USAGE[name]
     run = machines(GOOD, args=args, xdist=("--dist", mode, "--tx", "id=a//popen"))
@@ -233,7 +233,7 @@ def test_usage(name, mode, machines, tmp_path):
 NOT_STARTED = {
     "no such host": ("ssh=-F /dev/null -o BatchMode=yes -p 1 127.0.0.1", "vm cannot be reached"),
     "no Python": ("popen//python=false", "vm cannot be reached"),
-    "ends at once": ("popen//env:SOCKETCALL_TARGET=b", "vm ended before it told what it would run"),
+    "ends at once": ("popen//env:SOCKETCALL_TARGET=b", "vm ended before it sent what it would run"),
     "another machine's name": ("popen//id=a", "'a'"),
 }
 
@@ -253,11 +253,11 @@ def test_a_machine_that_does_not_start(name, machines):
     assert "Traceback" not in run.out + run.err
 
 
-def test_names_of_folders(machines):
-    """The name of a machine is made safe as the name of a folder."""
+def test_names_of_directories(machines):
+    """The name of a machine becomes a safe name of a directory."""
     run = machines(GOOD, xdist=("--dist", "each", "--tx", "id=../x y//popen", "--tx", "id=z.old//popen"))
     assert run.status == 0, run.out + run.err
-    assert sorted(path.name for path in run.report.iterdir()) == ["_._x_y", "z_old"]
+    assert sorted(path.name for path in run.report.iterdir()) == [".socketcall", "_._x_y", "z_old"]
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ def test_paths(far, tmp_path):
         capture_output=True, timeout=COMMAND_DEADLINE,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
-    assert [(c["id"], c["verdict"]) for c in read(tmp_path / "report" / "vm").checks] == [("made.m1.law", "deviates")]
+    assert [(c.key.id, c.verdict) for c in read(tmp_path / "report" / "vm").checks] == [("made.m1.law", "deviates")]
 
 
 def test_tests_that_are_not_there(far, tmp_path):
