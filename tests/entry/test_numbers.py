@@ -20,7 +20,7 @@ pytestmark = pytest.mark.routes("direct")
 TABLE = "arch/x86/entry/syscalls/syscall_32.tbl"
 SOURCE = f"syscalls(2); {TABLE}; S2 4.2, 4.4 sys_call_table; S3 system_call; S5 1.2"
 SOURCE_NOT = (
-    f"syscalls(2); {TABLE}; kernel/sys_ni.c sys_ni_syscall; S2 4.2 (S3 bad_sys_call, of Linux 0.11, answers -1)"
+    f"syscalls(2); {TABLE}; kernel/sys_ni.c sys_ni_syscall; S2 4.2 (S3 bad_sys_call, of Linux 0.11, returns -1)"
 )
 #: Later kernels add their calls below this number.
 HEADROOM = 1024
