@@ -93,9 +93,9 @@ class Result(int):
         op, route = named(eax, ebx)
         return Record(
             pid=os.getpid(), tid=threading.get_native_id(), t_ns=0, abi="i386", word=WORD, gate=self.gate, route=route,
-            nr=eax, op=op, regs_in={name: hex(value) for name, value in before.items()},
+            nr=eax, op=op, regs_in=_named(before),
             args_ptr=hex(before[_NAMES[2]] & 0xFFFFFFFF) if route == "socketcall" else None, args=(), call=self.call,
-            regs_out={name: hex(value) for name, value in after.items()}, ret=int(self), observed=False,
+            regs_out=_named(after), ret=int(self), observed=False,
         )  # fmt: skip
 
     @property
@@ -127,6 +127,12 @@ class Result(int):
 
     def __repr__(self) -> str:
         return shown(int(self))
+
+
+def _named(registers: Mapping[str, int]) -> dict[str, str]:
+    """Return registers as hex strings; of a 64-bit process also their low halves by the i386 names, as a tracer does."""
+    halves = {f"e{name[1:]}": hex(value & 0xFFFFFFFF) for name, value in registers.items() if name in _NAMES[:7]}
+    return halves | {name: hex(value) for name, value in registers.items()}
 
 
 class RegisterFrame:
