@@ -55,10 +55,10 @@ class Tracee:
 class Tracer:
     """Traces processes until all have ended, and passes each call to `on_call` after its exit.
 
-    With `gates`, only the calls made through these gates of the suite are recorded; they carry a call id. Without, those
-    of any program whose number is in `numbers` (by architecture; None: all). `every_call` stops at every system call
-    (PTRACE_SYSCALL), not where a seccomp filter asks for it. With `exitkill` the tracees are killed if the loop fails or
-    the tracer dies (PTRACE_O_EXITKILL); without, they are detached.
+    With `gates`, it records the calls made through them, which have a call id; without, those of any program whose number
+    is in `numbers` (by architecture; None: all). `every_call` stops at every system call (PTRACE_SYSCALL), not where a
+    seccomp filter asks for it. With `exitkill` the tracees are killed if the loop fails or the tracer dies
+    (PTRACE_O_EXITKILL); without, they are detached.
     """
 
     on_call: Callable[[TracedCall], None]
@@ -104,10 +104,7 @@ class Tracer:
         try:
             self._handle_all()
         except BaseException:
-            if self.exitkill:
-                self.kill()
-            else:
-                self.release()
+            (self.kill if self.exitkill else self.release)()
             self._handle_all()
             raise
 
@@ -269,7 +266,9 @@ class Tracer:
             i386 = ptrace.syscall_info(tracee.tid).arch == ptrace.ARCH_I386
             if entry is None or entry.i386 != i386:
                 entry = Entry(i386, self._gate(tracee.pid, ip, i386))
-                known[ip] = entry = _INT80_GATE if ip in self._gates and entry == _INT80_GATE else entry
+                if ip in self._gates and entry == _INT80_GATE:
+                    entry = _INT80_GATE
+                known[ip] = entry
         return entry
 
     def _gate(self, pid: int, ip: int, i386: bool) -> str:

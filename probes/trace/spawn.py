@@ -12,7 +12,7 @@ from typing import NoReturn
 from probes.trace import ptrace, seccomp
 from probes.trace.loop import Tracer
 from probes.trace.processes import has_ended, status_field, threads
-from probes.trace.traced_call import FILTERING, socket_numbers
+from probes.trace.traced_call import FILTER_CALLS, socket_numbers
 
 #: Exit statuses, those of env(1).
 CANNOT_TRACE, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
@@ -87,7 +87,7 @@ def _seize(tracer: Tracer, child: int, name: str, go: int, failure: int) -> int:
 
 
 def _stops() -> dict[int, set[int]]:
-    return {arch: numbers | set(FILTERING[arch]) for arch, numbers in socket_numbers().items()}
+    return {arch: numbers | set(FILTER_CALLS[arch]) for arch, numbers in socket_numbers().items()}
 
 
 def _execute(
@@ -159,7 +159,7 @@ def attach(tracer: Tracer, pid: int) -> None:
             try:
                 tracer.seize(tid)
             except OSError as error:
-                if _is_settled(tid):
+                if _ended_or_traced(tid):
                     continue
                 tracer.release()
                 tracer.run()
@@ -172,8 +172,8 @@ def attach(tracer: Tracer, pid: int) -> None:
         raise CannotCapture(CANNOT_TRACE, f"cannot trace process {pid}: no such process; `ps -e` lists them")
 
 
-def _is_settled(tid: int) -> bool:
-    # It ended, or a seized thread started it and this process traces it already.
+def _ended_or_traced(tid: int) -> bool:
+    # A thread that a seized thread started is traced already.
     return has_ended(tid) or status_field(tid, "TracerPid") == str(os.getpid())
 
 

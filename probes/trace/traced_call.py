@@ -167,14 +167,14 @@ def restarts(regs: tuple[int, ...]) -> bool:
 
 def installs_filter(regs: tuple[int, ...], abi_i386: bool) -> bool:
     """Return whether the call is seccomp(2), or prctl(2) with PR_SET_SECCOMP."""
-    prctl, seccomp = FILTERING[ptrace.ARCH_I386 if abi_i386 else ptrace.ARCH_X86_64]
+    prctl, seccomp = FILTER_CALLS[ptrace.ARCH_I386 if abi_i386 else ptrace.ARCH_X86_64]
     # (A 32-bit tracer cannot read 64-bit registers.)
     first = [unsigned(regs[index]) for index in (_I386_ARGS if abi_i386 else _X86_64_ARGS)[:1]]
     return number_of(regs) == seccomp or (number_of(regs) == prctl and first == [ptrace.PR_SET_SECCOMP])
 
 
 #: Numbers of prctl and seccomp, by architecture.
-FILTERING = {ptrace.ARCH_I386: (172, 354), ptrace.ARCH_X86_64: (157, 317)}
+FILTER_CALLS = {ptrace.ARCH_I386: (172, 354), ptrace.ARCH_X86_64: (157, 317)}
 
 
 def socket_numbers() -> dict[int, set[int]]:
