@@ -1,8 +1,11 @@
-"""The kernel's audit of system calls, by NETLINK_AUDIT (include/uapi/linux/audit.h, auditctl(8))."""
+"""Reads the kernel's audit of system calls, by NETLINK_AUDIT (include/uapi/linux/audit.h, auditctl(8))."""
+
+from __future__ import annotations
 
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from probes.testing import Broke, not_applicable
@@ -16,13 +19,17 @@ _HEAD = struct.Struct("<IHHII")
 #: struct audit_rule_data: a list, an action, how many fields, a mask of 2048 numbers, 64 fields, values and operators.
 _RULE = struct.Struct("<3I64I64I64I64II")
 _ON_EXIT, _ALWAYS, _PID, _SECOND_ARGUMENT, _EQUAL = 4, 2, 0, 201, 0x40000000
+#: One event: its records by type, each {name: text}.
+Event = dict[int, dict[str, str]]
 
 
 class AuditLog:
-    """What audit writes about this process's system calls of one number, with one second argument: a C library makes
-    socketcalls too, when it reads the log."""
+    """Follows the audit records of this process's system calls with one number and one second argument.
 
-    def __init__(self, number, second):
+    The second argument tells them from the socketcalls that a 32-bit C library makes to read the log.
+    """
+
+    def __init__(self, number: int, second: int) -> None:
         mask, padding = [0] * 64, [0] * 62
         mask[number // 32] = 1 << number % 32
         fields, values, operators = (_PID, _SECOND_ARGUMENT), (os.getpid(), second), (_EQUAL, _EQUAL)
@@ -33,13 +40,15 @@ class AuditLog:
         self._control, self._log = _open(), _open()
 
     @contextmanager
-    def following(self):
-        """Has the calls in the body audited. Not applicable unless audit is on already: turning it on is for the whole
-        machine, and for as long as it runs."""
+    def following(self) -> Iterator[None]:
+        """Audits the calls of the body.
+
+        Not applicable unless audit is on already: to turn it on would affect the whole machine until it is restarted.
+        """
         with self._control, self._log:
             try:
                 self._log.bind((0, _READ_LOG))
-                self._ask(_GET)
+                self._request(_GET)
                 enabled = struct.unpack_from("<4xI", self._control.recv(4096), _HEAD.size)[0]
             except (PermissionError, ConnectionRefusedError) as error:
                 not_applicable(f"CAP_AUDIT_CONTROL and CAP_AUDIT_READ in the first namespaces: {error.strerror}")
@@ -47,40 +56,40 @@ class AuditLog:
                 not_applicable(
                     "audit that is on and takes rules: audit=1 on the kernel's command line, or auditctl -e 1"
                 )
-            self._ask(_ADD_RULE, self._rule)
+            self._request(_ADD_RULE, self._rule)
             try:
                 yield
             finally:
-                self._ask(_DEL_RULE, self._rule)
+                self._request(_DEL_RULE, self._rule)
 
-    def event(self):
-        """The next event of such a call: {type of the record: {name: text}}; {} if ten seconds bring none."""
-        events = {}
+    def event(self) -> Event:
+        """Returns the next event of such a call, {} if none comes within ten seconds."""
+        events: dict[str, Event] = {}
         self._log.settimeout(10)
         while True:
             try:
                 data = self._log.recv(16384)
             except TimeoutError:
                 return {}
-            kind = _HEAD.unpack_from(data)[1]
+            type_ = _HEAD.unpack_from(data)[1]
             stamp, _, text = data[_HEAD.size :].rstrip(b"\0").decode(errors="replace").partition(": ")
             fields = dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
             event = events.setdefault(stamp, {})
-            event[kind] = fields
-            if kind == _END_OF_EVENT and self._wanted.items() <= event.get(SYSCALL, {}).items():
+            event[type_] = fields
+            if type_ == _END_OF_EVENT and self._wanted.items() <= event.get(SYSCALL, {}).items():
                 return event
 
-    def _ask(self, kind, data=b""):
-        self._control.send(_HEAD.pack(_HEAD.size + len(data), kind, _REQUEST_AND_ACK, 1, 0) + data)
-        answer = self._control.recv(4096)
-        error = -struct.unpack_from("<i", answer, _HEAD.size)[0]
-        if _HEAD.unpack_from(answer)[1] != _ERROR:
+    def _request(self, type_: int, data: bytes = b"") -> None:
+        self._control.send(_HEAD.pack(_HEAD.size + len(data), type_, _REQUEST_AND_ACK, 1, 0) + data)
+        reply = self._control.recv(4096)
+        error = -struct.unpack_from("<i", reply, _HEAD.size)[0]
+        if _HEAD.unpack_from(reply)[1] != _ERROR:
             raise Broke("audit did not acknowledge a request")
         if error:
             raise OSError(error, os.strerror(error))
 
 
-def _open():
+def _open() -> socket.socket:
     try:
         return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _PROTOCOL)
     except OSError as error:

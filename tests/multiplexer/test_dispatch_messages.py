@@ -1,7 +1,8 @@
-"""Operations that take messages do what the direct calls do, errors and their order included.
+"""Operations that take messages behave as the direct calls do, errors and their order included.
 
-The tables say what both routes answer: a column is the state of the descriptor (route_states.py), a row the words.
-Of control data there is only what native i386 and x86-64 agree on.
+The tables hold the result that both routes must return: a column is the state of the descriptor (dispatch_table.py), a row
+the argument words.
+Control data is limited to what has the same layout on native i386 and in x86-64's ia32 entry.
 """
 
 import os
@@ -11,50 +12,47 @@ import struct
 import pytest
 
 from probes.testing import behaviour
-from tests.multiplexer.route_states import DATA, SERVER
-from tests.multiplexer.route_words import BAD, FD, Put, Words, inet, message, messages, room
+from probes.testing.states import DATA, SERVER_PORT
+from tests.multiplexer.call_words import BAD, FD, PointerTo, PointerToWords, Word, buffer, inet, message, messages
 
-pytestmark = pytest.mark.routes("socketcall")
+pytestmark = pytest.mark.routes("both")
 
 SOURCE = "socketcall(2); S1 `switch (call)`; S4 1.5 steps 3 and 4"
 QUIET, NOW, OOB, PEEK, ONE = (
     socket.MSG_NOSIGNAL, socket.MSG_DONTWAIT, socket.MSG_OOB, socket.MSG_PEEK, 0x10000
 )  # fmt: skip
-ADDRESS = inet(SERVER[1])
+ADDRESS = inet(SERVER_PORT)
 #: More than UIO_MAXIOV, the most parts that a message may have.
 TOO_MANY = 1025
 
 
-def arrives(row, expected):
-    """What was sent, the other end gets."""
-    return expected > 0
-
-
-def rights(descriptor):
-    """Control data: struct cmsghdr of SCM_RIGHTS, 16 bytes."""
-    return Words((16, socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor))
+def rights(descriptor: Word) -> PointerToWords:
+    """Points to control data: a struct cmsghdr of SCM_RIGHTS with one descriptor, 16 bytes."""
+    return PointerToWords((16, socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor))
 
 
 @behaviour("multiplexer.dispatch.sendmsg", f"{SOURCE}; sendmsg(2); __sys_sendmsg, ___sys_sendmsg, get_compat_msghdr")
-def test_sendmsg(both):
-    """Operation 16 is sendmsg."""
-    data = (Put(DATA), 4)
-    own = Words((24, socket.SOL_SOCKET, socket.SCM_CREDENTIALS, os.getpid(), os.getuid(), os.getgid()))
+def test_sendmsg(dispatch):
+    """socketcall(16, {fd, msg, flags}) returns what sendmsg(fd, msg, flags) returns, in every state of the
+    descriptor, and the peer receives the same.
+    """
+    data = (PointerTo(DATA), 4)
+    own = PointerToWords((24, socket.SOL_SOCKET, socket.SCM_CREDENTIALS, os.getpid(), os.getuid(), os.getgid()))
     rows = {
         "one": (FD, message(data), QUIET),
-        "two": (FD, message((Put(b"da"), 2), (Put(b"ta"), 2)), QUIET),
+        "two": (FD, message((PointerTo(b"da"), 2), (PointerTo(b"ta"), 2)), QUIET),
         "null-part": (FD, message((0, 0), data), QUIET),
-        "name": (FD, message(data, name=Put(ADDRESS), namelen=16), QUIET),
-        "long-name": (FD, message(data, name=Put(ADDRESS.ljust(128, b"\0")), namelen=1000), QUIET),
+        "name": (FD, message(data, name=PointerTo(ADDRESS), namelen=16), QUIET),
+        "long-name": (FD, message(data, name=PointerTo(ADDRESS.ljust(128, b"\0")), namelen=1000), QUIET),
         "null-name": (FD, message(data, namelen=-1), QUIET),
-        "negative": (FD, message(data, name=Put(ADDRESS), namelen=-1), QUIET),
-        "short-name": (FD, message(data, name=Put(ADDRESS), namelen=15), QUIET),
-        "cut-off-name": (FD, message(data, name=Put(ADDRESS), namelen=17), QUIET),
+        "negative": (FD, message(data, name=PointerTo(ADDRESS), namelen=-1), QUIET),
+        "short-name": (FD, message(data, name=PointerTo(ADDRESS), namelen=15), QUIET),
+        "cut-off-name": (FD, message(data, name=PointerTo(ADDRESS), namelen=17), QUIET),
         "too-many": (FD, message(data, count=TOO_MANY), QUIET),
-        "part-length": (FD, message((Put(DATA), -1)), QUIET),
+        "part-length": (FD, message((PointerTo(DATA), -1)), QUIET),
         "bad": (FD, BAD, QUIET),
-        "cut-off": (FD, Put(bytes(27)), QUIET),
-        "bad-vector": (FD, Words((0, 0, BAD, 1, 0, 0, 0)), QUIET),
+        "cut-off": (FD, PointerTo(bytes(27)), QUIET),
+        "bad-vector": (FD, PointerToWords((0, 0, BAD, 1, 0, 0, 0)), QUIET),
         "bad-part": (FD, message((BAD, 4)), QUIET),
         "oob": (FD, message(data), QUIET | OOB),
         "rights": (FD, message(data, control=rights(FD), controllen=16), QUIET),
@@ -62,7 +60,7 @@ def test_sendmsg(both):
         "credentials": (FD, message(data, control=own, controllen=24), QUIET),
         "long-control": (FD, message(data, control=own, controllen=-1), QUIET),
     }
-    both.judge("sendmsg", rows, """
+    dispatch.judge("sendmsg", rows, """
                      minus-one pipe     tcp      connected shut     udp-served   udp-connected unix       unix-pair
         one          EBADF     ENOTSOCK EPIPE    4         EPIPE    EDESTADDRREQ 4             ENOTCONN   4
         two          EBADF     ENOTSOCK EPIPE    4         EPIPE    EDESTADDRREQ 4             ENOTCONN   4
@@ -84,33 +82,35 @@ def test_sendmsg(both):
         no-rights    EBADF     ENOTSOCK EPIPE    4         EPIPE    EDESTADDRREQ 4             EBADF      EBADF
         credentials  EBADF     ENOTSOCK EPIPE    4         EPIPE    EDESTADDRREQ 4             ENOTCONN   4
         long-control EBADF     ENOTSOCK ENOBUFS  ENOBUFS   ENOBUFS  ENOBUFS      ENOBUFS       ENOBUFS    ENOBUFS
-    """, arrives)  # fmt: skip
+    """, delivers=True)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recvmsg", f"{SOURCE}; recvmsg(2); __sys_recvmsg, ___sys_recvmsg, get_compat_msghdr")
-def test_recvmsg(both):
-    """Operation 17 is recvmsg."""
-    data = (room(8), 8)
+def test_recvmsg(dispatch):
+    """socketcall(17, {fd, msg, flags}) returns what recvmsg(fd, msg, flags) returns, in every state of the
+    descriptor, and writes the same data, name, control data and flags.
+    """
+    data = (buffer(8), 8)
     rows = {
         "one": (FD, message(data), NOW),
-        "two": (FD, message((room(2), 2), (room(2), 2)), NOW),
-        "short": (FD, message((room(2), 2)), NOW),
+        "two": (FD, message((buffer(2), 2), (buffer(2), 2)), NOW),
+        "short": (FD, message((buffer(2), 2)), NOW),
         "peek": (FD, message(data), NOW | PEEK),
         "no-part": (FD, message(), NOW),
-        "name": (FD, message(data, name=room(16), namelen=16), NOW),
-        "short-name": (FD, message(data, name=room(3), namelen=3), NOW),
+        "name": (FD, message(data, name=buffer(16), namelen=16), NOW),
+        "short-name": (FD, message(data, name=buffer(3), namelen=3), NOW),
         "null-name": (FD, message(data, namelen=16), NOW),
-        "negative": (FD, message(data, name=room(16), namelen=-1), NOW),
-        "control": (FD, message(data, control=room(64), controllen=64), NOW),
+        "negative": (FD, message(data, name=buffer(16), namelen=-1), NOW),
+        "control": (FD, message(data, control=buffer(64), controllen=64), NOW),
         "too-many": (FD, message(data, count=TOO_MANY), NOW),
-        "part-length": (FD, message((room(8), -1)), NOW),
+        "part-length": (FD, message((buffer(8), -1)), NOW),
         "bad": (FD, BAD, NOW),
-        "cut-off": (FD, Put(bytes(27)), NOW),
-        "bad-vector": (FD, Words((0, 0, BAD, 1, 0, 0, 0)), NOW),
+        "cut-off": (FD, PointerTo(bytes(27)), NOW),
+        "bad-vector": (FD, PointerToWords((0, 0, BAD, 1, 0, 0, 0)), NOW),
         "bad-part": (FD, message((BAD, 4)), NOW),
         "bad-name": (FD, message(data, name=BAD, namelen=16), NOW),
     }
-    both.judge("recvmsg", rows, """
+    dispatch.judge("recvmsg", rows, """
                     minus-one pipe     tcp      connected sent     ended    udp      udp-sent unix-pair unix-sent
         one         EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
         two         EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
@@ -133,10 +133,12 @@ def test_recvmsg(both):
 
 
 @behaviour("multiplexer.dispatch.sendmmsg", f"{SOURCE}; sendmmsg(2); __sys_sendmmsg")
-def test_sendmmsg(both):
-    """Operation 20 is sendmmsg."""
-    data, bad = message((Put(DATA), 4)), message((BAD, 4))
-    named = message((Put(DATA), 4), name=Put(ADDRESS), namelen=16)
+def test_sendmmsg(dispatch):
+    """socketcall(20, {fd, msgvec, vlen, flags}) returns what sendmmsg(fd, msgvec, vlen, flags) returns, in every
+    state of the descriptor, and the peer receives the same.
+    """
+    data, bad = message((PointerTo(DATA), 4)), message((BAD, 4))
+    named = message((PointerTo(DATA), 4), name=PointerTo(ADDRESS), namelen=16)
     rows = {
         "none": (FD, messages(data), 0, QUIET),
         "bad-none": (FD, BAD, 0, QUIET),
@@ -149,7 +151,7 @@ def test_sendmmsg(both):
         "bad": (FD, BAD, 1, QUIET),
         "oob": (FD, messages(data), 1, QUIET | OOB),
     }
-    both.judge("sendmmsg", rows, """
+    dispatch.judge("sendmmsg", rows, """
                    minus-one pipe     path  tcp    connected shut   udp-served   udp-connected unix       unix-pair
         none       EBADF     ENOTSOCK EBADF 0      0         0      0            0             0          0
         bad-none   EBADF     ENOTSOCK EBADF 0      0         0      0            0             0          0
@@ -161,16 +163,18 @@ def test_sendmmsg(both):
         cut-off    EBADF     ENOTSOCK EBADF EPIPE  1         EPIPE  EDESTADDRREQ 1             ENOTCONN   1
         bad        EBADF     ENOTSOCK EBADF EFAULT EFAULT    EFAULT EFAULT       EFAULT        EFAULT     EFAULT
         oob        EBADF     ENOTSOCK EBADF EPIPE  1         EPIPE  EOPNOTSUPP   EOPNOTSUPP    .          .
-    """, arrives)  # fmt: skip
+    """, delivers=True)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recvmmsg", f"{SOURCE}; recvmmsg(2); __sys_recvmmsg, do_recvmmsg")
-def test_recvmmsg(both):
-    """Operation 19 is recvmmsg with a timeout of 32-bit words."""
-    data = message((room(8), 8))
+def test_recvmmsg(dispatch):
+    """socketcall(19, {fd, msgvec, vlen, flags, timeout}) returns what recvmmsg(fd, msgvec, vlen, flags, timeout)
+    with a 32-bit struct timespec returns, in every state of the descriptor, and writes the same data.
+    """
+    data = message((buffer(8), 8))
 
-    def timeout(seconds, nanoseconds):
-        return Put(struct.pack("<ii", seconds, nanoseconds))
+    def timeout(seconds: int, nanoseconds: int) -> PointerTo:
+        return PointerTo(struct.pack("<ii", seconds, nanoseconds))
 
     rows = {
         "none": (FD, messages(data), 0, NOW, 0),
@@ -184,10 +188,10 @@ def test_recvmmsg(both):
         "negative": (FD, messages(data), 1, NOW, timeout(-1, 0)),
         "nanoseconds": (FD, messages(data), 1, NOW, timeout(0, 1_000_000_000)),
         "bad-timeout": (FD, messages(data), 1, NOW, BAD),
-        "cut-off-timeout": (FD, messages(data), 1, NOW, room(7)),
+        "cut-off-timeout": (FD, messages(data), 1, NOW, buffer(7)),
         "bad-and-timeout": (FD, BAD, 1, NOW, timeout(-1, 0)),
     }
-    both.judge("recvmmsg", rows, """
+    dispatch.judge("recvmmsg", rows, """
                         minus-one pipe     tcp      connected sent   ended  udp    udp-sent unix   unix-pair unix-sent
         none            EBADF     ENOTSOCK 0        0         0      0      0      0        0      0         0
         bad-none        EBADF     ENOTSOCK 0        0         0      0      0      0        0      0         0

@@ -1,6 +1,7 @@
-"""Operations that send and receive do what the direct calls do, errors and their order included.
+"""Operations that send and receive behave as the direct calls do, errors and their order included.
 
-The tables say what both routes answer: a column is the state of the descriptor (route_states.py), a row the words.
+The tables hold the result that both routes must return: a column is the state of the descriptor (dispatch_table.py), a row
+the argument words.
 """
 
 import socket
@@ -8,35 +9,32 @@ import socket
 import pytest
 
 from probes.testing import behaviour
-from tests.multiplexer.route_states import DATA, SERVER
-from tests.multiplexer.route_words import BAD, FD, Put, inet, length, room
+from probes.testing.states import DATA, SERVER_PORT
+from tests.multiplexer.call_words import BAD, FD, PointerTo, buffer, inet, length
 
-pytestmark = pytest.mark.routes("socketcall")
+pytestmark = pytest.mark.routes("both")
 
 SOURCE = "socketcall(2); S1 `switch (call)`; S4 1.5 steps 3 and 4"
 QUIET, NOW, OOB, PEEK, TRUNC = (
     socket.MSG_NOSIGNAL, socket.MSG_DONTWAIT, socket.MSG_OOB, socket.MSG_PEEK, socket.MSG_TRUNC
 )  # fmt: skip
-ADDRESS = inet(SERVER[1])
-
-
-def arrives(row, expected):
-    """What was sent, the other end gets."""
-    return expected > 0
+ADDRESS = inet(SERVER_PORT)
 
 
 @behaviour("multiplexer.dispatch.send", f"{SOURCE}; send(2); __sys_sendto, tcp_sendmsg, udp_sendmsg")
-def test_send(both):
-    """Operation 9 is sendto without an address."""
+def test_send(dispatch):
+    """socketcall(9, {fd, buf, len, flags}) returns what sendto(fd, buf, len, flags, NULL, 0) returns, in every
+    state of the descriptor, and the peer receives the same.
+    """
     rows = {
-        "data": (FD, Put(DATA), 4, QUIET),
-        "empty": (FD, Put(b""), 0, QUIET),
+        "data": (FD, PointerTo(DATA), 4, QUIET),
+        "empty": (FD, PointerTo(b""), 0, QUIET),
         "bad": (FD, BAD, 4, QUIET),
-        "cut-off": (FD, Put(b"da"), 4, QUIET),
-        "oob": (FD, Put(DATA), 4, QUIET | OOB),
-        "too-big": (FD, Put(bytes(70_000)), 70_000, QUIET),
+        "cut-off": (FD, PointerTo(b"da"), 4, QUIET),
+        "oob": (FD, PointerTo(DATA), 4, QUIET | OOB),
+        "too-big": (FD, PointerTo(bytes(70_000)), 70_000, QUIET),
     }
-    both.judge("send", rows, """
+    dispatch.judge("send", rows, """
                 minus-one pipe     path  tcp   listening connected shut  udp          udp-connected unix     unix-pair
         data    EBADF     ENOTSOCK EBADF EPIPE EPIPE     4         EPIPE EDESTADDRREQ 4             ENOTCONN 4
         empty   EBADF     ENOTSOCK EBADF EPIPE EPIPE     0         EPIPE EDESTADDRREQ .             ENOTCONN 0
@@ -44,24 +42,26 @@ def test_send(both):
         cut-off EBADF     ENOTSOCK EBADF EPIPE EPIPE     EFAULT    EPIPE EDESTADDRREQ EFAULT        ENOTCONN EFAULT
         oob     EBADF     ENOTSOCK EBADF EPIPE EPIPE     4         EPIPE EOPNOTSUPP   EOPNOTSUPP    .        .
         too-big EBADF     ENOTSOCK EBADF EPIPE EPIPE     .         EPIPE EMSGSIZE     EMSGSIZE      ENOTCONN .
-    """, arrives)  # fmt: skip
+    """, delivers=True)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recv", f"{SOURCE}; recv(2); __sys_recvfrom, tcp_recvmsg, sock_rcvlowat")
-def test_recv(both):
-    """Operation 10 is recvfrom without an address."""
+def test_recv(dispatch):
+    """socketcall(10, {fd, buf, len, flags}) returns what recvfrom(fd, buf, len, flags, NULL, NULL) returns, in
+    every state of the descriptor, and writes the same data.
+    """
     rows = {
-        "now": (FD, room(8), 8, NOW),
-        "wait": (FD, room(8), 8, 0),
-        "short": (FD, room(2), 2, NOW),
-        "peek": (FD, room(8), 8, NOW | PEEK),
-        "trunc": (FD, room(2), 2, NOW | TRUNC),
+        "now": (FD, buffer(8), 8, NOW),
+        "wait": (FD, buffer(8), 8, 0),
+        "short": (FD, buffer(2), 2, NOW),
+        "peek": (FD, buffer(8), 8, NOW | PEEK),
+        "trunc": (FD, buffer(2), 2, NOW | TRUNC),
         "empty": (FD, 0, 0, NOW),
         "bad": (FD, BAD, 8, NOW),
-        "oob": (FD, room(8), 8, NOW | OOB),
-        "errors": (FD, room(8), 8, NOW | 0x2000),
+        "oob": (FD, buffer(8), 8, NOW | OOB),
+        "errors": (FD, buffer(8), 8, NOW | 0x2000),
     }
-    both.judge("recv", rows, """
+    dispatch.judge("recv", rows, """
                minus-one pipe     path  tcp      connected sent   ended  udp    udp-sent unix   unix-pair unix-sent
         now    EBADF     ENOTSOCK EBADF ENOTCONN EAGAIN    4      0      EAGAIN 4        EINVAL EAGAIN    4
         wait   EBADF     ENOTSOCK EBADF ENOTCONN .         4      0      .      4        EINVAL .         4
@@ -76,28 +76,30 @@ def test_recv(both):
 
 
 @behaviour("multiplexer.dispatch.sendto", f"{SOURCE}; sendto(2); __sys_sendto, move_addr_to_kernel, udp_sendmsg")
-def test_sendto(both):
-    """Operation 11 is sendto."""
-    data = (FD, Put(DATA), 4, QUIET)
+def test_sendto(dispatch):
+    """socketcall(11, {fd, buf, len, flags, addr, addrlen}) returns what sendto(fd, buf, len, flags, addr, addrlen)
+    returns, in every state of the descriptor, and the peer receives the same.
+    """
+    data = (FD, PointerTo(DATA), 4, QUIET)
     rows = {
-        "server": (*data, Put(ADDRESS), 16),
-        "unspec": (*data, Put(inet(SERVER[1], family=0)), 16),
+        "server": (*data, PointerTo(ADDRESS), 16),
+        "unspec": (*data, PointerTo(inet(SERVER_PORT, family=0)), 16),
         "none": (*data, 0, 0),
         "null": (*data, 0, 16),
-        "short": (*data, Put(ADDRESS), 15),
-        "empty": (*data, Put(ADDRESS), 0),
-        "family": (*data, Put(inet(SERVER[1], family=99)), 16),
-        "port-0": (*data, Put(inet(0)), 16),
-        "broadcast": (*data, Put(inet(SERVER[1], 0x7FFFFFFF)), 16),
-        "foreign": (*data, Put(inet(SERVER[1], 0xC0000201)), 16),
-        "negative": (*data, Put(ADDRESS), -1),
-        "too-long": (*data, Put(ADDRESS), 129),
+        "short": (*data, PointerTo(ADDRESS), 15),
+        "empty": (*data, PointerTo(ADDRESS), 0),
+        "family": (*data, PointerTo(inet(SERVER_PORT, family=99)), 16),
+        "port-0": (*data, PointerTo(inet(0)), 16),
+        "broadcast": (*data, PointerTo(inet(SERVER_PORT, 0x7FFFFFFF)), 16),
+        "foreign": (*data, PointerTo(inet(SERVER_PORT, 0xC0000201)), 16),
+        "negative": (*data, PointerTo(ADDRESS), -1),
+        "too-long": (*data, PointerTo(ADDRESS), 129),
         "bad-address": (*data, BAD, 16),
         "bad-negative": (FD, BAD, 4, QUIET, BAD, -1),
-        "bad": (FD, BAD, 4, QUIET, Put(ADDRESS), 16),
-        "oob": (FD, Put(DATA), 4, QUIET | OOB, Put(ADDRESS), 16),
+        "bad": (FD, BAD, 4, QUIET, PointerTo(ADDRESS), 16),
+        "oob": (FD, PointerTo(DATA), 4, QUIET | OOB, PointerTo(ADDRESS), 16),
     }
-    both.judge("sendto", rows, """
+    dispatch.judge("sendto", rows, """
                      minus-one pipe     path  tcp    connected shut   udp-served   udp-connected unix       unix-pair
         server       EBADF     ENOTSOCK EBADF EPIPE  4         EPIPE  4            4             EOPNOTSUPP EISCONN
         unspec       EBADF     ENOTSOCK EBADF EPIPE  4         EPIPE  4            4             EOPNOTSUPP EISCONN
@@ -115,28 +117,30 @@ def test_sendto(both):
         bad-negative EBADF     ENOTSOCK EBADF EINVAL EINVAL    EINVAL EINVAL       EINVAL        EINVAL     EINVAL
         bad          EBADF     ENOTSOCK EBADF EPIPE  EFAULT    EPIPE  EFAULT       EFAULT        EOPNOTSUPP EISCONN
         oob          EBADF     ENOTSOCK EBADF EPIPE  4         EPIPE  EOPNOTSUPP   EOPNOTSUPP    .          .
-    """, arrives)  # fmt: skip
+    """, delivers=True)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recvfrom", f"{SOURCE}; recvfrom(2); __sys_recvfrom, move_addr_to_user")
-def test_recvfrom(both):
-    """Operation 12 is recvfrom."""
-    data = (FD, room(8), 8, NOW)
+def test_recvfrom(dispatch):
+    """socketcall(12, {fd, buf, len, flags, addr, addrlen}) returns what recvfrom(fd, buf, len, flags, addr,
+    addrlen) returns, in every state of the descriptor, and writes the same data, address and length.
+    """
+    data = (FD, buffer(8), 8, NOW)
     rows = {
         "none": (*data, 0, 0),
         "only-length": (*data, 0, BAD),
-        "address": (*data, room(16), length(16)),
-        "large": (*data, room(128), length(128)),
-        "short": (*data, room(4), length(4)),
+        "address": (*data, buffer(16), length(16)),
+        "large": (*data, buffer(128), length(128)),
+        "short": (*data, buffer(4), length(4)),
         "empty": (*data, BAD, length(0)),
-        "negative": (*data, room(16), length(-1)),
-        "no-length": (*data, room(16), 0),
+        "negative": (*data, buffer(16), length(-1)),
+        "no-length": (*data, buffer(16), 0),
         "bad-address": (*data, BAD, length(16)),
-        "bad-length": (*data, room(16), BAD),
-        "bad": (FD, BAD, 8, NOW, room(16), length(16)),
-        "peek": (FD, room(2), 2, NOW | PEEK, room(16), length(16)),
+        "bad-length": (*data, buffer(16), BAD),
+        "bad": (FD, BAD, 8, NOW, buffer(16), length(16)),
+        "peek": (FD, buffer(2), 2, NOW | PEEK, buffer(16), length(16)),
     }
-    both.judge("recvfrom", rows, """
+    dispatch.judge("recvfrom", rows, """
                     minus-one pipe     tcp      connected sent   ended  udp    udp-sent unix   unix-pair unix-sent
         none        EBADF     ENOTSOCK ENOTCONN EAGAIN    4      0      EAGAIN 4        EINVAL EAGAIN    4
         only-length EBADF     ENOTSOCK ENOTCONN EAGAIN    4      0      EAGAIN 4        EINVAL EAGAIN    4

@@ -1,5 +1,6 @@
-"""Where addresses end: arrays in the kernel's part of them, at 4 GiB, and at address 0."""
+"""Tests arrays at the limits of the address space: in the kernel's part, across 4 GiB, and at address 0."""
 
+from collections.abc import Iterator
 from errno import EFAULT
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import pytest
 
 from probes.abi.operations import OPERATIONS, SOCKETCALL
 from probes.entry.gate import WORD
-from probes.entry.memory import PAGE, OutOfMemory
+from probes.entry.memory import PAGE, Block, Memory, OutOfMemory
 from probes.entry.sweep import Sweep
 from probes.testing import AbiDifference, Broke, behaviour
+from probes.testing.expect import Expect
 
 pytestmark = pytest.mark.routes("socketcall")
 
 SOURCE = "socketcall(2) args; S2 copy_from_user; arch/x86/include/asm/uaccess.h access_ok"
-#: A native kernel's own addresses begin here at the latest (arch/x86/Kconfig PAGE_OFFSET, VMSPLIT_3G).
+#: The highest address at which the memory of a native kernel begins (arch/x86/Kconfig PAGE_OFFSET, VMSPLIT_3G).
 KERNEL = 0xC0000000
 TOP = 1 << 32
 CITE = (
@@ -24,40 +26,42 @@ CITE = (
 LISTEN = OPERATIONS["listen"].call
 
 
-def page_at(memory, address):
-    """A page at this address, or None where the process may not have it: on a native kernel, in the kernel's part."""
+def page_at(memory: Memory, address: int) -> Block | None:
+    """Maps a page at this address. Returns None if the kernel refuses: a native kernel does in its own part."""
     try:
         return memory.at(address, PAGE)
     except OutOfMemory:
         return None
 
 
-def differing(answer, expect, *pages):
-    """The answer of an x86-64 kernel to an array in these pages, against EFAULT. Raises Broke if we are to be judged by
-    an x86-64 kernel and have not got the pages."""
+def above_kernel_start(result: int, expect: Expect, *pages: Block | None) -> AbiDifference:
+    """Returns the expected result for an array in pages above 3 GiB: EFAULT on native i386, `result` on x86-64.
+
+    Raises Broke if the reference is an x86-64 kernel and one of the pages could not be mapped.
+    """
     if None in pages and expect.reference.abi == "ia32-compat":
         raise Broke("a page above 3 GiB: it is taken, or the process may not have it")
-    return AbiDifference(i386=-EFAULT, ia32_compat=answer, cite=CITE)
+    return AbiDifference(i386=-EFAULT, ia32_compat=result, cite=CITE)
 
 
-def across(low, high, split, words):
-    """Lays an array over two pages, its first `split` bytes on the lower one; pages that there are none of excepted."""
+def lay_across(low: Block | None, high: Block | None, split: int, words: bytes) -> None:
+    """Writes an array across two pages, its first `split` bytes into the lower one. Skips a page that is None."""
     for page, part in ((low and low.part(PAGE - split), words[:split]), (high, words[split:])):
         if page is not None:
             page.write(part)
 
 
-def mapped():
-    """The ranges of addresses that are mapped in this process."""
+def mapped() -> Iterator[range]:
+    """Yields the ranges of addresses that are mapped in this process."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         first, last = line.split(maxsplit=1)[0].split("-")
         yield range(int(first, 16), int(last, 16))
 
 
-@behaviour("multiplexer.array.kernel-part", SOURCE)
+@behaviour("multiplexer.array.kernel-part", SOURCE, tag="implementation")
 def test_kernel_part(the_gate, calls, expect):
-    """Above 3 GiB, where a native kernel has its own memory, an array fails with EFAULT at every address where nothing
-    of the process is mapped: at each of the first page, each of the last two, and one in each MiB between them.
+    """An array above 3 GiB, where a native kernel has its own memory, fails with EFAULT at every address that the process
+    has not mapped: each of the first page, each of the last two pages, and one in each MiB between them.
     """
     for first, last in ((KERNEL, KERNEL + PAGE - 1), (TOP - 2 * PAGE, TOP - 1)):
         sweep = Sweep(calls)
@@ -71,49 +75,49 @@ def test_kernel_part(the_gate, calls, expect):
     check.of(sorted(set(free)), *free)
 
 
-@behaviour("multiplexer.array.above-3gib", SOURCE)
-def test_above_3gib(the_gate, memory, telling, expect):
-    """On an x86-64 kernel a process may have memory above 3 GiB, and arrays in it; on a native one that is the kernel's
-    part: EFAULT.
+@behaviour("multiplexer.array.above-3gib", SOURCE, tag="implementation")
+def test_above_3gib(the_gate, memory, samples, expect):
+    """An array in a page that is mapped above 3 GiB is read on an x86-64 kernel; on a native kernel, whose own memory is
+    there, it fails with EFAULT.
     """
     for address in (KERNEL, 0xE0000000, TOP - 2 * PAGE, TOP - PAGE) if WORD == 64 else (KERNEL, 0xE0000000):
         page = page_at(memory, address)
-        for call, (words, answer) in telling.items():
-            across(None, page, 0, words)
-            check = expect(differing(answer, expect, page), page=f"{address:#x}", call=call)
+        for call, sample in samples.items():
+            lay_across(None, page, 0, sample.words)
+            check = expect(above_kernel_start(sample.result, expect, page), page=f"{address:#x}", call=call)
             check.of(the_gate.enter(SOCKETCALL, call, address))
 
 
-@behaviour("multiplexer.array.into-kernel-part", SOURCE)
-def test_into_kernel_part(the_gate, memory, telling, expect):
-    """An array that begins below 3 GiB and ends above is one in the kernel's part on a native kernel: EFAULT."""
+@behaviour("multiplexer.array.into-kernel-part", SOURCE, tag="implementation")
+def test_into_kernel_part(the_gate, memory, samples, expect):
+    """An array that begins below 3 GiB and ends above it fails with EFAULT on a native kernel, and is read on x86-64."""
     low, high = page_at(memory, KERNEL - PAGE), page_at(memory, KERNEL)
-    for call, (words, answer) in telling.items():
-        for split in (1, 4, len(words) - 1):
-            across(low, high, split, words)
-            check = expect(differing(answer, expect, low, high), call=call, below=split)
+    for call, sample in samples.items():
+        for split in (1, 4, len(sample.words) - 1):
+            lay_across(low, high, split, sample.words)
+            check = expect(above_kernel_start(sample.result, expect, low, high), call=call, below=split)
             check.of(the_gate.enter(SOCKETCALL, call, KERNEL - split))
 
 
 @behaviour("multiplexer.array.across-4gib", SOURCE)
-def test_across_4gib(the_gate, memory, telling, expect):
-    """An array that begins below 4 GiB ends above, it does not go on at address 0: a 64-bit process may have memory
-    there; where nobody can, EFAULT.
+def test_across_4gib(the_gate, memory, samples, expect):
+    """An array that begins below 4 GiB continues above it, not at address 0: it is read where a 64-bit process has memory
+    there, and fails with EFAULT in a 32-bit process.
     """
     low, high = page_at(memory, TOP - PAGE), page_at(memory, TOP) if WORD == 64 else None
-    for call, (words, answer) in telling.items():
-        for split in (1, 4, len(words) - 1):
-            across(low, high, split, words)
-            expected = differing(answer, expect, low, high) if WORD == 64 else -EFAULT
+    for call, sample in samples.items():
+        for split in (1, 4, len(sample.words) - 1):
+            lay_across(low, high, split, sample.words)
+            expected = above_kernel_start(sample.result, expect, low, high) if WORD == 64 else -EFAULT
             check = expect(expected, call=call, below=split)
             check.of(the_gate.enter(SOCKETCALL, call, TOP - split))
 
 
 @behaviour("multiplexer.array.no-wrap", SOURCE)
-def test_no_wrap(the_gate, memory, telling, expect):
-    """An array that would wrap round from 4 GiB to address 0 fails with EFAULT."""
+def test_no_wrap(the_gate, memory, samples, expect):
+    """An array that would wrap from 4 GiB to address 0 fails with EFAULT."""
     last = page_at(memory, TOP - PAGE)
-    for call, (words, _) in telling.items():
-        for split in (1, 4, len(words) - 1):
-            across(last, None, split, words)
+    for call, sample in samples.items():
+        for split in (1, 4, len(sample.words) - 1):
+            lay_across(last, None, split, sample.words)
             expect(-EFAULT, call=call, below=split).of(the_gate.enter(SOCKETCALL, call, TOP - split))

@@ -1,24 +1,25 @@
-"""The number of the operation, in ebx: 1 to 20, and everything else."""
+"""Tests the number of the operation, in ebx: 1 to 20, and all other values."""
 
 from errno import EAFNOSUPPORT, EBADF, EINVAL
 
 import pytest
 
 from probes.abi.operations import BY_CALL, SOCKETCALL
+from probes.entry.memory import Memory
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour
 
 pytestmark = pytest.mark.routes("socketcall")
 
 SOURCE = "socketcall(2) EINVAL; net/socket.c and net/compat.c `if (call < SYS_SOCKET || call > SYS_SENDMMSG)`"
-#: The powers of two and their neighbours, as 32-bit words, without the operations there are.
+#: The powers of two and their neighbours, as 32-bit words.
 NEAR_POWERS = {(1 << bit) + off & 0xFFFFFFFF for bit in range(32) for off in (-1, 0, 1)}
 BAD = sorted((NEAR_POWERS | {0, 21, 22, 0xFFFFFFFF}) - set(BY_CALL))
 
 
 @pytest.fixture(params=["words", "null", "unmapped", "last-byte", "top"])
-def pointer(request, memory):
-    """Argument pointers, good and bad."""
+def pointer(request: pytest.FixtureRequest, memory: Memory) -> int:
+    """Pointers to argument words, valid and not."""
     return {
         "words": lambda: memory.words(-1, 0, 0, 0, 0, 0).address,
         "null": lambda: 0,
@@ -37,15 +38,15 @@ def test_out_of_range(the_gate, pointer, expect):
 
 @behaviour("multiplexer.number.random", f"{SOURCE}; S1 compat_sys_socketcall")
 def test_random_numbers(the_gate, pointer, seeded, expect):
-    """Call numbers drawn at random from outside 1 to 20 all fail with EINVAL."""
+    """Call numbers outside 1 to 20, drawn at random, fail with EINVAL."""
     numbers = []
     while len(numbers) < 200:
         number = seeded.getrandbits(32)
         if number not in BY_CALL:
             numbers.append(number)
-    first = expect([-EINVAL] * len(numbers), drawn=len(numbers))
+    check = expect([-EINVAL] * len(numbers), drawn=len(numbers))
     results = [the_gate.enter(SOCKETCALL, number, pointer) for number in numbers]
-    first.of(results, *results)
+    check.of(results, *results)
 
 
 @behaviour("multiplexer.number.first-million", f"{SOURCE}; S1 compat_sys_socketcall")
@@ -58,8 +59,8 @@ def test_first_million(calls, expect):
 
 @behaviour("multiplexer.number.in-range", "socketcall(2) call; include/uapi/linux/net.h SYS_SOCKET…; S1 nas")
 def test_in_range(the_gate, memory, expect):
-    """Each call number from 1 to 20 reaches its operation: with descriptor -1 all fail with EBADF but socket and
-    socketpair, which refuse family -1 with EAFNOSUPPORT.
+    """Each call number from 1 to 20 reaches its operation: with descriptor -1 all fail with EBADF, except socket
+    and socketpair, which fail with EAFNOSUPPORT for family -1.
     """
     words = memory.words(-1, 0, 0, memory.alloc(8), 0, 0)
     for number, operation in BY_CALL.items():

@@ -1,4 +1,4 @@
-"""The registers of the multiplexer: eax, ebx and ecx, and what the others and their upper halves may hold."""
+"""Tests the registers of socketcall: eax, ebx and ecx count; the other registers and all upper halves do not."""
 
 import pytest
 
@@ -19,22 +19,22 @@ ALL = (1 << 32) - 1
 @behaviour("multiplexer.registers.two", SOURCE)
 @pytest.mark.sandbox(trace="calls")
 @pytest.mark.parametrize("others", [0, 1, 0x7FFFFFFF, 0x80000000, ALL], ids=hex)
-def test_two(the_gate, memory, telling, others, expect):
-    """socketcall takes two arguments: what edx, esi, edi and ebp hold does not count."""
-    for call, (words, answer) in telling.items():
-        array = memory.put(words)
-        expect(answer, call=call).of(the_gate.enter(SOCKETCALL, call, array.address, *[others] * 4))
+def test_two(the_gate, memory, samples, others, expect):
+    """socketcall takes two arguments: it ignores edx, esi, edi and ebp."""
+    for call, sample in samples.items():
+        array = memory.put(sample.words)
+        expect(sample.result, call=call).of(the_gate.enter(SOCKETCALL, call, array.address, *[others] * 4))
 
 
 @behaviour("multiplexer.registers.upper-halves", SOURCE_UPPER)
 @pytest.mark.parametrize("register", ["rax", "rbx", "rcx"])
-def test_upper_halves(the_gate, memory, telling, register, expect):
-    """Of the registers of a 64-bit process only the lower halves count, of each bit above them nothing."""
+def test_upper_halves(the_gate, memory, samples, register, expect):
+    """In a 64-bit process socketcall ignores each bit of the upper halves of rax, rbx and rcx."""
     if WORD == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
-    for call, (words, answer) in telling.items():
-        array = memory.put(words)
-        check, results = expect([answer], call=call), []
+    for call, sample in samples.items():
+        array = memory.put(sample.words)
+        check, results = expect([sample.result], call=call), []
         for upper in [1 << bit for bit in range(32)] + [ALL]:
             values = {"rax": SOCKETCALL, "rbx": call, "rcx": array.address}
             values[register] |= upper << 32
@@ -43,15 +43,15 @@ def test_upper_halves(the_gate, memory, telling, register, expect):
 
 
 @behaviour("multiplexer.registers.all-upper-halves", SOURCE_UPPER)
-def test_all_upper_halves(the_gate, memory, telling, expect):
-    """With every bit of every upper half set, and of the registers that i386 does not have, all 20 operations do what
-    they do without.
+def test_all_upper_halves(the_gate, memory, samples, expect):
+    """In a 64-bit process every operation returns the same with all bits set in the upper half of every register and in
+    r8 to r15.
     """
     if WORD == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
     upper = ALL << 32
     others = dict.fromkeys(REGISTERS[WORD][7:], upper | ALL)
-    for call, (words, answer) in telling.items():
-        address = memory.put(words).address
+    for call, sample in samples.items():
+        address = memory.put(sample.words).address
         values = [upper | value for value in (SOCKETCALL, call, address, 0, 0, 0, 0)]
-        expect(answer, call=call).of(the_gate.enter(*values, others=others))
+        expect(sample.result, call=call).of(the_gate.enter(*values, others=others))
