@@ -1,4 +1,7 @@
-"""Finds the checkout that the suite runs from, its Debian packages, and what a launcher says of the target."""
+"""Finds the suite, in a checkout or in an installed copy, its Debian packages, and what a launcher says of the target.
+
+An installed copy has tests/, their configuration, references and vagrant/ under probes/_suite; see pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def is_installed() -> bool:
 def checkout() -> Path:
     """Returns the directory of the checkout. Raises CommandError for an installed copy."""
     if is_installed():
-        raise CommandError("this needs a checkout, and socketcall is installed: run it after `pip install -e .` in one")
+        raise CommandError("the command needs a checkout, this is an installed copy: `pip install -e .` in a checkout")
     return suite()
 
 
