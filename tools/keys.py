@@ -20,7 +20,7 @@ from probes.errors import CommandError
 from probes.report.check import BOTH, Key
 from probes.report.reader import keys_of
 
-#: Patterns of cases by which the keys of one behaviour and route are told apart, tried in this order.
+#: Patterns of cases that separate the keys of one behaviour and route, tried in this order.
 _PATTERNS = ("*over=socketcall*", "*over=direct*", "*left=the-same*", "*")
 _HEAD = "# id\tcase\told route\tnew route; see tools/keys.py\n"
 

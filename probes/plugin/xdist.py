@@ -115,12 +115,12 @@ class XdistReport(RunReport):
         self._channels.append(channel)
         paths = arguments(self._config, self._given.args)[1] if self._is_remote(node.gateway.spec) else None
         spec = node.gateway.spec
-        tells = {"seed": self._config.getoption("seed"), "paths": paths}
+        given = {"seed": self._config.getoption("seed"), "paths": paths}
         if not spec.popen:
-            tells["target"] = f"ssh:{(spec.ssh or node.gateway.id).split()[-1]}"
+            given["target"] = f"ssh:{(spec.ssh or node.gateway.id).split()[-1]}"
         if known is not None:
-            tells |= {"expect": str(known.path), "known": known.texts}
-        node.workerinput[_INPUT] = json.dumps(tells)
+            given |= {"expect": str(known.path), "known": known.texts}
+        node.workerinput[_INPUT] = json.dumps(given)
         node.workerinput[_CHANNEL] = channel
 
     def _is_remote(self, spec: Any) -> bool:
