@@ -11,7 +11,6 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from probes.abi.record import Decoded
 from probes.abi.sockaddr import describe
@@ -24,7 +23,7 @@ class Type:
     """Describes the type of a member: its struct format, and how an unpacked value is shown if not as it is."""
 
     code: str
-    show: Callable[[Any], Decoded] | None = None
+    show: Callable[[int], Decoded] | Callable[[bytes], Decoded] | None = None
 
 
 def octets(count: int) -> Type:
