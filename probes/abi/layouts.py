@@ -131,7 +131,7 @@ PACKET_MREQ = Layout(ifindex=INT, type=U16, alen=U16, address=octets(8))
 TPACKET_STATS = Layout(packets=U32, drops=U32)
 TPACKET_STATS_V3 = Layout(packets=U32, drops=U32, freeze_q_cnt=U32)
 SOCK_FPROG = {32: Layout(len=Type("H2x"), filter=Type("I", hex)), 64: Layout(len=Type("H6x"), filter=Type("Q", hex))}
-#: As it was in 6.12; kernels append to it, and older ones report a beginning of it.
+#: As of Linux 6.12. Older kernels report a beginning of it; what newer ones append is not decoded, but counted (`more`).
 TCP_INFO = Layout(
     state=U8, ca_state=U8, retransmits=U8, probes=U8, backoff=U8, options=U8, wscale=Type("B", _window_scales),
     delivery_fastopen=U8, rto=U32, ato=U32, snd_mss=U32, rcv_mss=U32, unacked=U32, sacked=U32, lost=U32, retrans=U32,
