@@ -6,6 +6,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from errno import EAGAIN, EDESTADDRREQ, EINVAL, ENOTCONN, EOPNOTSUPP, EPROTONOSUPPORT
+from typing import SupportsInt
 
 from probes.abi.operations import OPERATIONS
 from probes.entry.memory import Memory, pack_words
@@ -36,7 +37,7 @@ def samples_around(udp: int, memory: Memory) -> dict[int, Sample]:
     address = memory.put(pack_words(socket.AF_INET | 5000 << 24, 0x0100007F, 0, 0))
     buffer, length, message = memory.alloc(16), memory.words(16), memory.put(_NO_MESSAGE)
     no_wait, type_of = socket.MSG_DONTWAIT, (socket.SOL_SOCKET, socket.SO_TYPE)
-    words = {
+    words: dict[str, tuple[SupportsInt, ...]] = {
         "socket": (-EPROTONOSUPPORT, socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_UDP),
         "bind": (-EINVAL, udp, address, 15),
         "connect": (-EINVAL, udp, address, 15),
