@@ -1,7 +1,6 @@
 """Tests what a tracer, a seccomp filter, /proc and audit see of a socketcall: number 102 and two registers."""
 
 import os
-import socket
 from errno import ENOMEDIUM
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from probes.abi.operations import BY_CALL, OPERATIONS, SOCKETCALL
 from probes.entry.calls import Calls
 from probes.entry.gate import WORD
 from probes.testing import behaviour, not_applicable
+from probes.testing.socket_kinds import UNIX_STREAM
 from probes.trace import ptrace, seccomp
 from tests.multiplexer.audit_log import SOCKETCALL as WORDS
 from tests.multiplexer.audit_log import SYSCALL, AuditLog
@@ -168,7 +168,7 @@ def by_name(samples: dict[int, Sample]) -> dict[str, Sample]:
     f"{SOURCE}; proc(5) /proc/pid/syscall; lib/syscall.c collect_syscall",
     tag="implementation",
 )
-def test_proc(the_gate, memory, meanwhile, expect):
+def test_proc(the_gate, memory, prepare, meanwhile, expect):
     """/proc/PID/syscall of a process that is blocked in an operation shows number 102, the operation and the address of
     the words.
     """
@@ -176,15 +176,14 @@ def test_proc(the_gate, memory, meanwhile, expect):
     path = Path(f"/proc/{os.getpid()}/syscall")
     if not path.exists():
         not_applicable("/proc/PID/syscall (CONFIG_HAVE_ARCH_TRACEHOOK)")
-    here, there = socket.socketpair()
-    with here, there:
-        call, (read, write) = OPERATIONS["recv"].call, os.pipe()
-        array = memory.words(here.fileno(), memory.alloc(8), 8, 0)
-        check = expect([SOCKETCALL, call, array.address])
-        with meanwhile(lambda: os.write(write, path.read_bytes()), lambda: there.send(b"x")):
-            result = the_gate.enter(SOCKETCALL, call, array.address)
-        number, *arguments = os.read(read, 4096).split()
-        check.of([int(number), *(int(argument, 16) for argument in arguments[:2])], result)
+    end = prepare("connected", UNIX_STREAM)
+    call, (read, write) = OPERATIONS["recv"].call, os.pipe()
+    array = memory.words(end, memory.alloc(8), 8, 0)
+    check = expect([SOCKETCALL, call, array.address])
+    with meanwhile(lambda: os.write(write, path.read_bytes()), lambda: os.write(end.peer, b"x")):
+        result = the_gate.enter(SOCKETCALL, call, array.address)
+    number, *arguments = os.read(read, 4096).split()
+    check.of([int(number), *(int(argument, 16) for argument in arguments[:2])], result)
 
 
 @behaviour(
