@@ -1,123 +1,150 @@
-"""Makes the calls of conflict_model.py, and tells them as people write them."""
+"""Makes the calls of conflict_model.py, and writes them as text."""
+
+from __future__ import annotations
 
 import os
 import socket
 import string
 import struct
+from collections.abc import Callable, Iterable, Sequence
 from errno import errorcode
+from typing import NamedTuple
 
 from probes.abi import sockaddr
+from probes.entry.calls import Calls
 from probes.entry.gate import Result
 from probes.testing import need
-from tests.bind.conflict_model import Call
+from tests.bind.conflict_model import Call, Step
 
-AF = {4: 2, 6: 10}
+AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 TYPE_AND_PROTOCOL = {"tcp": (1, 6), "udp": (2, 17), "udp-lite": (2, 136)}
-#: The options of the model as setsockopt takes them: level and number (include/uapi/asm-generic/socket.h, linux/in6.h).
-OPTIONS = {"reuse": (1, 2), "reuseport": (1, 15), "device": (1, 25), "v6only": (41, 26)}
-OPTION_NAMES = {
-    "reuse": "SO_REUSEADDR", "reuseport": "SO_REUSEPORT", "device": "SO_BINDTODEVICE", "v6only": "IPV6_V6ONLY",
+#: The options of the model: level and number (include/uapi/asm-generic/socket.h, linux/in6.h), and the name.
+OPTIONS = {
+    "reuse": (1, 2, "SO_REUSEADDR"), "reuseport": (1, 15, "SO_REUSEPORT"), "device": (1, 25, "SO_BINDTODEVICE"),
+    "v6only": (41, 26, "IPV6_V6ONLY"),
 }  # fmt: skip
 SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
-#: Where the model is wrong a connect or an accept may wait for an answer that never comes: a second, and it is told.
-PATIENCE = struct.pack("<ii", 1, 0)
+#: Where the model is wrong a connect or an accept may block: it then fails after one second. struct timeval.
+ONE_SECOND = struct.pack("<ii", 1, 0)
 BACKLOG = 16
-#: Seconds that a packet may take over loopback.
+#: Seconds within which a packet is received over loopback.
 SETTLING = 10
 
 
+class Made(NamedTuple):
+    """A call that was made, the predicted result, and the result."""
+
+    call: Call
+    predicted: int
+    result: Result
+
+    @property
+    def answer(self) -> int:
+        """The result as the model predicts it: 0 for a descriptor."""
+        return min(int(self.result), 0)
+
+    @property
+    def agrees(self) -> bool:
+        """True if the result is the predicted one."""
+        return self.answer == self.predicted
+
+
 class Kernel:
-    """Sockets by slot, made over `calls`. `users` says that sockets are made as the user that the model says, which
-    takes root."""
+    """The sockets by slot. Their calls are made over `calls`.
 
-    def __init__(self, calls, users=False):
+    With `users` each socket is made as the user of its call, which needs root.
+    """
+
+    def __init__(self, calls: Calls, users: bool = False) -> None:
         self.calls, self.users = calls, users
-        self.fds = {}
-        self._owners = {}
-        self._patient = set()
-        self._ends = set()
+        self.fds: dict[int, int] = {}
+        self._owners: dict[int, int] = {}
+        self._limited: set[int] = set()
+        self._ends: set[int] = set()
+        self._makers: dict[str, Callable[[Call], Result]] = {
+            "socket": self._socket, "set": self._set, "bind": self._bind, "listen": self._listen,
+            "connect": self._connect, "close": self._close,
+        }  # fmt: skip
 
-    def make(self, step):
-        """Makes the call of a step; the result of each call that is judged, with what was predicted, as a list of
-        (call, predicted, result)."""
-        call = step.call
-        result = getattr(self, f"_{call.op}")(call)
-        made = [(call, step.predicted, result)]
-        if step.accepted and result == 0:
+    def make(self, step: Step) -> list[Made]:
+        """Makes the call of a step; after a connect of TCP accepts the connection too."""
+        made = [Made(step.call, step.predicted, self._makers[step.call.op](step.call))]
+        if step.accepted and made[0].result == 0:
             listener, end = step.accepted
-            accept = Call("accept", listener, end)
-            made.append((accept, 0, self._accept(accept)))
-            self._ends |= {call.slot, end}
+            accept = Call("accept", listener, end=end)
+            made.append(Made(accept, 0, self._accept(accept)))
+            self._ends |= {step.call.slot, end}
         return made
 
-    def play(self, steps):
-        """Makes the calls of all steps, up to one that answers what was not predicted."""
-        made = []
+    def play(self, steps: Iterable[Step]) -> list[Made]:
+        """Makes the calls of all steps, up to one whose result is not the predicted one."""
+        made: list[Made] = []
         for step in steps:
             made += self.make(step)
-            if answer(made[-1][2]) != made[-1][1]:
+            if not made[-1].agrees:
                 break
         return made
 
-    def forget(self, slots):
-        """Closes what is open in some slots, unseen."""
+    def forget(self, slots: Iterable[int]) -> None:
+        """Closes the sockets of some slots, untraced."""
         for slot in slots:
             fd = self.fds.pop(slot, None)
             self._ends.discard(slot)
             if fd is not None:
-                self._patient.discard(fd)
+                self._limited.discard(fd)
                 os.close(fd)
 
-    def _socket(self, call):
-        protocol, family, *user = call.first
-        self._owners[call.slot] = user[0] if user else 0
-        result = self._as_owner(call.slot, self.calls.socket, AF[family], *TYPE_AND_PROTOCOL[protocol])
+    def _socket(self, call: Call) -> Result:
+        self._owners[call.slot] = call.user
+        words = AF[call.family], *TYPE_AND_PROTOCOL[call.protocol]
+        result = self._as_owner(call.slot, lambda: self.calls.socket(*words))
         if result >= 0:
             self.fds[call.slot] = int(result)
         return result
 
-    def _as_owner(self, slot, make, *words):
+    def _as_owner(self, slot: int, make: Callable[[], Result]) -> Result:
+        """Makes a call with the effective user of the socket of a slot."""
         user = self._owners.get(slot, 0)
         if not self.users or not user:
-            return make(*words)
+            return make()
         os.seteuid(user)
         try:
-            return make(*words)
+            return make()
         finally:
             os.seteuid(0)
 
-    def _set(self, call):
-        level, option = OPTIONS[call.first]
-        value = call.second.encode() + b"\0" if call.first == "device" else int(call.second)
+    def _set(self, call: Call) -> Result:
+        level, option, _ = OPTIONS[call.option]
+        value = call.value.encode() + b"\0" if isinstance(call.value, str) else int(call.value)
         return self.calls.setsockopt(self.fds[call.slot], level, option, value)
 
-    def _bind(self, call):
-        return self.calls.bind(self.fds[call.slot], address(call.first, call.second))
+    def _bind(self, call: Call) -> Result:
+        return self.calls.bind(self.fds[call.slot], address(call.host, call.port))
 
-    def _listen(self, call):
+    def _listen(self, call: Call) -> Result:
         return self.calls.listen(self.fds[call.slot], BACKLOG)
 
-    def _connect(self, call):
+    def _connect(self, call: Call) -> Result:
         self._limit(call.slot, SO_SNDTIMEO)
-        return self.calls.connect(self.fds[call.slot], address(call.first, call.second))
+        return self.calls.connect(self.fds[call.slot], address(call.host, call.port))
 
-    def _accept(self, call):
+    def _accept(self, call: Call) -> Result:
         self._limit(call.slot, SO_RCVTIMEO)
-        result = self._as_owner(call.slot, self.calls.accept, self.fds[call.slot])
+        result = self._as_owner(call.slot, lambda: self.calls.accept(self.fds[call.slot]))
         if result >= 0:
-            self._owners[call.first] = self._owners.get(call.slot, 0)
-            self.fds[call.first] = int(result)
+            self._owners[call.end] = self._owners.get(call.slot, 0)
+            self.fds[call.end] = int(result)
         return result
 
-    def _limit(self, slot, option):
+    def _limit(self, slot: int, option: int) -> None:
         fd = self.fds[slot]
-        if fd not in self._patient:
-            need(self.calls.setsockopt(fd, 1, option, PATIENCE))
-            self._patient.add(fd)
+        if fd not in self._limited:
+            need(self.calls.setsockopt(fd, 1, option, ONE_SECOND))
+            self._limited.add(fd)
 
-    def _close(self, call):
+    def _close(self, call: Call) -> Result:
         fd = self.fds.pop(call.slot)
-        self._patient.discard(fd)
+        self._limited.discard(fd)
         result = self.calls.close(fd)
         if call.slot in self._ends:
             self._ends.remove(call.slot)
@@ -125,69 +152,55 @@ class Kernel:
         return result
 
 
-def settle():
-    """Waits until what is on its way over loopback has arrived, and its answer. On a busy machine a close returns before
-    its FIN has got to the other end, which would then be closed at the same time, not after it. A CPU's packets arrive one
-    after the other (process_backlog), so these come last."""
+def settle() -> None:
+    """Waits until packets in flight over loopback have been received, and answered.
+
+    On a busy machine a close returns before its FIN is received by the other end, which would then be closed at the same
+    time, not after it. A CPU receives packets in order (process_backlog), so the datagrams sent here come last.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
         last.settimeout(SETTLING)
         last.bind(("127.0.0.1", 0))
         last.connect(last.getsockname())
-        for _ in ("what was sent", "what that was answered"):
+        for _ in ("packets in flight", "their answers"):
             last.send(b".")
             last.recv(1)
 
 
-_addresses = {}
+_addresses: dict[tuple[str, int], bytes] = {}
 
 
-def address(host, port):
-    """An address as bind and connect take it."""
+def address(host: str, port: int) -> bytes:
+    """Returns the socket address of a numeric host and a port."""
     found = _addresses.get((host, port))
     if found is None:
         found = _addresses[host, port] = sockaddr.inet6(host, port) if ":" in host else sockaddr.inet(host, port)
     return found
 
 
-def answer(result):
-    """A result as the model tells it: a descriptor is 0."""
-    return min(int(result), 0)
-
-
-def shown(value):
-    """0, or -EADDRINUSE."""
+def shown(value: int) -> str:
+    """Returns a result as text: 0, or -EADDRINUSE."""
     return f"-{errorcode.get(-value, -value)}" if value < 0 else str(value)
 
 
-def told(made):
-    """Calls as lines that can be read and typed: what was called, what it answered, what the model said instead."""
-    lines = []
-    for call, predicted, result in made:
-        got = answer(result)
-        line = f"{written(call)} = {shown(got)}"
-        lines.append(line if got == predicted else f"{line}, the model says {shown(predicted)}")
-    return lines
+def transcript(made: Sequence[Made]) -> list[str]:
+    """Returns calls as lines of text: the call, its result, and the predicted result where that is another."""
+    return [
+        f"{written(one.call)} = {shown(one.answer)}"
+        + ("" if one.agrees else f", the model predicts {shown(one.predicted)}")
+        for one in made
+    ]
 
 
-def written(call):
-    """A call as one writes it, its sockets as letters."""
+def written(call: Call) -> str:
+    """Returns a call as a line of code in which sockets are letters."""
     name = string.ascii_lowercase
     if call.op == "socket":
-        protocol, family, *user = call.first
-        owner = f" as user {user[0]}" if user and user[0] else ""
-        return f"{name[call.slot]} = socket({protocol} over IPv{family}){owner}"
+        owner = f" as user {call.user}" if call.user else ""
+        return f"{name[call.slot]} = socket({call.protocol} over IPv{call.family}){owner}"
     if call.op == "accept":
-        return f"{name[call.first]} = {name[call.slot]}.accept()"
+        return f"{name[call.end]} = {name[call.slot]}.accept()"
     if call.op == "set":
-        return f"{name[call.slot]}.setsockopt({OPTION_NAMES[call.first]}, {call.second!r:.8})"
-    words = (
-        ""
-        if call.first is None
-        else f"[{call.first}]:{call.second}"
-        if ":" in call.first
-        else f"{call.first}:{call.second}"
-    )
-    return f"{name[call.slot]}.{call.op}({words})"
-
-
-__all__ = ["Kernel", "Result", "answer", "told"]
+        return f"{name[call.slot]}.setsockopt({OPTIONS[call.option][2]}, {call.value!r:.8})"
+    host = f"[{call.host}]" if ":" in call.host else call.host
+    return f"{name[call.slot]}.{call.op}({f'{host}:{call.port}' if host else ''})"

@@ -1,79 +1,131 @@
-"""Plays checks of conflict_table.py against the kernel: all members unseen, a few of each check once more, traced."""
+"""Plays tables of conflict_table.py against the kernel: all members untraced, a few of each table once more, traced."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from probes.entry.calls import Calls
 from probes.sandbox import namespaces
 from probes.testing import Broke
-from tests.bind.conflict_kernel import Kernel, answer
-from tests.bind.conflict_model import Model
-from tests.bind.conflict_table import outcome
+from probes.testing.expect import Expect
+from tests.bind.conflict_kernel import Kernel, Made
+from tests.bind.conflict_model import Model, Step
+from tests.bind.conflict_table import Member, Table, outcome
 
-#: Each member has ports of its own, from the first one up: below ip_local_port_range, and as many as its sockets.
+#: Each member has ports of its own, from FIRST_PORT on: below ip_local_port_range, as many as its sockets need.
 FIRST_PORT, STRIDE = 5000, 4
-#: Members whose outcome was not predicted that are made again, traced, for the report.
-SHOWN = 4
-#: Where not all rows are played, every such one is: a number that no dimension of a table has.
+#: The most members with an unexpected outcome that are played again, traced.
+TRACED_SURPRISES = 4
+#: Where a sample of the rows is played, it is each seventh: no dimension of a table has seven values.
 SAMPLE = 7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table as it is played: the members of each row with their calls and predicted results."""
+
+    table: Table
+    rows: Mapping[str, Sequence[tuple[Member, Sequence[Step]]]]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """The predicted outcomes of the members of each row."""
+        return {name: " ".join(predicted(steps) for _, steps in row) for name, row in self.rows.items()}
+
+    @property
+    def ends(self) -> list[tuple[str, Member]]:
+        """The first and the last member, with the names of their rows."""
+        first, last = next(iter(self.rows)), next(reversed(self.rows))
+        return [(first, self.rows[first][0][0]), (last, self.rows[last][-1][0])]
+
+
+@dataclass
+class Played:
+    """The outcomes of each row of a table, and the calls that were traced, those of surprises first."""
+
+    outcomes: dict[str, str]
+    traced: list[Made]
 
 
 @dataclass
 class Player:
-    """Plays checks by a model of some kernel's version."""
+    """Plays tables against the kernel, planned by a model of the kernel's version.
+
+    `whole` is False to play a sample of the rows. With `users` sockets are made as the user of their call. `prepare` is
+    called in every new network namespace.
+    """
 
     quiet: Calls
     traced: Calls
     version: tuple[int, ...]
     whole: bool = True
     users: bool = False
-    #: Called in every new network namespace.
     prepare: Callable[[], object] = lambda: None
     _port: int = field(default=FIRST_PORT, init=False)
 
-    def check(self, expect, check):
-        """Judges a check: what came of each member is what the model says."""
-        rows = list(check.rows) if self.whole else list(check.rows)[::SAMPLE]
+    def plan(self, table: Table) -> Plan:
+        """Plans the calls of all members that are played."""
         self._port = FIRST_PORT
-        planned = {name: [(member, self._steps(check, member)) for member in members] for name, members in rows}
-        expected = {name: " ".join(said(steps) for _, steps in members) for name, members in planned.items()}
-        judged = expect(expected, **check.case)
-        if check.leaves:
+        rows = table.rows if self.whole else table.rows[::SAMPLE]
+        return Plan(table, {name: [(one, self._steps(table, one)) for one in members] for name, members in rows})
+
+    def play(self, plan: Plan) -> Played:
+        """Makes the calls of all members untraced, then those of the first, the last and some surprising ones traced."""
+        table = plan.table
+        if table.leaves_state:
             namespaces.new_network()
             self.prepare()
         kernel = Kernel(self.traced, self.users)
-        seen = kernel.play(Model(self.version).plan(check.before))
+        traced = kernel.play(Model(self.version).plan(table.before))
         kernel.calls = self.quiet
-        kept, actual, odd = set(kernel.fds), {}, []
-        for name, members in planned.items():
+        kept, outcomes = set(kernel.fds), {}
+        surprises: list[tuple[str, Member]] = []
+        for name, row in plan.rows.items():
             found = []
-            for member, steps in members:
-                found.append(self._play(kernel, steps, kept)[0])
-                if found[-1] != said(steps):
-                    odd.append((name, member))
-            actual[name] = " ".join(found)
+            for member, steps in row:
+                found.append(outcome_of(self._make(kernel, steps, kept)))
+                if found[-1] != predicted(steps):
+                    surprises.append((name, member))
+            outcomes[name] = " ".join(found)
         kernel.calls = self.traced
-        ends = (rows[0][0], rows[0][1][0]), (rows[-1][0], rows[-1][1][-1])
-        for name, member in [*ends, *odd[:SHOWN]]:
-            steps = self._steps(check, member)
-            told, made = self._play(kernel, steps, kept)
-            seen = [*made, *seen] if told != said(steps) else [*seen, *made]
-            if told != said(steps) and (name, member) not in odd:
-                actual[f"{name} traced"] = told
-        judged.of(actual, *(result for _, _, result in seen))
+        for name, member in [*plan.ends, *surprises[:TRACED_SURPRISES]]:
+            steps = self._steps(table, member)
+            made = self._make(kernel, steps, kept)
+            if outcome_of(made) == predicted(steps):
+                traced = [*traced, *made]
+                continue
+            traced = [*made, *traced]
+            if (name, member) not in surprises:
+                outcomes[f"{name} traced"] = outcome_of(made)
+        return Played(outcomes, traced)
 
-    def _steps(self, check, member):
+    def _steps(self, table: Table, member: Member) -> Sequence[Step]:
         self._port += STRIDE
         if self._port >= 32768:
-            raise Broke("a check has more members than there are ports below ip_local_port_range")
-        return member.steps(check.model(self.version), self._port)
+            raise Broke("a table has more members than there are ports below ip_local_port_range")
+        return member.steps(table.model(self.version), self._port)
 
-    def _play(self, kernel, steps, kept):
+    def _make(self, kernel: Kernel, steps: Sequence[Step], kept: set[int]) -> list[Made]:
         made = kernel.play(steps)
         kernel.forget([slot for slot in kernel.fds if slot not in kept])
-        return outcome([(call, answer(result)) for call, _, result in made]), made
+        return made
 
 
-def said(steps):
-    """What the model says comes of a member."""
+def judge_tables(expect: Expect, player: Player, tables: Iterable[Table]) -> None:
+    """Judges one check for each table: the outcomes of its rows are those that the model predicts."""
+    for table in tables:
+        plan = player.plan(table)
+        check = expect(plan.outcomes, **table.case)
+        played = player.play(plan)
+        check.of(played.outcomes, *(one.result for one in played.traced))
+
+
+def predicted(steps: Sequence[Step]) -> str:
+    """Returns the outcome of a member as the model predicts it."""
     return outcome([(step.call, step.predicted) for step in steps])
+
+
+def outcome_of(made: Sequence[Made]) -> str:
+    """Returns the outcome of a member from the calls that were made."""
+    return outcome([(one.call, one.answer) for one in made])

@@ -1,91 +1,43 @@
-"""When two sockets cannot have the same port: the rules, each restating a kernel function, none asking the kernel.
+"""When two sockets cannot be bound to the same port: rules that restate kernel functions and make no call.
 
-Every rule is a question with the answer yes or no. `Rules(flipped="same_user")` turns one round: what nothing then
-notices was not tested. Function names are those of Linux 6.1 and later (net/ipv4, net/ipv6); 5.10 has the same rules in
-fewer functions, before inet_bhash2.
+Every rule is a method that returns True or False. `Rules(version, inverted="same_user")` inverts the result of one: if no
+check deviates then, that rule is not tested. Function names are those of Linux 6.1 and later (net/ipv4, net/ipv6); 5.10
+has the same rules in fewer functions, before inet_bhash2.
 """
 
+from __future__ import annotations
+
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 from probes.testing.reference import Reference
+from tests.bind.conflict_sockets import (
+    ANY4,
+    ANY6,
+    ANY_ADDRESS,
+    LISTENING,
+    MAPPED,
+    NO,
+    STRICT,
+    TIME_WAIT,
+    Bucket,
+    Sock,
+)
 
-ANY4, ANY6 = "0.0.0.0", "::"
-MAPPED = "::ffff:"
-#: What a native IPv6 address counts as where IPv4 addresses are compared (include/net/ipv6.h LOOPBACK4_IPV6).
-NATIVE = "127.0.0.6"
-#: The states of a socket that matter here.
-CLOSED, LISTENING, CONNECTED, TIME_WAIT = "closed", "listening", "connected", "time-wait"
-#: The links there are, and the one that loopback addresses belong to.
-LOOPBACK_LINK = "lo"
-#: Since when a port of TCP has its sockets by address only (struct inet_bind2_bucket).
+#: From this version on the conflict check of TCP goes by address only (struct inet_bind2_bucket).
 BHASH2_ONLY = (6, 8)
-#: Since when a port of TCP asks all of its wildcards (d91ef1e1b55f), in stable kernels too (ChangeLog-6.1.85, …).
+#: From these versions on TCP checks all wildcard sockets of a port (d91ef1e1b55f; ChangeLog-6.1.85, …).
 WILDCARDS_MENDED = "6.9, 6.8.5, 6.6.26, 6.1.85"
-#: tb->fastreuseport
-NO, ANY_ADDRESS, STRICT = 0, 1, 2
-
-
-@dataclass(eq=False)
-class Sock:
-    """A socket, or what is left of one in TIME_WAIT. `host4` is its local address as IPv4 sockets see it, `host6` as
-    IPv6 sockets do, None for an IPv4 socket. A negative port is one that the kernel chose."""
-
-    protocol: str
-    family: int
-    user: int = 0
-    reuse: bool = False
-    reuseport: bool = False
-    v6only: bool = False
-    device: str = ""
-    host4: str = ANY4
-    host6: str | None = None
-    port: int = 0
-    port_locked: bool = False
-    address_locked: bool = False
-    state: str = CLOSED
-    remote: tuple[str, int] | None = None
-    other: "Sock | None" = None
-    #: It was refused by IPv4, and talks IPv4 ever after (see Connections.connect).
-    stuck_in_ipv4: bool = False
-
-    def put(self, host):
-        """Takes a local address."""
-        if self.family == 4:
-            self.host4 = host
-        else:
-            self.host6 = host
-            self.host4 = host.removeprefix(MAPPED) if host.startswith(MAPPED) else ANY4 if host == ANY6 else NATIVE
-
-    def copy(self, **changes):
-        """A socket like this one."""
-        return Sock(**{**self.__dict__, **changes})
-
-    @property
-    def local(self):
-        """Its end of a connection: IPv4 where it talks IPv4."""
-        return (self.host4 if self.host6 is None or self.host6.startswith(MAPPED) else self.host6), self.port
-
-
-@dataclass(eq=False)
-class Bucket:
-    """The sockets that have a port, in the order in which they are asked, and what the kernel remembers of them (struct
-    inet_bind_bucket)."""
-
-    owners: list[Sock] = field(default_factory=list)
-    fastreuse: bool = False
-    fastreuseport: int = NO
-    #: The socket that set fastreuseport, as it was then: fastuid, fast_v6_rcv_saddr, fast_ipv6_only, …
-    fast: Sock | None = None
-    #: The families of those that came with 0.0.0.0 or the v4-mapped wildcard, which share an inet_bind2_bucket.
-    zeros: set[int] = field(default_factory=set)
+_Model = TypeVar("_Model", bound="Rules")
+_Words = ParamSpec("_Words")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a rule says, which function of the kernel says it, and the version from which on it has nothing to say."""
+    """The kernel function that a rule restates, and the version from which on the rule has no effect."""
 
-    statement: str
     source: str
     until: tuple[int, ...] | None
 
@@ -94,65 +46,69 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(source, until=None):
-    """Makes a method a rule, by its name: its docstring is the statement. The answer is the contrary if it is flipped."""
+def rule(
+    source: str, until: tuple[int, ...] | None = None
+) -> Callable[[Callable[Concatenate[_Model, _Words], bool]], Callable[Concatenate[_Model, _Words], bool]]:
+    """Registers a method as a rule under its name; its docstring states the rule. Its result can be inverted."""
 
-    def mark(function):
-        name = function.__name__
-        RULES[name] = Rule(function.__doc__, source, until)
+    def mark(method: Callable[Concatenate[_Model, _Words], bool]) -> Callable[Concatenate[_Model, _Words], bool]:
+        name = method.__name__
+        RULES[name] = Rule(source, until)
 
-        @functools.wraps(function)
-        def ask(self, *args):
-            return function(self, *args) != (self.flipped == name)
+        @functools.wraps(method)
+        def apply(self: _Model, *args: _Words.args, **kwargs: _Words.kwargs) -> bool:
+            return method(self, *args, **kwargs) != (self.inverted == name)
 
-        return ask
+        return apply
 
     return mark
 
 
 class Rules:
-    """The rules about two sockets and a port, as a kernel of some version has them."""
+    """The rules about two sockets and a port, for a version of the kernel."""
 
-    def __init__(self, version, flipped=None):
-        if flipped is not None and flipped not in RULES:
-            raise ValueError(f"no rule is called {flipped}")
-        self.version, self.flipped = version, flipped
+    def __init__(self, version: tuple[int, ...], inverted: str | None = None) -> None:
+        if inverted is not None and inverted not in RULES:
+            raise ValueError(f"no rule is called {inverted}")
+        self.version, self.inverted = version, inverted
 
     # Addresses.
 
     @rule("ipv4_rcv_saddr_equal")
-    def same_ipv4(self, a, b):
-        """The same IPv4 address meets itself."""
+    def same_ipv4(self, a: Sock, b: Sock) -> bool:
+        """An IPv4 address conflicts with itself."""
         return a.host4 == b.host4
 
     @rule("ipv4_rcv_saddr_equal match_wildcard")
-    def any_ipv4(self, s):
-        """0.0.0.0 meets every IPv4 address."""
+    def any_ipv4(self, s: Sock) -> bool:
+        """0.0.0.0 conflicts with every IPv4 address."""
         return s.host4 == ANY4
 
     @rule("ipv6_rcv_saddr_equal ipv6_addr_equal")
-    def same_ipv6(self, a, b):
-        """The same IPv6 address meets itself."""
+    def same_ipv6(self, a: Sock, b: Sock) -> bool:
+        """An IPv6 address conflicts with itself."""
         return a.host6 == b.host6
 
     @rule("ipv6_rcv_saddr_equal match_wildcard")
-    def any_ipv6(self, s):
-        """:: meets every IPv6 address, and every IPv4 address."""
+    def any_ipv6(self, s: Sock) -> bool:
+        """:: conflicts with every IPv6 and every IPv4 address."""
         return s.host6 == ANY6
 
     @rule("ipv6_rcv_saddr_equal addr_type == IPV6_ADDR_MAPPED")
-    def counts_as_ipv4(self, s):
-        """A v4-mapped address is an IPv4 address."""
-        return s.host6 is None or s.host6.startswith(MAPPED)
+    def counts_as_ipv4(self, s: Sock) -> bool:
+        """A v4-mapped address is compared as an IPv4 address."""
+        return s.host6 is None or s.is_mapped
 
     @rule("ipv4_rcv_saddr_equal, ipv6_rcv_saddr_equal ipv6only; __inet_bhash2_conflict")
-    def hidden_from_ipv4(self, s):
-        """A socket with IPV6_V6ONLY meets no IPv4 address."""
+    def hidden_from_ipv4(self, s: Sock) -> bool:
+        """A socket with IPV6_V6ONLY conflicts with no IPv4 address."""
         return s.v6only
 
-    def addresses_meet(self, a, b, b_any=True):
-        """inet_rcv_saddr_equal: whether a binder's address meets that of a socket that is there (`b_any`: also if only
-        the second is the wildcard)."""
+    def addresses_match(self, a: Sock, b: Sock, b_any: bool = True) -> bool:
+        """Compares the address of a binder with that of a bound socket (inet_rcv_saddr_equal).
+
+        Without `b_any` the wildcard address of the second one does not match every address.
+        """
         if a.host6 is None or (self.counts_as_ipv4(a) and self.counts_as_ipv4(b)):
             wild = self.any_ipv4(a) or (b_any and self.any_ipv4(b))
             return not self.hidden_from_ipv4(b) and (wild or self.same_ipv4(a, b))
@@ -165,57 +121,58 @@ class Rules:
     # Two sockets.
 
     @rule("inet_bind_conflict, udp_lib_lport_inuse sk_bound_dev_if")
-    def devices_meet(self, a, b):
-        """Sockets bound to two different devices never conflict; one without a device meets every device."""
+    def devices_match(self, a: Sock, b: Sock) -> bool:
+        """Sockets bound to two different devices do not conflict; one without a device conflicts with any."""
         return not a.device or not b.device or a.device == b.device
 
     @rule("inet_bind_conflict, udp_lib_lport_inuse sk_reuse")
-    def both_reuse(self, a, b):
-        """SO_REUSEADDR on both sides lets them share."""
+    def both_reuse(self, a: Sock, b: Sock) -> bool:
+        """SO_REUSEADDR on both sockets lets them share a port."""
         return a.reuse and b.reuse
 
     @rule("inet_bind_conflict, inet_csk_get_port `sk_state != TCP_LISTEN`")
-    def listens(self, s):
-        """SO_REUSEADDR is of no use to or against a listener."""
+    def listens(self, s: Sock) -> bool:
+        """SO_REUSEADDR has no effect on or against a listening socket."""
         return s.state == LISTENING
 
     @rule("inet_bind_conflict, udp_lib_lport_inuse sk_reuseport")
-    def both_reuseport(self, a, b):
-        """SO_REUSEPORT on both sides lets them share."""
+    def both_reuseport(self, a: Sock, b: Sock) -> bool:
+        """SO_REUSEPORT on both sockets lets them share a port."""
         return a.reuseport and b.reuseport
 
     @rule("inet_bind_conflict, udp_lib_lport_inuse, sk_reuseport_match uid_eq")
-    def same_user(self, a, b):
-        """SO_REUSEPORT works among the sockets of one user."""
+    def same_user(self, a: Sock, b: Sock) -> bool:
+        """SO_REUSEPORT works between sockets of one user."""
         return a.user == b.user
 
     @rule("inet_bind_conflict `sk_state != TCP_TIME_WAIT`")
-    def has_no_user(self, s):
-        """What is left in TIME_WAIT belongs to nobody: SO_REUSEPORT works whoever comes."""
+    def has_no_user(self, s: Sock) -> bool:
+        """A connection in TIME_WAIT has no user: SO_REUSEPORT works for every user."""
         return s.state == TIME_WAIT
 
-    def conflict(self, a, b):
-        """inet_bind_conflict with relax and reuseport_ok: whether TCP refuses a port because of a socket that has it."""
-        if not self.devices_meet(a, b) or (self.both_reuse(a, b) and not self.listens(b)):
+    def conflict(self, a: Sock, b: Sock) -> bool:
+        """Returns True if TCP refuses a port because of a bound socket (inet_bind_conflict, relax and reuseport_ok)."""
+        if not self.devices_match(a, b) or (self.both_reuse(a, b) and not self.listens(b)):
             return False
         if self.both_reuseport(a, b) and (self.has_no_user(b) or self.same_user(a, b)):
             return False
-        return self.addresses_meet(a, b) and not self.overlooks(a, b)
+        return self.addresses_match(a, b) and not self.overlooks(a, b)
 
     @rule("inet_bind2_bucket_match_addr_any; 6.1.168 has 5e07e672412b of 6.8 without the commits that follow it there")
-    def overlooks(self, a, b):
-        """The stable 6.1 does not see the v4-mapped wildcard when it binds another v4-mapped address, by mistake."""
+    def overlooks(self, a: Sock, b: Sock) -> bool:
+        """Linux 6.1.168 and later 6.1 miss the v4-mapped wildcard when another v4-mapped address is bound: a bug."""
         return self.may_overlook(a) and b.host6 == MAPPED + ANY4
 
-    def may_overlook(self, a):
-        """Whether a binder is of that kind."""
-        mapped = a.host6 is not None and a.host6.startswith(MAPPED) and a.host4 != ANY4
-        return mapped and (6, 1, 168) <= self.version < (6, 2)
+    def may_overlook(self, a: Sock) -> bool:
+        """Returns True for a kernel and a binder that this bug can concern."""
+        return a.is_mapped and a.host4 != ANY4 and (6, 1, 168) <= self.version < (6, 2)
 
-    def hides_a_wildcard(self, a, bucket):
-        """Whether TCP asks some wildcards on the port and not others, for reasons that the model does not follow: it says
-        nothing of such a call. inet_bhash2_addr_any_conflict from 6.1 to d91ef1e1b55f asks the newest of several; where the
-        v4-mapped wildcard is overlooked, so is a 0.0.0.0 that came after it, but neither if a 0.0.0.0 came first."""
+    def hides_a_wildcard(self, a: Sock, bucket: Bucket) -> bool:
+        """Returns True if TCP checks some wildcard sockets of the port and not others; the model then predicts nothing.
+
+        From 6.1 to d91ef1e1b55f inet_bhash2_addr_any_conflict checks the newest of several. Where the v4-mapped
+        wildcard is missed, so is a 0.0.0.0 that came after it, but neither if a 0.0.0.0 came first.
+        """
         kernel = Reference("", self.version)
         if self.may_overlook(a) and len(bucket.zeros) > 1:
             return True
@@ -226,47 +183,50 @@ class Rules:
     # A port of TCP.
 
     @rule("inet_csk_get_port `tb->fastreuse > 0 && reuse`")
-    def fast_reuse(self, bucket, s):
-        """A port that only had binders with SO_REUSEADDR is given to another without asking them, even if they have
-        lost the option since."""
+    def fast_reuse(self, bucket: Bucket, s: Sock) -> bool:
+        """A port whose binders all had SO_REUSEADDR is given to another such one unchecked, though they may have
+        cleared the option.
+        """
         return bucket.fastreuse and s.reuse and not self.listens(s)
 
     @rule("sk_reuseport_match")
-    def fast_reuseport(self, bucket, s):
-        """A port whose last binder had SO_REUSEPORT is given to another of that user without asking anybody, even if
-        they have lost the option since."""
-        if bucket.fastreuseport == NO or not s.reuseport or not self.same_user(bucket.fast, s):
+    def fast_reuseport(self, bucket: Bucket, s: Sock) -> bool:
+        """A port whose last binder had SO_REUSEPORT is given to another such one of that user unchecked, though the
+        option may have been cleared.
+        """
+        if bucket.fastreuseport == NO or bucket.fast is None or not s.reuseport or not self.same_user(bucket.fast, s):
             return False
-        return not self.is_strict(bucket) or self.addresses_meet(bucket.fast, s, b_any=self.wildcard_fits())
+        return not self.is_strict(bucket) or self.addresses_match(bucket.fast, s, b_any=self.wildcard_fits())
 
     @rule("sk_reuseport_match FASTREUSEPORT_ANY, FASTREUSEPORT_STRICT")
-    def is_strict(self, bucket):
-        """That is for the address of that binder only, unless it was the first on the port."""
+    def is_strict(self, bucket: Bucket) -> bool:
+        """The port is given so for the address of that binder only, unless it was the first binder of the port."""
         return bucket.fastreuseport == STRICT
 
     @rule("sk_reuseport_match match_sk2_wildcard")
-    def wildcard_fits(self):
-        """A binder on the wildcard does not get a port that way if the last one had an address."""
+    def wildcard_fits(self) -> bool:
+        """A binder to the wildcard address does not get a port so if the last binder had another address."""
         return False
 
     @rule("inet_csk_update_fastreuse hlist_empty; since 6.8 (822fb91fc724) inet_bind2_bucket_create precedes it")
-    def is_first(self, bucket):
-        """Until 6.8 the first binder of a port is known as that; since then there is none, by mistake: the port has
-        the address of the binder already when it is asked whether it has any. SO_REUSEADDR is never remembered then."""
+    def is_first(self, bucket: Bucket) -> bool:
+        """Until 6.8 the first binder of a port is treated as such; since then none is, so fastreuse is never set: the
+        bucket of its address exists already when inet_csk_update_fastreuse checks that there is none.
+        """
         return not bucket.owners and self.version < BHASH2_ONLY
 
     @rule("inet_csk_update_fastreuse `if (!reuse) tb->fastreuse = 0`", until=BHASH2_ONLY)
-    def ends_fast_reuse(self, s):
-        """A binder without SO_REUSEADDR, or a new listener, makes a port ask its owners again."""
+    def ends_fast_reuse(self, s: Sock) -> bool:
+        """A binder without SO_REUSEADDR, or a new listener, clears fastreuse."""
         return not s.reuse or self.listens(s)
 
     @rule("inet_csk_update_fastreuse `tb->fastreuseport = 0`")
-    def ends_fast_reuseport(self, s):
-        """So does one without SO_REUSEPORT, for that option."""
+    def ends_fast_reuseport(self, s: Sock) -> bool:
+        """A binder without SO_REUSEPORT clears fastreuseport."""
         return not s.reuseport
 
-    def take_tcp(self, s, bucket):
-        """inet_csk_get_port for a given port: whether the socket gets it. Called by bind, and again by listen."""
+    def take_tcp(self, s: Sock, bucket: Bucket) -> bool:
+        """Returns True if TCP gives the socket a port (inet_csk_get_port), in bind and once more in listen."""
         if bucket.owners:
             fast = self.fast_reuse(bucket, s) or self.fast_reuseport(bucket, s)
             if not fast and any(self.conflict(s, owner) for owner in bucket.owners if owner is not s):
@@ -286,24 +246,24 @@ class Rules:
     # A port of UDP and UDP-Lite.
 
     @rule("udp_lib_get_port, sk_add_node_rcu hlist_add_head_rcu")
-    def newest_first(self):
-        """UDP asks the sockets that have the port one by one, the newest first."""
+    def newest_first(self) -> bool:
+        """UDP checks the sockets of a port one by one, the newest first."""
         return True
 
     @rule("sk_add_node_rcu hlist_add_tail_rcu")
-    def asked_last(self, s):
-        """IPv6 sockets that were bound with SO_REUSEPORT are asked last."""
+    def checked_last(self, s: Sock) -> bool:
+        """IPv6 sockets that were bound with SO_REUSEPORT are checked last."""
         return s.family == 6 and s.reuseport
 
     @rule("udp_lib_lport_inuse `if (!bitmap) return 0`")
-    def mate_decides(self):
-        """The first that shares by SO_REUSEPORT ends the search: the others are not asked."""
+    def mate_decides(self) -> bool:
+        """The first socket that shares the port by SO_REUSEPORT ends the search: no other is checked."""
         return True
 
-    def take_udp(self, s, bucket):
-        """udp_lib_get_port for a given port: whether the socket gets it."""
+    def take_udp(self, s: Sock, bucket: Bucket) -> bool:
+        """Returns True if UDP gives the socket a port (udp_lib_get_port)."""
         for owner in bucket.owners:
-            if self.both_reuse(s, owner) or not self.devices_meet(s, owner) or not self.addresses_meet(s, owner):
+            if self.both_reuse(s, owner) or not self.devices_match(s, owner) or not self.addresses_match(s, owner):
                 continue
             if not (self.both_reuseport(s, owner) and self.same_user(s, owner)):
                 return False
@@ -311,6 +271,6 @@ class Rules:
                 return True
         return True
 
-    def goes_first(self, s):
-        """Where a new socket of UDP comes in the order in which they are asked."""
-        return self.newest_first() and not self.asked_last(s)
+    def goes_first(self, s: Sock) -> bool:
+        """Returns True if a new UDP socket goes to the head of the list of its port."""
+        return self.newest_first() and not self.checked_last(s)

@@ -1,7 +1,11 @@
-"""Searches for a sequence of calls that the kernel answers otherwise than the model says, and simplifies it. By
-hypothesis: imported only where that is installed."""
+"""Searches for a sequence of calls whose results the model does not predict, and simplifies it.
 
-from collections.abc import Callable
+It uses hypothesis: this module is imported only where that is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,43 +13,47 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, seed, settings
 from hypothesis import strategies as st
 
+from probes.entry.calls import Calls
 from probes.sandbox import namespaces
-from tests.bind.conflict_kernel import Kernel, answer
-from tests.bind.conflict_model import Model
-from tests.bind.conflict_rules import LOOPBACK_LINK
-from tests.bind.conflict_sequences import CONNECTING, LARGEST, LENGTH, PLAIN, Composer
+from tests.bind.conflict_kernel import Kernel, Made
+from tests.bind.conflict_model import Model, Step
+from tests.bind.conflict_sequences import BINDING, CONNECTING, LARGEST, LENGTH, Composer
+from tests.bind.conflict_sockets import LOOPBACK_LINK
 
-#: Sequences that are tried to simplify one that disagrees.
+#: The most sequences that are tried to simplify one that disagrees.
 SIMPLIFIED = 400
 
 
 class Disagreement(Exception):
-    """The kernel answered what the model did not say."""
+    """A result is not the predicted one."""
 
 
 class Enough(BaseException):
-    """It has been simplified for long enough. Not an Exception: hypothesis would look into that."""
+    """Ends the simplification. Not an Exception: hypothesis would take that for another disagreement."""
 
 
 @dataclass
 class Sequences:
-    """What sequences are about: "ports", in the sandbox's own network namespace, where there is another link; or
-    connections, each in a network namespace of its own. `users` are those that sockets may belong to."""
+    """The sequences of one subject: of calls without connections if `link` names a second link, else with connections.
+
+    Without connections they are played in the sandbox's network namespace, with them each in a new one. `users` are
+    those that sockets may have, `lite` is True if the kernel has UDP-Lite, `inverted` is a rule of the model.
+    """
 
     version: tuple[int, ...]
     link: str = ""
     users: tuple[int, ...] = (0,)
     lite: bool = True
-    flipped: str | None = None
+    inverted: str | None = None
 
-    def steps(self, numbers):
-        """The steps that some numbers come to."""
+    def steps(self, numbers: Sequence[int]) -> list[Step]:
+        """Returns the steps of a list of numbers."""
         devices = ("", LOOPBACK_LINK, self.link) if self.link else ("", LOOPBACK_LINK)
-        moves = PLAIN if self.link else CONNECTING
-        return Composer(Model(self.version, self.flipped), moves, self.users, devices, self.lite).steps_of(numbers)
+        moves = BINDING if self.link else CONNECTING
+        return Composer(Model(self.version, self.inverted), moves, self.users, devices, self.lite).steps_of(numbers)
 
-    def play(self, steps, calls):
-        """Makes the calls of a sequence, over `calls`: a list of (call, predicted, result)."""
+    def play(self, steps: Sequence[Step], calls: Calls) -> list[Made]:
+        """Makes the calls of a sequence, up to one whose result is not the predicted one, and closes its sockets."""
         if not self.link:
             namespaces.new_network()
         kernel = Kernel(calls, len(self.users) > 1)
@@ -54,25 +62,28 @@ class Sequences:
         return made
 
 
-def agrees(made):
-    """Whether all answers were predicted; only the last can be another."""
-    return not made or answer(made[-1][2]) == made[-1][1]
+def agrees(made: Sequence[Made]) -> bool:
+    """Returns True if all results were predicted; only the last one can be another."""
+    return not made or made[-1].agrees
 
 
 @dataclass
 class Search:
-    """`play` makes the calls of a sequence of numbers. `last` is the last sequence of which anything was made, `simplest`
-    the simplest of those that disagree, if there are any, `played` how many agreed before."""
+    """Searches with `play`, which makes the calls of a sequence of numbers.
 
-    play: Callable
+    `played` counts the sequences that agreed before one disagreed. `last` is the last one that made a call, `simplest`
+    the simplest one that disagrees, None if none does.
+    """
+
+    play: Callable[[Sequence[int]], list[Made]]
     played: int = 0
-    last: tuple[int, ...] | None = None
-    simplest: tuple[int, ...] | None = None
+    last: Sequence[int] | None = None
+    simplest: Sequence[int] | None = None
     _length: int = 0
     _tried: int = 0
 
-    def run(self, count, random_seed):
-        """Plays sequences, `count` of them unless one disagrees."""
+    def run(self, count: int, random_seed: int) -> None:
+        """Plays `count` sequences, or fewer if one disagrees."""
         drawn = given(st.tuples(*[st.integers(0, LARGEST - 1)] * LENGTH))
         limits = settings(
             max_examples=count, database=None, deadline=None, suppress_health_check=list(HealthCheck),
@@ -84,7 +95,7 @@ class Search:
         with suppress(Disagreement, Enough):
             seed(random_seed)(limits(drawn(lambda numbers: self._one(numbers))))()
 
-    def _one(self, numbers):
+    def _one(self, numbers: Sequence[int]) -> None:
         made = self.play(numbers)
         if self.simplest is not None:
             self._tried += 1

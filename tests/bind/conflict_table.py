@@ -1,18 +1,21 @@
-"""Every pair of sockets on one port: what the first is, what the second is, and the calls that bring them together.
+"""Tables of pairs of sockets on one port: every combination of address, options, device, user and state.
 
-A member is one pair: the calls of its first socket, those of the second up to its bind, and what the second does next
-if it was bound. A check has many members: its value tells what came of each, four in a row.
+A member is one pair: the calls of the first socket, those of the second up to its bind, and listen or connect of the
+second if it was bound. A table has many members, four in a row; its value has the outcome of each.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol
 
 from probes.abi.record import errno_name
-from tests.bind.conflict_model import Call, Model
-from tests.bind.conflict_rules import LOOPBACK_LINK, MAPPED
+from tests.bind.conflict_model import Call, Model, Step
+from tests.bind.conflict_sockets import LOOPBACK_LINK, MAPPED
 
-#: Addresses by the name they have in cases: family, host, IPV6_V6ONLY.
+#: Addresses by their name in cases: family, host, IPV6_V6ONLY.
 ADDRESSES = {
     "0.0.0.0": (4, "0.0.0.0", False),
     "127.0.0.1": (4, "127.0.0.1", False),
@@ -23,22 +26,24 @@ ADDRESSES = {
     "::ffff:0.0.0.0": (6, "::ffff:0.0.0.0", False),
     "::ffff:127.0.0.1": (6, "::ffff:127.0.0.1", False),
 }
-#: Those of first sockets: 127.0.0.2 there would be what 127.0.0.1 is.
+#: Addresses of first sockets, without 127.0.0.2, which behaves as 127.0.0.1 does.
 FIRSTS = tuple(address for address in ADDRESSES if address != "127.0.0.2")
-#: Fewer, for tables that have other dimensions.
+#: Fewer addresses, for tables with other dimensions.
 SOME = ("0.0.0.0", "127.0.0.1", "::", "::1")
 FEW = ("0.0.0.0", "127.0.0.1", "::")
 #: SO_REUSEADDR and SO_REUSEPORT: the four members of a row.
 FLAGS = {"none": (False, False), "addr": (True, False), "port": (False, True), "both": (True, True)}
-#: Slots: the first socket, its client if it is accepted and where it is then; the second; whom connected ones talk to.
+#: Slots: the first socket; its client and the accepted socket, if it accepts; the second socket; the peer of connections.
 FIRST, CLIENT, ACCEPTED, SECOND, PEER = 0, 1, 2, 3, 5
 PEER_PORT = 4000
-PEERS = (Call("socket", PEER, ("tcp", 6)), Call("bind", PEER, "::", PEER_PORT), Call("listen", PEER))
+PEERS = (
+    Call("socket", PEER, protocol="tcp", family=6), Call("bind", PEER, "::", PEER_PORT), Call("listen", PEER),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class End:
-    """One of two sockets: its options at its bind and later, its device, its user."""
+    """A socket to be bound: its address, its options at bind and later, its device and its user."""
 
     protocol: str
     address: str
@@ -47,78 +52,79 @@ class End:
     device: str = ""
     user: int = 0
 
-    def bind(self, slot, port):
-        """The calls that make it and bind it."""
+    def bind(self, slot: int, port: int) -> list[Call]:
+        """Returns the calls that make it and bind it."""
         family, host, v6only = ADDRESSES[self.address]
-        calls = [Call("socket", slot, (self.protocol, family, self.user)), *_options(slot, "none", self.flags)]
+        calls = [Call("socket", slot, protocol=self.protocol, family=family, user=self.user)]
+        calls += _options(slot, "none", self.flags)
         if v6only:
-            calls.append(Call("set", slot, "v6only", True))
+            calls.append(Call("set", slot, option="v6only", value=True))
         if self.device:
-            calls.append(Call("set", slot, "device", self.device))
+            calls.append(Call("set", slot, option="device", value=self.device))
         return [*calls, Call("bind", slot, host, port)]
 
-    def change(self, slot):
-        """The calls that change its options."""
+    def change(self, slot: int) -> list[Call]:
+        """Returns the calls that change its options."""
         return _options(slot, self.flags, self.later or self.flags)
 
-    def connect(self, slot):
-        """The call that connects it to the peer."""
-        return Call("connect", slot, self.near(), PEER_PORT)
+    def connect(self, slot: int) -> Call:
+        """Returns the call that connects it to the peer."""
+        return Call("connect", slot, self.reachable(), PEER_PORT)
 
-    def near(self):
-        """The loopback address that it can reach."""
+    def reachable(self) -> str:
+        """Returns the loopback address that it can connect to."""
         family, host, _ = ADDRESSES[self.address]
         if family == 4:
             return "127.0.0.1"
         return f"{MAPPED}127.0.0.1" if host.startswith(MAPPED) else "::1"
 
 
-def _options(slot, old, new):
+def _options(slot: int, old: str, new: str) -> list[Call]:
     changes = zip(("reuse", "reuseport"), FLAGS[old], FLAGS[new], strict=True)
-    return [Call("set", slot, name, now) for name, before, now in changes if before != now]
+    return [Call("set", slot, option=name, value=now) for name, before, now in changes if before != now]
 
 
-def _bound(first, port):
+def _bound(first: End, port: int) -> list[Call]:
     return first.bind(FIRST, port) + first.change(FIRST)
 
 
-def _reopened(first, port):
+def _reopened(first: End, port: int) -> list[Call]:
     another = End(first.protocol, "::", "both")
     return [*another.bind(FIRST, port), Call("close", FIRST), *_bound(first, port)]
 
 
-def _listening(first, port):
+def _listening(first: End, port: int) -> list[Call]:
     return [*first.bind(FIRST, port), Call("listen", FIRST), *first.change(FIRST)]
 
 
-def _changed_then_listening(first, port):
+def _changed_then_listening(first: End, port: int) -> list[Call]:
     return [*_bound(first, port), Call("listen", FIRST)]
 
 
-def _connected(first, port):
+def _connected(first: End, port: int) -> list[Call]:
     return [*_bound(first, port), first.connect(FIRST)]
 
 
-def _time_wait(first, port):
+def _time_wait(first: End, port: int) -> list[Call]:
     return [*_connected(first, port), Call("close", FIRST)]
 
 
-def _accepted(first, port):
+def _accepted(first: End, port: int) -> list[Call]:
     family, host, _ = ADDRESSES[first.address]
+    target = host if family == 4 and host != "0.0.0.0" else first.reachable()
     return [
         *first.bind(FIRST, port), Call("listen", FIRST),
-        Call("socket", CLIENT, ("tcp", family)), Call("connect", CLIENT, host if family == 4 and host[0] != "0" else
-        first.near(), port),
+        Call("socket", CLIENT, protocol="tcp", family=family), Call("connect", CLIENT, target, port),
         Call("close", FIRST), *first.change(ACCEPTED),
     ]  # fmt: skip
 
 
-def _accepted_time_wait(first, port):
+def _accepted_time_wait(first: End, port: int) -> list[Call]:
     return [*_accepted(first, port), Call("close", ACCEPTED)]
 
 
-#: What the first socket is, and what the second does once it is bound, if it is one of TCP.
-STATES = {
+#: The calls that bring the first socket into a state, and the call that a second TCP socket makes once it is bound.
+STATES: dict[str, tuple[Callable[[End, int], list[Call]], str]] = {
     "bound": (_bound, "listen"),
     "reopened": (_reopened, "listen"),
     "listening": (_listening, "listen"),
@@ -128,21 +134,28 @@ STATES = {
     "accepted": (_accepted, "listen"),
     "accepted-time-wait": (_accepted_time_wait, "listen"),
 }
-#: The states that UDP has.
+#: The states of UDP sockets.
 UDP_STATES = ("bound", "connected")
+
+
+class Member(Protocol):
+    """A few sockets on one port."""
+
+    def steps(self, model: Model, port: int) -> list[Step]:
+        """Returns the calls that are made, with the results that the model predicts."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sockets, and the state of the first. `apart` is how far the port of the second is from the first's."""
+    """Two sockets and the state of the first. `apart` is the distance of their ports."""
 
     state: str
     first: End
     second: End
     apart: int = 0
 
-    def steps(self, model, port):
-        """The steps that its calls come to, by a model that knows the peers."""
+    def steps(self, model: Model, port: int) -> list[Step]:
+        """Returns the calls that are made, with the results that the model predicts; it has the peers already."""
         make, then = STATES[self.state]
         steps = list(model.plan([*make(self.first, port), *self.second.bind(SECOND, port + self.apart)]))
         if steps[-1].predicted == 0 and self.second.protocol == "tcp":
@@ -152,45 +165,51 @@ class Pair:
 
 @dataclass(frozen=True)
 class Three:
-    """Three sockets that bind one after the other."""
+    """Three sockets that are bound one after the other."""
 
     ends: tuple[End, End, End]
 
-    def steps(self, model, port):
-        """The steps that its calls come to."""
+    def steps(self, model: Model, port: int) -> list[Step]:
+        """Returns the calls that are made, with the results that the model predicts."""
         return list(model.plan(call for slot, end in enumerate(self.ends) for call in end.bind(slot, port)))
 
 
 @dataclass(frozen=True)
-class Check:
-    """Members in rows with their names. `before` are calls that all members rest on; `leaves` says that members leave
-    something on their ports, so that each check needs a network namespace of its own."""
+class Table:
+    """The members of one check, in rows with names.
+
+    `before` are calls that precede all members. `leaves_state` is True if members leave something on their ports, so
+    that the table needs a network namespace of its own.
+    """
 
     case: dict[str, str]
-    rows: Iterable
+    rows: Sequence[tuple[str, Sequence[Member]]]
     before: tuple[Call, ...] = ()
-    leaves: bool = False
+    leaves_state: bool = False
 
-    def model(self, version, flipped=None):
-        """A model that knows what was before."""
-        model = Model(version, flipped)
+    def model(self, version: tuple[int, ...], inverted: str | None = None) -> Model:
+        """Returns a model that has predicted `before`."""
+        model = Model(version, inverted)
         list(model.plan(self.before))
         return model
 
 
-def outcome(made):
-    """What came of the calls of a member, given as (call, answer): "ok", or which of them failed and how."""
-    return "+".join(f"{call.op}:{errno_name(got)}" for call, got in made if got < 0) or "ok"
+def outcome(answers: Iterable[tuple[Call, int]]) -> str:
+    """Returns the outcome of a member from the results of its calls: "ok", or the calls that failed and their errno."""
+    return "+".join(f"{call.op}:{errno_name(answer)}" for call, answer in answers if answer < 0) or "ok"
 
 
-def _check(state, protocol, first, rows):
-    talks = protocol == "tcp" and state not in ("bound", "reopened", "listening", "changed-then-listening")
-    return Check({"state": state, "first": first}, rows, PEERS if talks else (), talks)
+def _table(state: str, protocol: str, first: str, rows: Sequence[tuple[str, Sequence[Member]]]) -> Table:
+    connects = protocol == "tcp" and state not in ("bound", "reopened", "listening", "changed-then-listening")
+    return Table({"state": state, "first": first}, rows, PEERS if connects else (), connects)
 
 
-def option_checks(state, protocol):
-    """For each address of the first socket, rows by the address of the second and the options of the first, at its bind
-    and now: "::1 addr>none"."""
+def option_tables(state: str, protocol: str) -> Iterator[Table]:
+    """Yields a table for each address of the first socket.
+
+    Its rows are named by the address of the second socket and the options of the first at bind and later:
+    "::1 addr>none".
+    """
     for first in FIRSTS:
         rows = [
             (f"{second} {then}>{now}",
@@ -198,12 +217,15 @@ def option_checks(state, protocol):
             for second, then, now in product(ADDRESSES, FLAGS, FLAGS)
             if then != now or state != "changed-then-listening"
         ]  # fmt: skip
-        yield _check(state, protocol, first, rows)
+        yield _table(state, protocol, first, rows)
 
 
-def device_checks(state, protocol, link):
-    """For each address of the first socket, rows by the address of the second, the devices of both, and the options of
-    the first: "::1 lo/any addr". Through another link than loopback nothing would be connected."""
+def device_tables(state: str, protocol: str, link: str) -> Iterator[Table]:
+    """Yields a table for each address of the first socket.
+
+    Its rows are named by the address of the second socket, the devices of both, and the options of the first:
+    "::1 loopback/any addr". A first socket that connects has no other device than loopback: it could not connect.
+    """
     devices = {"any": "", "loopback": LOOPBACK_LINK, "link": link}
     firsts = devices if state in ("bound", "listening") else ("any", "loopback")
     for first in SOME:
@@ -213,23 +235,28 @@ def device_checks(state, protocol, link):
                    End(protocol, second, flags, device=devices[two])) for flags in FLAGS])
             for second, one, two, options in product(SOME, firsts, devices, FLAGS)
         ]  # fmt: skip
-        yield _check(state, protocol, first, rows)
+        yield _table(state, protocol, first, rows)
 
 
-def user_checks(state, protocol, user):
-    """For each address of the first socket, rows by the address of the second, which is another user's, and the options
-    of the first: "::1 addr"."""
+def user_tables(state: str, protocol: str, user: int) -> Iterator[Table]:
+    """Yields a table for each address of the first socket; the second socket belongs to `user`.
+
+    Its rows are named by the address of the second socket and the options of the first: "::1 addr".
+    """
     for first in FIRSTS:
         rows = [
             (f"{second} {options}",
              [Pair(state, End(protocol, first, options), End(protocol, second, flags, user=user)) for flags in FLAGS])
             for second, options in product(ADDRESSES, FLAGS)
         ]  # fmt: skip
-        yield _check(state, protocol, first, rows)
+        yield _table(state, protocol, first, rows)
 
 
-def three_checks(protocol):
-    """For each address of the first socket, rows by the addresses of the others and the options of the first two."""
+def three_tables(protocol: str) -> Iterator[Table]:
+    """Yields a table for each address of the first of three sockets.
+
+    Its rows are named by the addresses of the others and the options of the first two.
+    """
     for first in FEW:
         rows = [
             (f"{second} {third} {one} {two}",
@@ -237,12 +264,15 @@ def three_checks(protocol):
               for flags in FLAGS])
             for second, third, one, two in product(FEW, FEW, FLAGS, FLAGS)
         ]  # fmt: skip
-        yield Check({"first": first}, rows)
+        yield Table({"first": first}, rows)
 
 
-def apart_checks(protocols):
-    """For each protocol and address of the first socket, rows by the protocol and the address of the second: those of
-    another protocol on the same port, those of the same on the next."""
+def apart_tables(protocols: Sequence[str]) -> Iterator[Table]:
+    """Yields a table for each protocol and address of the first socket.
+
+    Its rows are named by the protocol, port and address of the second socket: the same port if its protocol is another
+    one, else the next port.
+    """
     for protocol, first in product(protocols, FIRSTS):
         rows = [
             (f"{other} {'next-port' if other == protocol else 'same-port'} {second}",
@@ -250,4 +280,4 @@ def apart_checks(protocols):
               for flags in FLAGS])
             for other, second in product(protocols, ADDRESSES)
         ]  # fmt: skip
-        yield Check({"protocol": protocol, "first": first}, rows)
+        yield Table({"protocol": protocol, "first": first}, rows)

@@ -1,5 +1,8 @@
-"""Random sequences of socket, setsockopt, bind, listen, connect and close on up to six sockets, with the model of
-conflict_model.py as oracle. SOCKETCALL_SEQUENCES says how many there are, over all routes and gates together."""
+"""Random sequences of socket, setsockopt, bind, listen, connect and close on up to six sockets.
+
+The model of conflict_model.py predicts their results. SOCKETCALL_SEQUENCES is the number of sequences, over all routes
+and gates together.
+"""
 
 import os
 
@@ -12,25 +15,25 @@ from probes.sandbox import namespaces
 from probes.testing import Broke, behaviour, not_applicable
 from probes.testing.fixtures import entries, reference
 from probes.testing.procfs import protocols
+from tests.bind.conflict_kernel import transcript
 
 try:
-    from tests.bind.conflict_kernel import told
-    from tests.bind.conflict_search import Search, Sequences, agrees
+    from tests.bind import conflict_search
 except ImportError as error:
     if error.name != "hypothesis":
         raise
-    Search = None
+    conflict_search = None
 
 SOURCE = "socket(7); ip(7); tcp(7); udp(7); bind(2); listen(2); connect(2); conflict_rules.py, conflict_connect.py"
 SEQUENCES = int(os.environ.get("SOCKETCALL_SEQUENCES", "2000"))
 #: Sequences of one check: each is a test of its own, within the deadline of any test.
 BATCH = 250
-#: What sequences are about, with its share. Those of several users come on top: only root can have them.
+#: Subjects of sequences, with their shares. Sequences of several users come on top: only root can play them.
 SHARES = {"ports": 0.25, "connections": 0.75, "users": 0.25}
 
 
-def pytest_generate_tests(metafunc):
-    """As many batches as come to the number of sequences, over all entries."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Makes as many batches as give the number of sequences, over all entries."""
     each = SEQUENCES / max(1, len(entries(metafunc.config, ROUTES)))
     batches = [
         pytest.param(about, batch, marks=pytest.mark.sandbox(ids=3) if about == "users" else ())
@@ -41,15 +44,15 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
-def sequences(about, request):
-    """The kind of sequences that a test is about."""
-    if Search is None:
+def sequences(about: str, request: pytest.FixtureRequest) -> "conflict_search.Sequences":
+    """The sequences of one subject. Not applicable without hypothesis or IPv6."""
+    if conflict_search is None:
         not_applicable("Python module hypothesis")
     if "TCPv6" not in protocols():
         not_applicable("IPv6")
     if about == "ports":
         request.getfixturevalue("links")
-    return Sequences(
+    return conflict_search.Sequences(
         reference(request.config).version,
         link="near0" if about == "ports" else "",
         users=(0, *namespaces.OTHER_IDS) if about == "users" else (0,),
@@ -57,23 +60,24 @@ def sequences(about, request):
     )
 
 
-@behaviour("bind.conflict.sequences", SOURCE)
+@behaviour("bind.conflict.sequences", SOURCE, tag="implementation")
 def test_sequences(batch, sequences, entry, calls, memory, seeded, expect):
-    """Whatever sockets did before, each call answers what the rules say: every bind, listen and connect succeeds or fails
-    with the error that follows from the addresses, ports, options, devices, users and states of the others.
+    """In random sequences of calls, each bind, listen and connect succeeds or fails with the errno that follows from the
+    addresses, ports, options, devices, users and states of the other sockets, whatever they did before.
 
-    All sequences are made unseen but the last, which is made once more: or the simplest of those that disagree.
+    All sequences are played untraced, then the last one, or the simplest one that disagrees, once more, traced.
     """
     quiet = Calls(Gate(entry.gate, quiet=True), entry.route, memory)
-    judged = expect({"sequences": BATCH, "disagreement": []})
-    search = Search(lambda numbers: sequences.play(sequences.steps(numbers), quiet))
+    check = expect({"sequences": BATCH, "disagreement": []})
+    search = conflict_search.Search(lambda numbers: sequences.play(sequences.steps(numbers), quiet))
     search.run(BATCH, seeded.getrandbits(64))
     numbers = search.simplest or search.last
     if numbers is None:
         raise Broke("no sequence made a call")
     made = sequences.play(sequences.steps(numbers), calls)
-    lines = [] if search.simplest is None and agrees(made) else told(made)
-    if lines and agrees(made):
-        lines.append("traced it agrees; unseen it did not")
+    agrees = conflict_search.agrees(made)
+    lines = [] if search.simplest is None and agrees else transcript(made)
+    if lines and agrees:
+        lines.append("the traced calls agree; the untraced calls did not")
     print(*lines, sep="\n")
-    judged.of({"sequences": search.played, "disagreement": lines}, *(result for _, _, result in made))
+    check.of({"sequences": search.played, "disagreement": lines}, *(one.result for one in made))

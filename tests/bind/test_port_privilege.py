@@ -48,9 +48,13 @@ def test_other_protocols(protocol, calls, expect):
     """
     require(protocol)
     kind = OTHERS[protocol]
-    expect(0, ports=f"1..{DEFAULT_START - 1}", who="capability").of(port_sweep(calls, kind).run(range(1, DEFAULT_START)))
+    expect(0, ports=f"1..{DEFAULT_START - 1}", who="capability").of(
+        port_sweep(calls, kind).run(range(1, DEFAULT_START))
+    )
     namespaces.keep_capabilities(())
-    expect(-EACCES, ports=f"1..{DEFAULT_START - 1}", who="nobody").of(port_sweep(calls, kind).run(range(1, DEFAULT_START)))
+    expect(-EACCES, ports=f"1..{DEFAULT_START - 1}", who="nobody").of(
+        port_sweep(calls, kind).run(range(1, DEFAULT_START))
+    )
     unprivileged = range(DEFAULT_START, 2 * DEFAULT_START + 1)
     expect(0, ports=f"{DEFAULT_START}..{2 * DEFAULT_START}", who="nobody").of(port_sweep(calls, kind).run(unprivileged))
 
@@ -101,7 +105,9 @@ def test_start_range(new_socket, expect):
     the first port of ip_local_port_range.
     """
     values = ("-1", "65536", "2147483647", "32769", "port")
-    checks = {(kind, text): expect([EINVAL, -EACCES, 0], kind=kind, start=text) for kind in WITH_PORTS for text in values}
+    checks = {
+        (kind, text): expect([EINVAL, -EACCES, 0], kind=kind, start=text) for kind in WITH_PORTS for text in values
+    }
     errors = {text: write_error(START, text) for text in values}
     namespaces.keep_capabilities(())
     for kind in WITH_PORTS:
