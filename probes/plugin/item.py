@@ -18,7 +18,7 @@ from probes.report.judged_test import JudgedTest, Statement
 from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
-from probes.testing.expect import Broke, NotApplicable
+from probes.testing.expect import Broke, NotApplicable, SetUpRefused
 from probes.testing.fixtures import CHANNEL, OBSERVED
 
 
@@ -44,6 +44,9 @@ class Reporter:
             return
         if isinstance(error.value, NotApplicable):
             self.channel.send(messages.NotApplicable(str(error.value.msg)))
+        elif isinstance(error.value, SetUpRefused):
+            result, why = error.value.result, error.value.why
+            self.channel.send(messages.SetUpRefused(result.call, int(result), why, [result.record()]))
         elif isinstance(error.value, Broke):
             self.channel.send(messages.Broke(str(error.value)))
         elif isinstance(error.value, Skipped):

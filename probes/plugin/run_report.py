@@ -36,7 +36,7 @@ class RunReport:
         counts = Counts()
         for run in self.runs:
             counts.all.update(run.counts.all)
-            counts.known += run.counts.known
+            counts.known.update(run.counts.known)
         return counts
 
     @property
@@ -107,9 +107,9 @@ class RunReport:
         """Ends what a report of several machines opened."""
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Prints the counts by verdict."""
+        """Prints the counts by verdict; and the causes of what is wrong, where pytest prints no failures (--tb=no)."""
         for run in self.runs:
-            for line in run.lines():
+            for line in run.lines(causes=self._config.getoption("tbstyle") == "no"):
                 terminalreporter.write_line(line)
 
 

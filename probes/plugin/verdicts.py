@@ -22,10 +22,13 @@ from probes.sandbox.messages import (
     Message,
     NotApplicable,
     SandboxFailed,
+    SetUpRefused,
 )
 from probes.sandbox.sandbox import SandboxResult
 
 _T = TypeVar("_T")
+#: How many calls a check that broke carries as evidence: the last ones.
+_LAST_CALLS = 3
 #: Signals that an instruction raises in its own process.
 _FAULTS = (signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS)
 
@@ -70,7 +73,8 @@ class _Judge:
         self._subject, self._result, self._pages = subject, result, pages
         self._announced = {one.number: one for one in _of_type(result.messages, Announced)}
         self._judged = _of_type(result.messages, Judged)
-        self._records = result.records() or [record for one in self._judged for record in one.noted]
+        noted: list[Judged | SetUpRefused] = [*self._judged, *_of_type(result.messages, SetUpRefused)]
+        self._records = result.records() or [record for one in noted for record in one.noted]
         self._frames = [one.frame for one in _of_type(result.messages, FrameSeen)]
         self._frame_at = {frame.number: len(self._records) + at for at, frame in enumerate(self._frames)}
         self._at: dict[int, list[int]] = {}
@@ -123,18 +127,33 @@ class _Judge:
         messages, subject = self._result.messages, self._subject
         for failed in _of_type(messages, SandboxFailed):
             return [subject.check("broke", f"the sandbox could not be made: {failed.why}")]
+        judged = {one.number for one in self._judged}
+        pending = [one for number, one in self._announced.items() if number not in judged]
+        for refused in _of_type(messages, SetUpRefused):
+            return self._refused(refused, pending)
         finished = bool(_of_type(messages, Finished))
         error = next((one.why for one in _of_type(messages, Broke)), None)
         if finished and error is None:
             return [subject.check("not_applicable", one.missing) for one in _of_type(messages, NotApplicable)[:1]]
-        judged = {one.number for one in self._judged}
-        pending = [one for number, one in self._announced.items() if number not in judged]
         if finished:
             return [self._broke(error or "", pending)]
         return self._unfinished(pending)
 
+    def _refused(self, refused: SetUpRefused, pending: Sequence[Announced]) -> list[Check]:
+        """A documented call refused in set-up: what was announced deviates, or a check of the set-up does."""
+        rests_on = self._at.get(refused.call, [])
+        key = replace(self._subject.key, case=f"{self._subject.key.case} set-up=refused".strip())
+        checks = [Check(self._key(one, []), "deviates", one.expected) for one in pending] or [
+            Check(key, "deviates", "success")
+        ]
+        for check in checks:
+            check.actual, check.rests_on = refused.error, list(rests_on)
+            check.detail = f"in set-up, {refused.why} was refused"
+        return checks
+
     def _broke(self, why: str, pending: Sequence[Announced], rests_on: Sequence[int] = ()) -> Check:
-        check = self._subject.check("broke", why, rests_on)
+        last = range(max(0, len(self._records) - _LAST_CALLS), len(self._records))
+        check = self._subject.check("broke", why, rests_on or last)
         if pending:
             check.key, check.expected = replace(check.key, case=pending[-1].case), pending[-1].expected
         return check
@@ -149,8 +168,10 @@ class _Judge:
             entered = [at for at, record in enumerate(self._records) if (record.call or 0) > announced.number]
             records = [self._records[at] for at in entered]
             blocked = result.late and any(record.ret is None for record in records)
-            if blocked or (killed and (entered or fault)):
-                actual = "no return" if blocked else how
+            # Where no tracer watches, what was announced is all that is known of the call.
+            unseen = not self._subject.observed and (result.late or killed)
+            if blocked or unseen or (killed and (entered or fault)):
+                actual = "no return" if blocked or (unseen and result.late) else how
                 key = self._key(announced, records[-1:])
                 checks.append(Check(key, "deviates", announced.expected, actual, how, entered))
         entered = [at for at, record in enumerate(self._records) if pending and (record.call or 0) > pending[-1].number]

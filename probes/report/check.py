@@ -8,6 +8,8 @@ from typing import Any
 
 #: Every verdict, in the order in which they are counted and printed.
 VERDICTS = ("conforms", "deviates", "broke", "not_applicable", "lost", "not_run")
+#: The verdicts that a line of --expect can list.
+NOT_CONFORMING = ("deviates", "broke", "lost")
 #: The route of a check that rests on calls over both routes: they agree, or they do not.
 BOTH = "both"
 #: A value as JSON carries it: None, bool, int, str, list, dict; bytes are {"bytes": hex}.
@@ -84,8 +86,8 @@ class Check:
 
     @property
     def unexpected(self) -> bool:
-        """True if the check fails the test: it deviates or broke, and no line of --expect says so."""
-        return self.verdict in ("deviates", "broke") and self.known is None
+        """True if the check fails the test: it deviates, broke or was lost, and no line of --expect lists it."""
+        return self.verdict in NOT_CONFORMING and self.known is None
 
     def as_json(self) -> dict[str, Json]:
         """Return the fields as results.jsonl has them, without what is not set; `rests_on` only before numbering."""

@@ -13,13 +13,13 @@ class Counts:
     def __init__(self) -> None:
         self.all: Counter[str] = Counter()
         self.by_behaviour: dict[str, Counter[str]] = {}
-        #: Deviations among them that --expect lists.
-        self.known = 0
+        #: Those among them that a line of --expect lists.
+        self.known: Counter[str] = Counter()
 
     def add(self, check: Check) -> None:
         """Count a check."""
         self.all[check.verdict] += 1
-        self.known += check.known is not None
+        self.known[check.verdict] += check.known is not None
         self.by_behaviour.setdefault(check.key.id, Counter())[check.verdict] += 1
 
     def as_json(self) -> dict[str, int]:
@@ -28,16 +28,17 @@ class Counts:
 
     def status(self) -> int:
         """Return the exit status: 0 all as expected, 1 a deviation, 3 something that was not judged."""
-        if self.all["deviates"] > self.known:
+        unexpected = self.all - self.known
+        if unexpected["deviates"]:
             return 1
-        unknown = self.all["broke"] + self.all["lost"] + self.all["not_run"]
-        return 3 if unknown or not self.all["conforms"] + self.known else 0
+        not_judged = unexpected["broke"] + unexpected["lost"] + unexpected["not_run"]
+        return 3 if not_judged or not self.all["conforms"] + self.known["deviates"] else 0
 
     def line(self) -> str:
         """Return the counts as people read them."""
         parts = [f"{self.all[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if self.all[verdict]]
-        if self.known:
-            parts.append(f"of the deviations {self.known} known")
+        if self.known.total():
+            parts.append(f"{self.known.total()} of those expected")
         return f"{len(self.by_behaviour)} behaviours, {self.all.total()} checks: {', '.join(parts) or 'nothing judged'}"
 
 

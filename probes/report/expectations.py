@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from probes.errors import CommandError
-from probes.report.check import Check
+from probes.report.check import NOT_CONFORMING, Check
 from probes.report.failure import value
 
 
@@ -51,7 +51,7 @@ class ExpectedDeviations:
         """Count a check of the run for the lines that match it."""
         for line in self._matching(check):
             line.checks += 1
-            line.deviations += check.verdict == "deviates"
+            line.deviations += check.verdict in NOT_CONFORMING
 
     def require_ids(self, ids: Iterable[str]) -> None:
         """Raise CommandError for a line that names no behaviour of the catalogue."""
@@ -80,10 +80,13 @@ class ExpectedDeviations:
 
 def lines_of(checks: Iterable[Check]) -> str:
     """Return the text of an --expect file that lists these deviations."""
-    lines = dict.fromkeys(
-        f"{check.key.id} | {check.key.case} | actual {' '.join(value(check.actual).split())}" for check in checks
-    )
+    lines = dict.fromkeys(f"{check.key.id} | {check.key.case} | {_reason(check)}" for check in checks)
     return "# ID-GLOB | CASE-GLOB | reason\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _reason(check: Check) -> str:
+    said = f"actual {value(check.actual)}" if check.verdict == "deviates" else f"{check.verdict}: {check.detail}"
+    return " ".join(said.split())
 
 
 @dataclass
@@ -113,9 +116,9 @@ class Expectations:
         return cls(known, globs, Path(write) if write else None)
 
     def mark(self, checks: Iterable[Check]) -> None:
-        """Set `known` of the deviations that --expect lists."""
+        """Set `known` of what --expect lists: checks that deviate, broke or were lost."""
         for check in checks:
-            if check.verdict == "deviates" and self.known is not None:
+            if check.verdict in NOT_CONFORMING and self.known is not None:
                 check.known = self.known.reason(check)
 
     def count(self, check: Check) -> None:
@@ -124,7 +127,7 @@ class Expectations:
             self.judged.add(check.key.id)
         if self.known is not None:
             self.known.count(check)
-        if check.verdict == "deviates":
+        if check.verdict in NOT_CONFORMING:
             self.deviating.append(check)
         elif check.verdict == "not_applicable" and not self._may_be_missing(check.key.id):
             self.missing.setdefault(check.key.id, check.detail)

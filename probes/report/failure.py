@@ -52,6 +52,11 @@ def host_of(target: str) -> str:
     return target if target.startswith("ssh:") else ""
 
 
+def rerun_of(run: Mapping[str, Json]) -> Rerun:
+    """Return what repeats a check of a run, from the facts in its first line."""
+    return Rerun(run["target"]["again"], run["seed"], host_of(run["target"]["name"]))
+
+
 def text(check: Check, records: Sequence[Record], behaviour: Statement, rerun: Rerun) -> str:
     """Return several lines: key, statement and source, expected and actual, each call, how to run it again."""
     key = check.key

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from probes.report import failure
+from probes.report.causes import Causes, records_of
 from probes.report.check import Check, Json, Key
 from probes.report.counts import Counts
 from probes.report.expectations import Expectations
-from probes.report.judged_test import JudgedTest
+from probes.report.judged_test import JudgedTest, Statement
 from probes.report.writer import Writer
 
 
@@ -28,6 +30,9 @@ class MachineRun:
         self._ended = "the run ended first"
         self._finished = False
         self.counts = Counts()
+        #: What is not as expected, by cause.
+        self.causes = Causes()
+        self._rerun = failure.rerun_of(facts)
         #: The exit status by --expect and --require, known at the end of the run.
         self.status = 3
 
@@ -42,8 +47,15 @@ class MachineRun:
         for check in judged.checks:
             self.counts.add(check)
             self._expectations.count(check)
+            if check.unexpected:
+                self._explain(check, judged)
         if self._writer is not None:
             self._writer.add(judged)
+
+    def _explain(self, check: Check, judged: JudgedTest) -> None:
+        about = judged.behaviour or Statement(check.key.id, "", "")
+        records = records_of(check, judged.evidence)
+        self.causes.add(check, records, lambda: failure.text(check, records, about, self._rerun))
 
     def lose(self, test: str, why: str) -> None:
         """Give the test at which a worker ended the verdict `lost`."""
@@ -68,11 +80,13 @@ class MachineRun:
         if self._writer is not None:
             self._writer.discard()
 
-    def lines(self) -> list[str]:
-        """Return what is printed at the end: problems with the expectations, and the counts."""
+    def lines(self, causes: bool = True) -> list[str]:
+        """Return what is printed at the end: causes if wanted, problems with the expectations, the counts."""
         if not self._finished:
             return []
-        lines = [*self._problems, *([self.counts.line()] if self.counts.by_behaviour or self.name else [])]
+        lines = [*(self.causes.lines() if causes else []), *self._problems]
+        if self.counts.by_behaviour or self.name:
+            lines.append(self.counts.line())
         return [f"{self.name}: {line}" if self.name else line for line in lines]
 
     def _conclude(self, test: str, verdict: str, why: str) -> None:

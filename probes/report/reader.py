@@ -10,7 +10,6 @@ from pathlib import Path
 from probes.errors import CommandError
 from probes.report.check import Check, Json, Key
 from probes.report.directory import SCHEMA
-from probes.report.failure import Rerun, host_of
 from probes.report.judged_test import Statement
 
 RESULTS, EVIDENCE = "results.jsonl", "evidence.jsonl"
@@ -64,12 +63,6 @@ def keys_of(where: Path) -> list[Key]:
     """Return the keys of the checks of a run, of any suite version. Raises CommandError: its file is damaged."""
     path = where / RESULTS if where.is_dir() else where
     return [Key.of_json(line) for line in _lines(path) if line["type"] == "check"]
-
-
-def rerun_of(results: Results) -> Rerun:
-    """Return what repeats a check of a run, on its target."""
-    target = results.run["target"]
-    return Rerun(target.get("again", Rerun.words), results.run["seed"], host_of(target["name"]))
 
 
 def evidence(directory: Path, wanted: set[int] | None = None) -> dict[int, dict[str, Json]]:

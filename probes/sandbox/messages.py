@@ -64,6 +64,16 @@ class Broke:
 
 
 @dataclass(frozen=True)
+class SetUpRefused:
+    """The implementation refused a documented call on which the set-up rests: the call, its error, what it was for."""
+
+    call: int
+    error: int
+    why: str
+    noted: Sequence[Record] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
 class NotApplicable:
     """The test judges nothing here: what is missing."""
 
@@ -82,9 +92,10 @@ class Finished:
     """The test ran to its end."""
 
 
-Message = Announced | Judged | FrameSeen | Report | Broke | NotApplicable | SandboxFailed | Finished
+Message = Announced | Judged | FrameSeen | Report | Broke | SetUpRefused | NotApplicable | SandboxFailed | Finished
 _TYPES: Mapping[str, type[Message]] = {
-    one.__name__: one for one in (Announced, Judged, FrameSeen, Report, Broke, NotApplicable, SandboxFailed, Finished)
+    one.__name__: one
+    for one in (Announced, Judged, FrameSeen, Report, Broke, SetUpRefused, NotApplicable, SandboxFailed, Finished)
 }
 
 
@@ -95,6 +106,7 @@ def to_json(message: Message) -> dict[str, Json]:
         fields["frame"] = message.frame.as_json()
     elif isinstance(message, Judged):
         fields["range"] = message.range.as_json() if message.range else None
+    if isinstance(message, Judged | SetUpRefused):
         fields["noted"] = [record.as_json() for record in message.noted]
     return {"is": type(message).__name__, **fields}
 
@@ -107,5 +119,6 @@ def of_json(line: dict[str, Json]) -> Message:
         return FrameSeen(Frame.of_json(fields["frame"]))
     if kind is Judged:
         fields["range"] = Range(**fields["range"]) if fields["range"] else None
+    if kind in (Judged, SetUpRefused):
         fields["noted"] = [Record.of_json(record) for record in fields["noted"]]
     return kind(**fields)

@@ -21,13 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from probes.abi.record import Record
 from probes.errors import CommandError
 from probes.installation import checkout
 from probes.plugin import options
 from probes.plugin.shard import Shard
 from probes.plugin.stream import Reader
-from probes.report import failure
 from probes.report.check import Check, Json, Key
 from probes.report.counts import overall
 from probes.report.expectations import Expectations
@@ -113,7 +111,6 @@ class RemoteRun:
         self.first: float | None = None
         self._planned = 0
         self._seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
-        self._rerun = failure.Rerun(machine.target.again, self._seed)
 
     def run(self) -> int:
         """Runs to the end, and returns the exit status. Raises CommandError: the run did not begin."""
@@ -225,12 +222,8 @@ class RemoteRun:
 
     def _report(self, run: MachineRun, test: str, judged: JudgedTest) -> None:
         self._expectations.mark(judged.checks)
-        records = [Record.of_json(line) for line in judged.evidence if line["type"] == "call"]
         for check in judged.checks:
-            if check.unexpected and judged.behaviour is not None:
-                rests_on = [records[at] for at in check.rests_on if at < len(records)]
-                self._print(failure.text(check, rests_on, judged.behaviour, self._rerun) + "\n")
-            elif check.verdict == "lost":
+            if check.verdict == "lost":
                 self._print(f"{check.key}: lost: {check.detail}")
         run.take(test, judged)
 
@@ -245,7 +238,7 @@ class RemoteRun:
             counts = self._run.counts
             reported = self._planned - sum(len(part.waiting) for part in self._parts)
             state = f"{reported} of {self._planned} tests, {counts.all.total()} checks"
-            deviations = f"{counts.all['deviates'] - counts.known} deviate"
+            deviations = f"{counts.all['deviates'] - counts.known['deviates']} deviate"
             name = self._machine.target.name
             print(f"\r\033[K{name}: {state}, {deviations}", end="", file=sys.stderr, flush=True)
 

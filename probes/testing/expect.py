@@ -21,7 +21,7 @@ from _pytest.outcomes import Skipped
 from probes.abi.frame import Frame
 from probes.abi.record import shown
 from probes.entry.calls import Output
-from probes.entry.gate import WORD, Result, next_call_id, same_process
+from probes.entry.gate import Result, next_call_id, same_process
 from probes.entry.sweep import Swept
 from probes.report.check import Json, Range
 from probes.sandbox.messages import Announced, FrameSeen, Judged, Message
@@ -41,15 +41,20 @@ class NotApplicable(Skipped):
     """What a behaviour needs is missing here: a privilege, a protocol, a kernel version."""
 
 
-def need(done: Result | Output, why: str = "") -> int:
-    """Returns the value of a result that set-up rests on. Raises Broke if it is an error."""
+class SetUpRefused(Exception):
+    """The implementation refused a documented call on which the set-up of a test rests: it deviates."""
+
+    def __init__(self, result: Result, why: str) -> None:
+        super().__init__(f"{why}: {result!r}")
+        self.result, self.why = result, why
+
+
+def need(done: Result | Output, why: str = "a documented call") -> int:
+    """Returns the value of a result that set-up rests on. Raises SetUpRefused if it is an error."""
     result = done.result if isinstance(done, Output) else done
     if result < 0:
-        raise Broke(f"{why or 'set-up'}: {result!r} from eax={result.regs_in[_EAX]}, call {result.call}")
+        raise SetUpRefused(result, why)
     return int(result)
-
-
-_EAX = "eax" if WORD == 32 else "rax"
 
 
 def not_applicable(missing: str) -> NoReturn:

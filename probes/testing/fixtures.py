@@ -21,7 +21,7 @@ from probes.sandbox.channel import Channel
 from probes.sandbox.wire import Wire
 from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
-from probes.testing.expect import Broke, Expect, Expectation, need, not_applicable
+from probes.testing.expect import Expect, Expectation, SetUpRefused, need, not_applicable
 from probes.testing.reference import Reference, local, parse
 from probes.testing.states import Prepare
 
@@ -121,9 +121,9 @@ class SetUp:
     value: object
 
     def of(self, result: Result) -> None:
-        """Raises Broke if the result is another one."""
+        """Raises SetUpRefused if the result is another one."""
         if result != self.value:
-            raise Broke(f"set-up: {result!r} instead of {self.value!r} from call {result.call}")
+            raise SetUpRefused(result, f"a call that returns {self.value!r}")
 
 
 @pytest.fixture

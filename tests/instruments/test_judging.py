@@ -11,8 +11,9 @@ from probes.abi.operations import BY_DIRECT, SOCKETCALL
 from probes.abi.record import Record
 from probes.abi.syscalls import SYSCALLS
 from probes.plugin.verdicts import Subject, judge, route_of
+from probes.report.causes import Causes
 from probes.report.check import BOTH, Check, Key
-from probes.sandbox.messages import Announced, Finished, Judged, Message
+from probes.sandbox.messages import Announced, Broke, Finished, Judged, Message, SetUpRefused
 from probes.sandbox.sandbox import SandboxResult
 
 KEY = Key("made.up.law", "", "direct", "int80", 32)
@@ -142,3 +143,42 @@ def test_without_a_tracer_the_note_of_the_gate_is_the_record() -> None:
     judgement = judge(Subject(KEY, observed=False), SandboxResult(messages), set())
     assert (judgement.checks[0].verdict, judgement.checks[0].rests_on) == ("conforms", [0])
     assert judgement.records == [noted]
+
+
+def test_a_refused_set_up_deviates() -> None:
+    """A documented call refused in set-up deviates, with the call; what was announced before it deviates too."""
+    refused = [SetUpRefused(7, -9, "a bound socket"), Finished()]
+    run = Traced(refused, [record(1, 7, -9)])
+    (check,) = judge(Subject(replace(KEY, case="kind=tcp")), run, set()).checks
+    assert (check.key.case, check.verdict, check.actual, check.rests_on) == (
+        "kind=tcp set-up=refused",
+        "deviates",
+        -9,
+        [0],
+    )
+    assert check.detail == "in set-up, a bound socket was refused"
+    run = Traced([Announced(1, "a=1", 5), *refused], [record(1, 7, -9)])
+    (check,) = judge(Subject(KEY), run, set()).checks
+    assert (check.key.case, check.verdict, check.expected, check.actual) == ("a=1", "deviates", 5, -9)
+
+
+def test_a_check_that_broke_carries_the_last_calls() -> None:
+    """What broke has the calls before it as evidence."""
+    messages = [Broke("no such thing"), Finished()]
+    (check,) = judge(Subject(KEY), Traced(messages, [record(n, n, 0) for n in range(5)]), set()).checks
+    assert (check.verdict, check.rests_on) == ("broke", [2, 3, 4])
+
+
+def test_causes_are_grouped_most_frequent_first() -> None:
+    """Checks of one operation, expected and actual value are one cause; the lines stay within the limit."""
+    causes = Causes()
+    for number in range(9):
+        check = Check(replace(KEY, case=f"n={number}"), "deviates", 0, -1 if number % 3 else -13)
+        causes.add(check, [replace(record(1, 7, -1), op="bind")], lambda: "example\nof two lines")
+    lines = causes.lines()
+    assert lines[0] == "6 times bind: expected 0, actual -1 EPERM (1 behaviour)"
+    assert lines[4] == "3 times bind: expected 0, actual -13 EACCES (1 behaviour)"
+    assert causes.lines(limit=5) == [*lines[:4], "1 more causes with 3 checks: see report.html and results.jsonl"]
+    for number in range(300):
+        causes.add(Check(KEY, "deviates", number, -1), [], lambda: "line\n" * 12)
+    assert len(causes.lines()) <= 50

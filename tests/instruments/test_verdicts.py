@@ -83,7 +83,25 @@ def test_it(calls, expect):
     """Set-up fails."""
     need(calls.bind(-1, ADDRESS), "a bound socket")
     expect(0).of(calls.bind(-1, ADDRESS))
-''', "broke", 3, "a bound socket"),
+''', "deviates", 1, "in set-up, a bound socket was refused"),
+    "set-up refused after an announcement": ('''
+@law
+def test_it(calls, expect):
+    """Set-up fails."""
+    check = expect(b"abc", part="data")
+    need(calls.bind(-1, ADDRESS), "a bound socket")
+    check.of(b"", calls.bind(-1, ADDRESS))
+''', "deviates", 1, "in set-up, a bound socket was refused"),
+    "a call that kills where no tracer watches": ('''
+from probes.entry import memory
+@law
+@pytest.mark.sandbox(trace="none")
+def test_it(calls, the_gate, expect):
+    """The gate itself faults."""
+    check = expect(-errno.EBADF)
+    memory.protect(the_gate.page, memory.PAGE, memory.PROT_NONE)
+    check.of(calls.bind(-1, ADDRESS))
+''', "deviates", 1, "died SIGSEGV"),
     "a crash": ('''
 @law
 def test_it(calls, expect):
@@ -247,7 +265,7 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("endings")
     sources = [text for source, *_ in ENDINGS.values() for text in (source, GOOD)]
     write_tests(folder, *sources)
-    return run_check(folder, "--deadline", "3")
+    return run_check(folder, "--deadline", "3", "--", "--tb=short")
 
 
 @pytest.mark.parametrize("name", ENDINGS)
@@ -277,7 +295,7 @@ def test_end_of_the_run(ended):
 
 def test_broken_set_up_ends_3(judge):
     """Where nothing deviates but something broke, the status is 3."""
-    run = judge(ENDINGS["set-up that needs what failed"][0], GOOD)
+    run = judge(ENDINGS["a fixture that breaks"][0], GOOD)
     assert (run.status, run.verdicts) == (3, ["broke", "conforms"])
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probes.abi.record import Record
 from probes.report import failure
+from probes.report.causes import cause_of, records_of
 from probes.report.check import Check, Json
 from probes.report.judged_test import Statement
-from probes.report.reader import Results, evidence, rerun_of
+from probes.report.reader import Results, evidence
 
 #: How many checks are shown in full: where more is wrong, most of it has one cause.
 SHOWN = 200
@@ -28,20 +28,32 @@ def page(results: Results, directory: Path) -> str:
     bad = [check for check in results.checks if check.verdict not in ("conforms", "not_applicable")]
     lines = evidence(directory, {seq for check in bad[:SHOWN] for seq in check.seq})
     shown = [
-        {"key": str(check.key), "verdict": check.verdict, "known": check.known, "text": _text(check, results, lines)}
-        for check in bad[:SHOWN]
+        {"key": str(check.key), "verdict": check.verdict, "known": check.known, "text": _text(check, results, lines),
+         "anchor": f"check-{number}", "cause": str(cause_of(check, records_of(check, lines)))}
+        for number, check in enumerate(bad[:SHOWN], 1)
+    ]  # fmt: skip
+    causes = [
+        {"name": name, "count": len(found), "anchor": f"cause-{number}", "checks": found}
+        for number, (name, found) in enumerate(_grouped(shown), 1)
     ]
     counts: dict[str, Counter[str]] = {id: Counter() for id in results.behaviours}
     for check in results.checks:
         counts.setdefault(check.key.id, Counter())[check.verdict] += 1
     missing = sorted({(check.detail, check.key.id) for check in results.checks if check.verdict == "not_applicable"})
     return template.render(
-        run=results.run, counts=results.counts, shown=shown, hidden=len(bad) - len(shown), missing=missing,
+        run=results.run, counts=results.counts, causes=causes, hidden=len(bad) - len(shown), missing=missing,
         catalogue=[(results.behaviours.get(id), id, found) for id, found in sorted(counts.items())],
     )  # fmt: skip
 
 
+def _grouped(shown: Sequence[Mapping[str, Json]]) -> list[tuple[str, list[Mapping[str, Json]]]]:
+    """The checks by cause, the most frequent cause first."""
+    groups: dict[str, list[Mapping[str, Json]]] = {}
+    for check in shown:
+        groups.setdefault(check["cause"], []).append(check)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
 def _text(check: Check, results: Results, lines: Mapping[int, Mapping[str, Json]]) -> str:
-    found = [lines[seq] for seq in check.seq if seq in lines and lines[seq]["type"] == "call"]
     about = results.behaviours.get(check.key.id, Statement(check.key.id, "", ""))
-    return failure.text(check, [Record.of_json(line) for line in found], about, rerun_of(results))
+    return failure.text(check, records_of(check, lines), about, failure.rerun_of(results.run))
