@@ -30,6 +30,7 @@ class Prepared:
     """
 
     def __init__(self, calls: Calls, kind: SocketKind | None, flags: int, ports: tuple[int, int]) -> None:
+        """Makes nothing yet. `ports` are those of the server's and the client's address."""
         self.fd = self.peer = -1
         self.calls, self.kind, self.flags = calls, kind, flags
         self.server, self.client = (_address(kind, port) for port in ports)
@@ -54,7 +55,7 @@ class Prepared:
         self.made.clear()
 
     def keep(self, result: Result, why: str) -> int:
-        """Returns a new descriptor, which `close` will close. Raises Broke if the kernel made none."""
+        """Returns a new descriptor, which `close` will close. Raises SetUpRefused if the kernel made none."""
         fd = need(result, why)
         self.made.append(fd)
         return fd

@@ -16,7 +16,7 @@ from errno import EAGAIN, EINPROGRESS
 from select import POLLERR, POLLHUP, POLLPRI
 
 from probes.entry.calls import Calls
-from probes.testing.expect import Broke, need
+from probes.testing.expect import SetUpRefused, need
 from probes.testing.prepared import TCPS, FamiliesAndTypes, Prepared
 from probes.testing.socket_kinds import SocketKind
 
@@ -76,12 +76,13 @@ class Prepare:
     """
 
     def __init__(self, calls: Calls, server: int = SERVER_PORT, client: int = CLIENT_PORT) -> None:
+        """Takes the calls to make states by, and the ports of the server's and the client's address."""
         self._calls, self._ports = calls, (server, client)
 
     def __call__(self, state: str, kind: SocketKind | None = None, flags: int = 0) -> Prepared:
         """Makes a state. `flags` (SOCK_NONBLOCK, SOCK_CLOEXEC) are those of the socket at `fd`.
 
-        Raises Broke if the kernel refuses a call of the set-up, ValueError if the kind of socket has no such state.
+        Raises SetUpRefused if the kernel refuses a call, ValueError if the kind of socket has no such state.
         """
         if not possible(state, kind):
             raise ValueError(f"{kind or 'no socket'} has no state {state!r}")
@@ -161,7 +162,7 @@ def _connecting(end: Prepared) -> None:
     end.fd = end.new(end.flags | socket.SOCK_NONBLOCK)
     result = end.calls.connect(end.fd, end.server)
     if result != -EINPROGRESS:
-        raise Broke(f"connect to a socket with a full backlog: {result!r} instead of EINPROGRESS")
+        raise SetUpRefused(result, "connect to a full backlog, which fails with EINPROGRESS,")
 
 
 @_state("connected", _CONNECTABLE)
@@ -206,7 +207,7 @@ def _full(end: Prepared) -> None:
         while result > 0:
             result = end.calls.make("send", end.fd, data, size, socket.MSG_DONTWAIT)
         if result != -EAGAIN:
-            raise Broke(f"send until the buffer is full: {result!r} instead of EAGAIN")
+            raise SetUpRefused(result, "send to a full buffer, which fails with EAGAIN,")
 
 
 @_state("half-closed", _STREAMS)

@@ -11,7 +11,8 @@ from probes.abi.operations import ROUTES
 from probes.entry.calls import Calls
 from probes.entry.gate import Gate
 from probes.entry.memory import Memory
-from probes.testing import Broke, procfs
+from probes.testing import procfs
+from probes.testing.expect import SetUpRefused
 from probes.testing.socket_kinds import CONNECTING, NETLINK, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
 from probes.testing.states import CLIENT_PORT, DATA, SERVER_PORT, STATES, URGENT, Prepare, possible
 
@@ -153,7 +154,7 @@ def test_no_such_state(prepare):
         prepare("engaged", TCP)
 
 
-def test_an_address_in_use_breaks_the_set_up(prepare):
+def test_an_address_in_use_refuses_the_set_up(prepare):
     prepare("bound", TCP)
-    with pytest.raises(Broke, match="bind: -98 EADDRINUSE"):
+    with pytest.raises(SetUpRefused, match="bind: -98 EADDRINUSE"):
         prepare("bound", TCP)
