@@ -77,9 +77,9 @@ def same_process(call_id: int, other: int) -> bool:
 
 
 class Result(int):
-    """What a call returned, as the kernel's own number (-13, 3), with the note that the gate took.
+    """Is the result of a call as the kernel returned it (-13, 3).
 
-    `call` is the number of the call: it ties the result to the tracer's records. `frame` is the note.
+    `call` is the call id, which the tracer's records of the call have too. `frame` is the register frame after the call.
     """
 
     call: int
@@ -87,7 +87,7 @@ class Result(int):
     gate: str
 
     def record(self) -> Record:
-        """Returns the gate's own note of the call as a record that no tracer observed: registers and result."""
+        """Return a record of the call from its register frame: it has no decoded memory, and `observed` is False."""
         before, after = self.regs_in, self.regs_out
         eax, ebx = (before[name] & 0xFFFFFFFF for name in _NAMES[:2])
         op, route = named(eax, ebx)
@@ -100,32 +100,33 @@ class Result(int):
 
     @property
     def regs_in(self) -> dict[str, int]:
-        """Registers as the gate loaded them."""
+        """Return the registers at the entry, as loaded from the frame."""
         return dict(zip(_NAMES, _FRAME.unpack(self.frame), strict=False))
 
     @property
     def regs_out(self) -> dict[str, int]:
-        """Registers as the call left them."""
+        """Return the registers after the call."""
         return dict(zip(_NAMES, _FRAME.unpack(self.frame)[_COUNT + 1 :], strict=False))
 
     @property
     def flags(self) -> tuple[int, int]:
-        """The flags register before and after."""
+        """Return the flags register before and after the call."""
         slots = _FRAME.unpack(self.frame)
         return slots[2 * _COUNT + 1], slots[2 * _COUNT + 2]
 
     @property
     def segments(self) -> tuple[dict[str, int], dict[str, int]]:
-        """ds, es, fs, gs before and after."""
+        """Return ds, es, fs and gs before and after the call."""
         slots = _FRAME.unpack(self.frame)[2 * _COUNT + 3 :]
         return dict(zip(SEGMENTS, slots, strict=False)), dict(zip(SEGMENTS, slots[4:], strict=True))
 
     @property
     def errno_name(self) -> str:
-        """EACCES for -13, "" for a value."""
+        """Return the name of the error (EACCES for -13), "" if the call succeeded."""
         return errno_name(self)
 
     def __repr__(self) -> str:
+        """Return the result with the name of its error."""
         return shown(int(self))
 
 
@@ -176,29 +177,31 @@ class Gate:
         others: Mapping[str, int] | None = None,
         flags: int = 0,
     ) -> Result:
-        """Makes one call and returns its result. Values are taken modulo the register's width: in a 64-bit process the
-        upper halves reach the kernel as given, and `others` gives r8 to r15 (otherwise zero, and
-        the call's number in r15). `flags` are bits that are
-        set in the flags register at the entry. A call through the vDSO that gives ebp is seen only where every call is
-        (sandbox mark, trace="calls")."""
+        """Make one call and return its result.
+
+        Values are taken modulo the register's width: in a 64-bit process the upper halves reach the kernel as given.
+        `others` sets r8 to r15 there (default: 0, and the call id under MARK in r15). `flags` are bits to set in the flags
+        register at the entry. Through the vDSO, a call with `ebp` given has no COOKIE: it is traced only where every call
+        is (sandbox mark, trace="calls").
+        """
         if ebp is None:
             ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS and not self.quiet else 0
         try:
             frame: RegisterFrame = self._frames.frame
         except AttributeError:
             frame = self._frames.frame = RegisterFrame()
-        number = next(_CallIds.ids)
-        upper: tuple[int, ...] = (*_ZEROS, MARK << 32 | number) if WORD == 64 else ()
+        call_id = next(_CallIds.ids)
+        upper: tuple[int, ...] = (*_ZEROS, MARK << 32 | call_id) if WORD == 64 else ()
         if others:
             upper = tuple(others.get(name, value) & _MASK for name, value in zip(_NAMES[7:], upper, strict=True))
         m = _MASK
-        _IN.pack_into(frame.buffer, 0, eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m, *upper, number)
+        _IN.pack_into(frame.buffer, 0, eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m, *upper, call_id)
         _FLAGS_IN.pack_into(frame.buffer, _FLAGS_AT, flags)
         self._enter(frame.address)
-        note = frame.buffer.raw
-        result = Result(signed(_FRAME.unpack_from(note)[_COUNT + 1]))
-        result.call = number
-        result.frame = note
+        after = frame.buffer.raw
+        result = Result(signed(_FRAME.unpack_from(after)[_COUNT + 1]))
+        result.call = call_id
+        result.frame = after
         result.gate = self.name
         return result
 
