@@ -73,8 +73,11 @@ class _Judge:
         self._subject, self._result, self._pages = subject, result, pages
         self._announced = {one.number: one for one in _of_type(result.messages, Announced)}
         self._judged = _of_type(result.messages, Judged)
-        noted: list[Judged | SetUpRefused] = [*self._judged, *_of_type(result.messages, SetUpRefused)]
-        self._records = result.records() or [record for one in noted for record in one.noted]
+        self._records = result.records() or [record for one in self._judged for record in one.noted]
+        traced = {record.call for record in self._records}
+        # A refused call of a gate that is not traced has the gate's own note only.
+        for refused in _of_type(result.messages, SetUpRefused):
+            self._records += [record for record in refused.noted if record.call not in traced]
         self._frames = [one.frame for one in _of_type(result.messages, FrameSeen)]
         self._frame_at = {frame.number: len(self._records) + at for at, frame in enumerate(self._frames)}
         self._at: dict[int, list[int]] = {}
