@@ -1,4 +1,6 @@
-"""Stores what genuine kernels answered where they differ: `python -m tools.references [--held-against] REPORT…`
+"""Stores what genuine kernels answered where they differ.
+
+    python -m tools.references [--held-against] REPORT…
 
 Takes the reports of whole runs on genuine kernels, stores of each what stands on a cited difference as
 docs/references/ABI-VERSION.json, and writes docs/differences.md from all stored runs: a value for each kernel. A

@@ -29,6 +29,7 @@ class Reporter:
     """
 
     def __init__(self) -> None:
+        """Starts without a channel: outside a sandbox."""
         self.channel: Channel | None = None
         self.early: list[pytest.TestReport] = []
 

@@ -85,6 +85,7 @@ class Run:
     """Runs the tests of one pytest process."""
 
     def __init__(self, config: pytest.Config, reporter: items.Reporter) -> None:
+        """Keeps the configuration; the session makes the rest."""
         self._config, self._reporter = config, reporter
         self._channel: Channel | None = None
         self._work = Path()

@@ -26,6 +26,7 @@ class RunReport:
     """What the reports of local and of distributed runs share; see LocalReport and xdist.XdistReport."""
 
     def __init__(self, config: pytest.Config) -> None:
+        """Starts without a run; the session adds one for each machine."""
         self._config = config
         self.runs: list[MachineRun] = []
         self._began = False

@@ -63,6 +63,7 @@ class Reader:
     """Splits the bytes of a stream into lines as they arrive."""
 
     def __init__(self) -> None:
+        """Starts at the beginning of a line."""
         self._rest = b""
 
     def lines(self, data: bytes) -> Iterator[dict[str, Any]]:

@@ -47,6 +47,7 @@ class XdistReport(RunReport):
     """The controller's report. Nodes, specs, gateways and channels are pytest-xdist's and execnet's."""
 
     def __init__(self, config: pytest.Config) -> None:
+        """Reads the options of pytest-xdist."""
         super().__init__(config)
         self._each = config.option.dist == "each"
         self._names: dict[int, str] = {}
@@ -233,6 +234,7 @@ class Worker:
     """The side of the worker."""
 
     def __init__(self, config: pytest.Config) -> None:
+        """Takes the input that the controller sent."""
         self._config = config
         source: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
         sent = json.loads(source[_INPUT])

@@ -26,6 +26,7 @@ class Cause:
     actual: str
 
     def __str__(self) -> str:
+        """Return the cause on one line."""
         if self.verdict == "deviates":
             return f"{self.operation}: expected {self.expected}, actual {self.actual}"
         return f"{self.operation}: {self.verdict}: {self.actual}"

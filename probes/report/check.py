@@ -31,6 +31,7 @@ class Key:
     word: int
 
     def __str__(self) -> str:
+        """Return the key as people read it."""
         case = f"[{self.case}] " if self.case else ""
         return f"{self.id} {case}{self.route} {self.gate} {self.word}"
 

@@ -11,6 +11,7 @@ class Counts:
     """Counts the checks of a run by verdict, altogether and by behaviour."""
 
     def __init__(self) -> None:
+        """Starts at zero."""
         self.all: Counter[str] = Counter()
         self.by_behaviour: dict[str, Counter[str]] = {}
         #: Those among them that a line of --expect lists.

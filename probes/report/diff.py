@@ -20,6 +20,7 @@ class RunDiff:
     vanished: list[Check] = field(default_factory=list)
 
     def __bool__(self) -> bool:
+        """Return True if anything changed."""
         return any(self.__dict__.values())
 
 

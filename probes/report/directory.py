@@ -25,6 +25,7 @@ class ReportDirectory:
     """
 
     def __init__(self, place: Path) -> None:
+        """Makes NAME.part for the directory `place`."""
         self._place = place
         self._old = place.with_name(place.name + ".old")
         self.part = place.with_name(place.name + ".part")

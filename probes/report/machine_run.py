@@ -22,6 +22,7 @@ class MachineRun:
     def __init__(
         self, facts: Mapping[str, Json], expectations: Expectations, writer: Writer | None, name: str = ""
     ) -> None:
+        """Starts without a test; `writer` is None if no files are wanted."""
         self.facts, self.name = facts, name
         self._expectations, self._writer = expectations, writer
         self._waiting: dict[str, Key] = {}

@@ -24,6 +24,7 @@ class Writer:
     """
 
     def __init__(self, directory: Path, run: Mapping[str, Json]) -> None:
+        """Opens the files in a directory; `run` are the facts of the first line."""
         self._place = ReportDirectory(directory)
         self._part = self._place.part
         self._results = self._open(RESULTS)

@@ -24,6 +24,7 @@ class Channel:
     """Carries messages from one process at a time to another, in order."""
 
     def __init__(self, size: int = 64 << 20) -> None:
+        """Maps `size` bytes, which cost nothing until they are written."""
         # Pages that were never written cost nothing.
         self._map = mmap.mmap(-1, size, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
         self._size = size

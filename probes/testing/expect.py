@@ -45,6 +45,7 @@ class SetUpRefused(Exception):
     """The implementation refused a documented call on which the set-up of a test rests: it deviates."""
 
     def __init__(self, result: Result, why: str) -> None:
+        """Takes the result of the refused call, and what it was for."""
         super().__init__(f"{why}: {result!r}")
         self.result, self.why = result, why
 
@@ -174,6 +175,7 @@ class Expectation:
         self._send(actual, list(traced.values()), span=span)
 
     def __str__(self) -> str:
+        """Returns the id and the case."""
         return f"{self.expect.id} [{self.case}]" if self.case else self.expect.id
 
 
