@@ -174,9 +174,9 @@ class Connections(Rules):
     def _connect_tcp(self, s: Sock, host: str, port: int) -> int | None:
         if self.cannot_connect(s):
             return -EISCONN
-        error = self._unreachable(s, host)
-        if error:
-            return error
+        unreachable = self._unreachable(s, host)
+        if unreachable:
+            return unreachable
         before = s.copy()
         self._take_source(s, host)
         error = self._establish(s, (host.removeprefix(MAPPED), port))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from probes.entry.calls import Calls
@@ -26,7 +26,7 @@ class Plan:
     """A table as it is played: the members of each row with their calls and predicted results."""
 
     table: Table
-    rows: Mapping[str, Sequence[tuple[Member, Sequence[Step]]]]
+    rows: dict[str, Sequence[tuple[Member, Sequence[Step]]]]
 
     @property
     def outcomes(self) -> dict[str, str]:

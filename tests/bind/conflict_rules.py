@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar, cast
 
 from probes.testing.reference import Reference
 from tests.bind.conflict_sockets import (
@@ -30,8 +30,7 @@ from tests.bind.conflict_sockets import (
 BHASH2_ONLY = (6, 8)
 #: From these versions on TCP checks all wildcard sockets of a port (d91ef1e1b55f; ChangeLog-6.1.85, …).
 WILDCARDS_MENDED = "6.9, 6.8.5, 6.6.26, 6.1.85"
-_Model = TypeVar("_Model", bound="Rules")
-_Words = ParamSpec("_Words")
+_Method = TypeVar("_Method", bound=Callable[..., bool])
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,18 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(
-    source: str, until: tuple[int, ...] | None = None
-) -> Callable[[Callable[Concatenate[_Model, _Words], bool]], Callable[Concatenate[_Model, _Words], bool]]:
+def rule(source: str, until: tuple[int, ...] | None = None) -> Callable[[_Method], _Method]:
     """Registers a method as a rule under its name; its docstring states the rule. Its result can be inverted."""
 
-    def mark(method: Callable[Concatenate[_Model, _Words], bool]) -> Callable[Concatenate[_Model, _Words], bool]:
+    def mark(method: _Method) -> _Method:
         name = method.__name__
         RULES[name] = Rule(source, until)
 
         @functools.wraps(method)
-        def apply(self: _Model, *args: _Words.args, **kwargs: _Words.kwargs) -> bool:
-            return method(self, *args, **kwargs) != (self.inverted == name)
+        def apply(self: Rules, *words: object) -> bool:
+            return bool(method(self, *words)) != (self.inverted == name)
 
-        return apply
+        return cast(_Method, apply)
 
     return mark
 

@@ -231,7 +231,8 @@ class Composer:
         if not made:
             return
         connected = [slot for slot in made if slots[slot].other]
-        slot = digits.choose(connected if connected and digits.choose((True, False)) else made)
+        only_connected = bool(connected) and digits.choose((True, False))
+        slot = digits.choose(connected if only_connected else made)
         calls = self._history[slot]
         other = next((at for at in slots if slots[at] is slots[slot].other), slot)
         self._make(Call("close", digits.choose((slot, other))))

@@ -90,7 +90,7 @@ def test_locks(kind, new_socket, expect):
         sock = connected(new_socket, kind, first)
         expect(0, first=case, then="disconnect").of(sock.connect(UNSPEC))
         at = kind.address(5001 if locked else 0, host)
-        # Without the port: getsockname of a TCP socket keeps the port that was lost (bind.afterwards.lost-port-told).
+        # Without the port: getsockname of a TCP socket keeps the port that it has lost (see test_port_after_loss).
         address = expect(at[:2] + at[4:], first=case, then="address")
         name = sock.sockname()
         address.of(name.bytes[:2] + name.bytes[4:], name)
@@ -126,7 +126,7 @@ def test_automatic_port_lost(kind, new_socket, expect):
     f"{SOURCE_LOST}; __inet_put_port leaves inet_sport; inet_getname",
     tag="implementation",
 )
-def test_lost_port_told(new_socket, expect):
+def test_port_after_loss(new_socket, expect):
     """After an association is dissolved, getsockname of a datagram socket that had an ephemeral port returns port 0;
     of a TCP socket it returns the port, although that is free.
     """

@@ -225,7 +225,7 @@ def test_each_other(new_socket, expect):
     AF_UNIX socket to one of theirs with EINVAL.
     """
     addresses = {"inet": inet(5000).ljust(28, b"\0"), "inet6": inet6(5000), "unix": unix(b"\0".ljust(26, b"n"))}
-    own = {AF_INET: "inet", AF_INET6: "inet6", AF_UNIX: "unix"}
+    own: dict[int, str] = {AF_INET: "inet", AF_INET6: "inet6", AF_UNIX: "unix"}
     for kind in (TCP, UDP, TCP6, UDP6, *UNIX):
         refused = -EINVAL if kind in UNIX else -EAFNOSUPPORT
         for name, address in addresses.items():

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     if error.name != "hypothesis":
         raise
-    conflict_search = None
+    conflict_search = None  # type: ignore[assignment]
 
 SOURCE = "socket(7); ip(7); tcp(7); udp(7); bind(2); listen(2); connect(2); conflict_rules.py, conflict_connect.py"
 SEQUENCES = int(os.environ.get("SOCKETCALL_SEQUENCES", "2000"))

@@ -137,7 +137,7 @@ def test_no_capability(kind, new_socket, expect):
 
 #: The protocol and link of bind, and how often the socket receives one IPv4 packet on the loopback link: with ETH_P_ALL
 #: twice, when it is sent and when it is received.
-RECEIVE = {
+RECEIVE: dict[str, tuple[tuple[int, int | str] | None, int]] = {
     "none": (None, 0), "no-protocol": ((0, LOOPBACK), 0),
     "ip": ((ETH_P_IP, LOOPBACK), 1), "all": ((ETH_P_ALL, LOOPBACK), 2),
     "ip-any": ((ETH_P_IP, 0), 1), "all-any": ((ETH_P_ALL, 0), 2), "arp": ((ETH_P_ARP, LOOPBACK), 0),
@@ -157,7 +157,7 @@ def test_receives(kind, links, calls, memory, new_socket, expect):
     for case, (address, _) in RECEIVE.items():
         if address:
             protocol, link = address
-            need(sockets[case].bind(packet(protocol, links.far if link == "far" else link)))
+            need(sockets[case].bind(packet(protocol, links.far if isinstance(link, str) else link)))
             # Clears ENETDOWN, which the link that is down has set.
             need(sockets[case].getsockopt(python.SOL_SOCKET, python.SO_ERROR))
     for protocol in (ETH_P_ARP, ETH_P_IP):

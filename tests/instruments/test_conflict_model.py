@@ -1,8 +1,11 @@
 """The model of bind conflicts (tests/bind/conflict_*.py): the tables and the sequences notice each inverted rule."""
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,9 +32,12 @@ from tests.bind.conflict_table import (
     user_tables,
 )
 
+if TYPE_CHECKING:
+    from tests.bind.conflict_search import Sequences
+
 ROOT = os.geteuid() == 0
 VERSION = local().version
-USERS = (0, *namespaces.OTHER_IDS) if ROOT else (0,)
+USERS: tuple[int, ...] = (0, *namespaces.OTHER_IDS) if ROOT else (0,)
 #: Rules that can be tested here: those that this kernel has; one of them needs several users.
 TESTABLE = [
     name for name, rule in RULES.items()
@@ -110,11 +116,13 @@ def test_two_thousand_sequences_notice_each_inverted_rule():
     conflict_search = pytest.importorskip("tests.bind.conflict_search", reason="hypothesis", exc_type=ImportError)
     missing, untraced = Missing(TESTABLE), untraced_calls()
     make_pair()
-    subjects = [({"link": "near0"}, 500), ({}, 1000 if ROOT else 1500), *([({"users": USERS}, 500)] if ROOT else [])]
-    for subject, count in subjects:
-        sequences = conflict_search.Sequences(VERSION, lite="UDP-Lite" in protocols(), **subject)
+    subject = functools.partial(conflict_search.Sequences, VERSION, lite="UDP-Lite" in protocols())
+    subjects = [(subject(link="near0"), 500), (subject(), 1000 if ROOT else 1500)]
+    if ROOT:
+        subjects.append((subject(users=USERS), 500))
+    for sequences, count in subjects:
 
-        def play(numbers: Sequence[int], sequences: "conflict_search.Sequences" = sequences) -> list[Made]:
+        def play(numbers: Sequence[int], sequences: Sequences = sequences) -> list[Made]:
             made: list[Made] = sequences.play(sequences.steps(numbers), untraced)
             if missing.take(functools.partial(Model, VERSION), made):
                 raise conflict_search.Enough
