@@ -79,10 +79,10 @@ def same_process(call_id: int, other: int) -> bool:
 class Result(int):
     """Is the result of a call as the kernel returned it (-13, 3).
 
-    `call` is the call id, which the tracer's records of the call have too. `frame` is the register frame after the call.
+    `call_id` is also that of the records which the tracer makes of the call. `frame` is the register frame after the call.
     """
 
-    call: int
+    call_id: int
     frame: bytes
     gate: str
 
@@ -94,7 +94,7 @@ class Result(int):
         return Record(
             pid=os.getpid(), tid=threading.get_native_id(), t_ns=0, abi="i386", word=WORD, gate=self.gate, route=route,
             nr=eax, op=op, regs_in=_named(before),
-            args_ptr=hex(before[_NAMES[2]] & 0xFFFFFFFF) if route == "socketcall" else None, args=(), call=self.call,
+            args_ptr=hex(before[_NAMES[2]] & 0xFFFFFFFF) if route == "socketcall" else None, args=(), call=self.call_id,
             regs_out=_named(after), ret=int(self), observed=False,
         )  # fmt: skip
 
@@ -200,7 +200,7 @@ class Gate:
         self._enter(frame.address)
         after = frame.buffer.raw
         result = Result(signed(_FRAME.unpack_from(after)[_COUNT + 1]))
-        result.call = call_id
+        result.call_id = call_id
         result.frame = after
         result.gate = self.name
         return result

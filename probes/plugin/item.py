@@ -47,7 +47,7 @@ class Reporter:
             self.channel.send(messages.NotApplicable(str(error.value.msg)))
         elif isinstance(error.value, SetUpRefused):
             result, why = error.value.result, error.value.why
-            self.channel.send(messages.SetUpRefused(result.call, int(result), why, [result.record()]))
+            self.channel.send(messages.SetUpRefused(result.call_id, int(result), why, [result.record()]))
         elif isinstance(error.value, Broke):
             self.channel.send(messages.Broke(str(error.value)))
         elif isinstance(error.value, Skipped):

@@ -146,13 +146,15 @@ class Expectation:
     ) -> None:
         if not results:
             raise Broke(f"{self}: a value that is no result needs the results it rests on")
-        early = [result for result in results if same_process(result.call, self.number) and result.call < self.number]
+        early = [
+            result for result in results if same_process(result.call_id, self.number) and result.call_id < self.number
+        ]
         if early:
             raise Broke(f"{self}: announced after the call that it judges; write expect(…) before the call")
         self.expect.settle(self)
         if self.wanted:
             noted = () if self.expect.observed else tuple(result.record() for result in results)
-            calls = [result.call for result in results]
+            calls = [result.call_id for result in results]
             self.expect.sender.send(Judged(self.number, actual, calls, list(frames), name, span, noted))
 
     def _judge_range(self, swept: Swept) -> None:

@@ -42,8 +42,8 @@ def test_gate_loads_and_stores_every_register(name):
 def test_call_id_is_in_r15():
     """In a 64-bit process r15 holds the call id with MARK in its upper half, unless the caller sets r15."""
     first, second = gate("int80").enter(20), gate("int80").enter(20)
-    assert first.regs_in["r15"] == MARK << 32 | first.call
-    assert second.call == first.call + 1
+    assert first.regs_in["r15"] == MARK << 32 | first.call_id
+    assert second.call_id == first.call_id + 1
     assert gate("int80").enter(20, others={"r15": 7}).regs_in["r15"] == 7
 
 

@@ -113,7 +113,7 @@ def test_records_hold_every_call(run):
         made = [calls.socket(2, 1, 0), calls.bind(-1, bytes(16)), calls.close(99)]
         words = memory.words(9999, 8)
         made.append(gate("int80").enter(SOCKETCALL, 4, words.address))
-        channel.send(Report({"made": [[result.call, int(result)] for result in made], "words": words.address}))
+        channel.send(Report({"made": [[result.call_id, int(result)] for result in made], "words": words.address}))
 
     result = run(body)
     found, records = sent(result), result.records()

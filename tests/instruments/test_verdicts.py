@@ -253,7 +253,7 @@ def test_it(calls, expect):
     """A result made up."""
     check = expect(-errno.EBADF)
     result = calls.bind(-1, ADDRESS)
-    result.call += 1
+    result.call_id += 1
     check.of(result)
 ''', "broke", 3, "no tracer saw"),
 }  # fmt: skip
