@@ -26,7 +26,7 @@ Event = dict[int, dict[str, str]]
 class AuditLog:
     """Follows the audit records of this process's system calls with one number and one second argument.
 
-    The second argument tells them from the socketcalls that a 32-bit C library makes to read the log.
+    The second argument distinguishes them from the socketcalls that a 32-bit C library makes to read the log.
     """
 
     def __init__(self, number: int, second: int) -> None:
