@@ -7,12 +7,14 @@ into the frame. That frame is the suite's own observation of a call; the tracer 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import os
 import struct
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from probes.abi.operations import named
 from probes.abi.record import Record, errno_name, shown, signed
@@ -45,6 +47,8 @@ _FRAME = struct.Struct(f"={2 * _COUNT + 3 + 2 * len(SEGMENTS)}{_SLOT}")
 _IN = struct.Struct(f"={_COUNT + 1}{_SLOT}")
 _FLAGS_IN, _FLAGS_AT = struct.Struct(f"={_SLOT}"), (2 * _COUNT + 1) * WORD // 8
 _MASK = (1 << WORD) - 1
+#: Where user memory of a native i386 process ends (arch/x86/Kconfig VMSPLIT_3G); on x86-64 its stack lies above.
+_NATIVE_TOP = 0xC0000000
 #: Upper half of r15 in a 64-bit process; the lower half holds the call id. The kernel ignores r15 in an i386 call.
 MARK = 0x50C0CA11
 _ZEROS = (0,) * 7
@@ -76,6 +80,19 @@ def same_process(call_id: int, other: int) -> bool:
     return call_id >> 20 == other >> 20
 
 
+@functools.cache
+def entry_abi() -> str:
+    """Returns which kernel entry this process's i386 calls take: "i386" of a 32-bit kernel, "ia32-compat" of x86-64.
+
+    Not by uname: a personality (setarch) changes the machine that it returns.
+    """
+    if WORD == 64:
+        return "ia32-compat"
+    stacks = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[stack]")]
+    native = all(int(line.partition("-")[0], 16) < _NATIVE_TOP for line in stacks)
+    return "i386" if native else "ia32-compat"
+
+
 class Result(int):
     """Is the result of a call as the kernel returned it (-13, 3).
 
@@ -92,7 +109,7 @@ class Result(int):
         eax, ebx = (before[name] & 0xFFFFFFFF for name in _NAMES[:2])
         op, route = named(eax, ebx)
         return Record(
-            pid=os.getpid(), tid=threading.get_native_id(), t_ns=0, abi="i386", word=WORD, gate=self.gate, route=route,
+            pid=os.getpid(), tid=threading.get_native_id(), t_ns=0, abi=entry_abi(), word=WORD, gate=self.gate, route=route,
             nr=eax, op=op, regs_in=_named(before),
             args_ptr=hex(before[_NAMES[2]] & 0xFFFFFFFF) if route == "socketcall" else None, args=(), call=self.call_id,
             regs_out=_named(after), ret=int(self), observed=False,

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from probes.entry.gate import WORD
+from probes.entry.gate import entry_abi
 from probes.report.check import Json
 
 ABIS = ("i386", "ia32-compat")
-#: Where user memory of a native i386 process ends (arch/x86/Kconfig VMSPLIT_3G); on x86-64 its stack lies above.
-_NATIVE_TOP = 0xC0000000
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def parse(text: str) -> Reference:
 def local() -> Reference:
     """Returns the running kernel as a reference, taken for genuine."""
     host = os.uname()
-    return Reference("ia32-compat" if WORD == 64 or _above_native() else "i386", version_of(host.release, host.version))
+    return Reference(entry_abi(), version_of(host.release, host.version))
 
 
 def version_of(release: str, version: str) -> tuple[int, ...]:
@@ -58,12 +55,6 @@ def version_of(release: str, version: str) -> tuple[int, ...]:
     found = re.search(r"Debian (\d+\.\d+\.\d+)", version) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
     assert found is not None
     return _numbers(found[1])
-
-
-def _above_native() -> bool:
-    # Not by uname: a personality (setarch) changes the machine that it returns.
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    return any(line.endswith("[stack]") and int(line.partition("-")[0], 16) >= _NATIVE_TOP for line in lines)
 
 
 @dataclass(frozen=True)
