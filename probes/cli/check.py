@@ -38,7 +38,9 @@ def main(args: argparse.Namespace) -> int:
     if not sys.stdout.isatty():
         passed.append("--no-progress")
     run = _Run()
-    code = pytest.main([*pytest_arguments(args), "-q", "--no-header", "--tb=no", "-rN", *passed, *args.rest], plugins=[run])
+    code = pytest.main(
+        [*pytest_arguments(args), "-q", "--no-header", "--tb=no", "-rN", *passed, *args.rest], plugins=[run]
+    )
     return run.status(code)
 
 

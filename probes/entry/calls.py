@@ -82,7 +82,7 @@ class Calls:
         array = self.memory.scratch(pack_words(*values), "words")
         return self.gate.enter(SOCKETCALL, operation.call, array.address)
 
-    def plain(self, name: str, *words: SupportsInt) -> Result:
+    def syscall(self, name: str, *words: SupportsInt) -> Result:
         """Make another documented system call (close, read, fcntl, …), by its own number whatever the route."""
         return self.gate.enter(OTHER_CALLS[name].direct, *(unsigned(int(word)) for word in words))
 
@@ -132,7 +132,7 @@ class Calls:
 
     def close(self, fd: int) -> Result:
         """Close a descriptor."""
-        return self.plain("close", fd)
+        return self.syscall("close", fd)
 
 
 @dataclass(frozen=True)

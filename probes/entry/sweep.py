@@ -68,7 +68,7 @@ class Swept:
 
 
 class Sweep:
-    """Collects calls by `call`, `plain` and `raw`, one of them judged, and runs them for a range of values.
+    """Collects calls by `call`, `syscall` and `raw`, one of them judged, and runs them for a range of values.
 
     `value` is the cell that varies. After `varied_port` the value goes into a socket address instead.
     """
@@ -110,7 +110,7 @@ class Sweep:
                 word.copies.append(place)
         return self.raw(SOCKETCALL, operation.call, array.address, judged=judged)
 
-    def plain(self, name: str, *words: Cell | SupportsInt, judged: bool = False) -> Cell:
+    def syscall(self, name: str, *words: Cell | SupportsInt, judged: bool = False) -> Cell:
         """Add another documented system call (close, read, …), and return the cell of its result."""
         return self.raw(OTHER_CALLS[name].direct, *words, judged=judged)
 

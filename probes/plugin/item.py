@@ -139,10 +139,7 @@ def judged_test(judgement: Judgement, result: SandboxResult, behaviour: Statemen
     """Returns what goes to the files."""
     evidence = [record.as_json() for record in judgement.records]
     evidence += [frame.as_json() for frame in judgement.frames]
-    evidence += [
-        {"type": "signal", "t_ns": s.t_ns, "pid": s.pid, "tid": s.tid, "signal": s.number, "ip": hex(s.ip)}
-        for s in result.signals
-    ]
+    evidence += [signal.as_json() for signal in result.signals]
     return JudgedTest(judgement.checks, evidence, behaviour)
 
 

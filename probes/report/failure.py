@@ -102,15 +102,15 @@ def comparison(check: Check) -> str:
     return f"expected {value(expected)}, actual {value(actual)}" + (f" ({besides})" if besides else "")
 
 
-def value(plain: Json) -> str:
+def value(found: Json) -> str:
     """Return a JSON value as people read it: errors by name, bytes in hex, socket addresses decoded before them."""
-    if isinstance(plain, dict):
-        if set(plain) == {"bytes"}:
-            return _bytes(bytes.fromhex(plain["bytes"]))
-        return ", ".join(f"{key}: {value(item)}" for key, item in plain.items())
-    if isinstance(plain, list):
-        return f"[{', '.join(value(item) for item in plain)}]"
-    return shown(plain)
+    if isinstance(found, dict):
+        if set(found) == {"bytes"}:
+            return _bytes(bytes.fromhex(found["bytes"]))
+        return ", ".join(f"{key}: {value(item)}" for key, item in found.items())
+    if isinstance(found, list):
+        return f"[{', '.join(value(item) for item in found)}]"
+    return shown(found)
 
 
 def _bytes(raw: bytes) -> str:

@@ -43,7 +43,7 @@ class Prepared:
     def wait(self, fd: int, events: int = POLLIN) -> None:
         """Waits until poll(2) reports one of these events. Raises Broke if that takes ten seconds."""
         entry = self.calls.memory.scratch(_POLLFD.pack(fd, events, 0), "pollfd")
-        if need(self.calls.plain("poll", entry, 1, _PATIENCE_MS), "poll") == 0:
+        if need(self.calls.syscall("poll", entry, 1, _PATIENCE_MS), "poll") == 0:
             raise Broke(f"prepared state: poll reported no event of {events:#x} within {_PATIENCE_MS // 1000} s")
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ def port_sweep(calls: Calls, kind: SocketKind) -> Sweep:
     sweep.varied_port(address, 2)
     fd = sweep.call("socket", *kind.triple)
     sweep.call("bind", fd, address, address.size, judged=True)
-    sweep.plain("close", fd)
+    sweep.syscall("close", fd)
     return sweep
 
 

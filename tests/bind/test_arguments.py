@@ -117,7 +117,7 @@ def test_every_length(form, new_socket, calls, memory, expect):
     fd = socket if form.family == AF_PACKET else bound.call("socket", *form.kind.triple)
     bound.call("bind", fd, address, bound.value, judged=True)
     if fd is not socket:
-        bound.plain("close", fd)
+        bound.syscall("close", fd)
     expect(0, lengths=f"{enough}..{most}").of(bound.run(range(enough, most + 1)))
 
 

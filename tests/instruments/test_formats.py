@@ -91,7 +91,7 @@ def test_junit(run):
 
 
 def test_html_shows_the_deviation(run):
-    """The page needs nothing from elsewhere, and shows expected, actual, registers, words and source."""
+    """The page refers to no other file, and shows expected, actual, registers, words and source."""
     page = (run.report / "report.html").read_text()
     assert not re.search(r'(src=|href="(?!#))', page)
     for said in ("expected  0", "actual    -9 EBADF", "eax=0x66", "words     0xffffffff", "source    this test"):

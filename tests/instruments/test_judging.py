@@ -118,7 +118,7 @@ def test_a_call_over_another_route_than_the_test_is_broke() -> None:
 
 
 def test_one_key_judged_twice_is_broke() -> None:
-    """Two checks of one key in one test cannot be told apart."""
+    """Two checks of one key in one test are ambiguous."""
     messages = [Announced(1, "", 0), Announced(2, "", 0), Judged(1, 0, [7]), Judged(2, 0, [7]), Finished()]
     first, second = judge(Subject(KEY), Traced(messages, [record(1, 7, 0)]), set()).checks
     assert (first.verdict, second.verdict) == ("conforms", "broke")

@@ -54,8 +54,8 @@ def test_guarded_memory_ends_at_a_page_that_faults():
     calls = Calls(gate("int80"), "socketcall", memory)
     reader, writer = os.pipe()
     assert block.end % PAGE == 0
-    assert calls.plain("write", writer, block, 3) == 3
-    assert calls.plain("write", writer, block.end, 1) == -errno.EFAULT
+    assert calls.syscall("write", writer, block, 3) == 3
+    assert calls.syscall("write", writer, block.end, 1) == -errno.EFAULT
     os.close(writer)
     assert os.read(reader, 9) == b"abc"
     os.close(reader)
@@ -75,7 +75,7 @@ def test_sweep_equals_single_calls(route):
     fd = sweep.call("socket", 2, sweep.value, 0)
     sweep.call("bind", fd, address, 16)
     sweep.call("listen", fd, 1, judged=True)
-    sweep.plain("close", fd)
+    sweep.syscall("close", fd)
     swept = sweep.run(range(8))
     assert list(swept.results) == [int(swept.again(value)) for value in range(8)]
     assert swept.results[1] == 0

@@ -16,7 +16,7 @@ TESTS = (
 @law
 def test_it(calls, expect, expect_direct):
     """getpid returns the pid, and descriptor -1 cannot be bound."""
-    expect_direct(os.getpid(), call="getpid").of(calls.plain("getpid"))
+    expect_direct(os.getpid(), call="getpid").of(calls.syscall("getpid"))
     expect(-errno.EBADF, call="bind").of(calls.bind(-1, ADDRESS))
 ''',
     '''
@@ -24,7 +24,7 @@ def test_it(calls, expect, expect_direct):
 @law
 def test_it(calls, expect, expect_direct):
     """getpid returns 0, and descriptor -1 cannot be bound."""
-    expect_direct(0, call="getpid").of(calls.plain("getpid"))
+    expect_direct(0, call="getpid").of(calls.syscall("getpid"))
     expect(-errno.EBADF, call="bind").of(calls.bind(-1, ADDRESS))
 ''',
 )

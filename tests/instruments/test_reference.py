@@ -10,7 +10,7 @@ VALUE = AbiDifference(i386=1, ia32_compat=VersionDifference("6.2", before=2, aft
 
 @pytest.mark.parametrize(("text", "expected"), [("i386-6.1", 1), ("ia32-compat-6.1", 2), ("ia32-compat-6.2", 3)])
 def test_each_reference_has_its_value(text, expected):
-    """A difference inside a difference is resolved, and the note tells every branch in plain words."""
+    """A difference inside a difference is resolved, and the note names every branch."""
     value, note = resolved(VALUE, parse(text))
     assert value == expected
     assert to_json(note) == {

@@ -322,7 +322,7 @@ def test_it(calls, expect):
 
 
 def test_closed_descriptors_lose_nothing(judge):
-    """What a test judged before it closed every descriptor it has, pytest's own too, is still told."""
+    """Checks that a test judged before it closed every descriptor, pytest's own too, are reported."""
     run = judge(GOOD + "    os.closerange(0, 4096)\n", GOOD)
     assert (run.status, run.verdicts) == (3, ["conforms", "broke", "conforms"])
 

@@ -172,13 +172,13 @@ def test_required_on_each_machine(machines):
 
 
 def test_one_seed(machines):
-    """A seed that nobody gave is the same in every worker: it was the controller that chose it."""
+    """Without --seed, the controller chooses one seed for every worker."""
     run = machines(GOOD)
     assert facts(of(run, "a"))["seed"] == facts(of(run, "b"))["seed"]
 
 
 def test_a_machine_that_vanishes(machines):
-    """The test that it was at is lost, what nobody ran is not_run, the others go on, and the whole ends 3."""
+    """Its current test is lost, its waiting tests are not_run, the others go on, and the run ends 3."""
     run = machines(GOOD, GOOD, GOOD, conftest=DIES)
     assert run.status == 3, run.out + run.err
     assert of(run, "a").verdicts == ["conforms"] * 3
@@ -262,7 +262,7 @@ def test_names_of_directories(machines):
 
 @pytest.fixture
 def far(tmp_path, monkeypatch):
-    """A checkout elsewhere, and an `ssh` that goes there: all of it but another kernel and the way.
+    """A second checkout, and an `ssh` that leads to it: a remote machine but for kernel and network.
 
     Its tests are others than those here, under the same names.
     """
@@ -281,7 +281,7 @@ def far(tmp_path, monkeypatch):
 
 
 def test_over_ssh(far, tmp_path):
-    """A machine elsewhere judges with the tests of its own checkout; nothing is copied there, files of here stay here."""
+    """A remote machine judges with the tests of its own checkout; nothing is copied to it or from it."""
     place, spec, command = far
     write_tests(tmp_path, GOOD, GOOD)
     (tmp_path / "known").write_text("made.m1.law | * | far away it is so\n")
@@ -297,7 +297,7 @@ def test_over_ssh(far, tmp_path):
 
 
 def test_far_and_near(far, tmp_path):
-    """Machines elsewhere and here, at once."""
+    """Remote and local machines in one run."""
     _, spec, command = far
     write_tests(tmp_path, GOOD, GOOD)
     run = command(

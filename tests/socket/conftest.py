@@ -52,7 +52,7 @@ def pair(calls: Calls, memory: Memory) -> SocketPair:
 @pytest.fixture
 def fcntl(calls: Calls) -> Callable[..., Result]:
     """fcntl64(2): fcntl(fd, command, argument=0)."""
-    return lambda fd, command, argument=0: calls.plain("fcntl64", fd, command, argument)
+    return lambda fd, command, argument=0: calls.syscall("fcntl64", fd, command, argument)
 
 
 @pytest.fixture

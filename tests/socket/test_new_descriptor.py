@@ -44,12 +44,12 @@ def test_zero(calls, expect):
     """socket returns 0, 1 and 2 if the standard descriptors are closed."""
     standard = [fd for fd in (0, 1, 2) if fd in procfs.descriptors()]
     for fd in standard:
-        need(calls.plain("dup2", fd, ASIDE + fd))
+        need(calls.syscall("dup2", fd, ASIDE + fd))
         need(calls.close(fd))
     for fd in (0, 1, 2):
         expect(fd, fd=fd).of(calls.socket(*UDP.triple))
     for fd in standard:
-        need(calls.plain("dup2", ASIDE + fd, fd))
+        need(calls.syscall("dup2", ASIDE + fd, fd))
 
 
 @behaviour("socket.descriptor.inode", f"{SOURCE_FILE}; fstat(2), proc(5) /proc/pid/fd `socket:[inode]`")
@@ -65,7 +65,7 @@ def test_inode(kind, make, calls, memory, expect):
     owner, own_inode = expect(True, read="owner"), expect(True, read="inode")
     shared_inode = expect(False, read="inode-of-another")
     made, other = make(kind), make(kind)
-    stat = calls.plain("fstat64", made.socket.fd, buffer)
+    stat = calls.syscall("fstat64", made.socket.fd, buffer)
     mode, links, uid, gid = struct.unpack_from("<4I", buffer.read(), STAT64_MODE)
     size, inode = (struct.unpack_from("<Q", buffer.read(), offset)[0] for offset in (STAT64_SIZE, STAT64_INODE))
     result.of(stat, made.result)
@@ -96,7 +96,7 @@ def test_reads_and_writes(kind, make, calls, memory, expect):
     socket = make(kind).socket
     need(socket.bind(kind.address(5000)))
     need(socket.connect(kind.address(5000)))
-    copy = need(calls.plain("dup", socket.fd))
+    copy = need(calls.syscall("dup", socket.fd))
     data, room = memory.guarded(b"through a file"), memory.guarded(64)
     written = {"write": (data, data.size), "writev": (memory.words(data, 7, data.part(7), 7), 2)}
     received = {"read": (room, room.size), "readv": (memory.words(room, 4, room.part(4), 60), 2)}
@@ -104,10 +104,10 @@ def test_reads_and_writes(kind, make, calls, memory, expect):
         for write, source in written.items():
             for read, target in received.items():
                 room.write(bytes(64))
-                expect(data.size, fd=name, write=write, before=read).of(calls.plain(write, fd, *source))
+                expect(data.size, fd=name, write=write, before=read).of(calls.syscall(write, fd, *source))
                 length = expect(data.size, fd=name, read=read, after=write)
                 text = expect(data.read(), fd=name, read=read, after=write, told="bytes")
-                result = calls.plain(read, socket.fd, *target)
+                result = calls.syscall(read, socket.fd, *target)
                 length.of(result)
                 text.of(room.read()[: data.size], result)
 

@@ -138,9 +138,9 @@ def test_connected(kind, ends, calls, memory, expect):
         *sockets, made = ends(kind)
         here, there = sockets[end], sockets[1 - end]
         for size, text in zip(sizes, texts, strict=True):
-            size.of(calls.plain("write", here.fd, text, text.size), made)
+            size.of(calls.syscall("write", here.fd, text, text.size), made)
         for length, content, data in zip(lengths, contents, arriving, strict=True):
-            received = calls.plain("read", there.fd, room, room.size)
+            received = calls.syscall("read", there.fd, room, room.size)
             length.of(received, made)
             content.of(room.read()[: len(data)], received, made)
 
@@ -192,10 +192,10 @@ def test_end(kind, ends, calls, memory, expect, expect_direct):
         sockets = ends(kind)[:2]
         gone, left = sockets[closed], sockets[1 - closed]
         data, room = memory.guarded(b"last words"), memory.guarded(64)
-        need(calls.plain("write", gone.fd, data, data.size))
+        need(calls.syscall("write", gone.fd, data, data.size))
         need(gone.close())
-        expect_direct(data.size, closed=closed, read="left").of(calls.plain("read", left.fd, room, room.size))
-        expect_direct(0, closed=closed, read="end").of(calls.plain("read", left.fd, room, room.size))
+        expect_direct(data.size, closed=closed, read="left").of(calls.syscall("read", left.fd, room, room.size))
+        expect_direct(0, closed=closed, read="end").of(calls.syscall("read", left.fd, room, room.size))
         expect(-EPIPE, closed=closed, write="send").of(calls.make("send", left.fd, data, data.size, MSG_NOSIGNAL))
 
 

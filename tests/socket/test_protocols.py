@@ -44,7 +44,7 @@ def protocol_sweep(calls: Calls, family: int, type: int) -> Sweep:
     """Returns a sweep of socket() over protocols; each socket is closed again."""
     sweep = Sweep(calls)
     fd = sweep.call("socket", family, type, sweep.value, judged=True)
-    sweep.plain("close", fd)
+    sweep.syscall("close", fd)
     return sweep
 
 

@@ -43,7 +43,7 @@ def raw_sweep(calls: Calls, family: int) -> Sweep:
     """Returns a sweep of raw sockets over protocols; each socket is closed again."""
     sweep = Sweep(calls)
     fd = sweep.call("socket", family, RAW, sweep.value, judged=True)
-    sweep.plain("close", fd)
+    sweep.syscall("close", fd)
     return sweep
 
 

@@ -116,7 +116,7 @@ def test_nonblock_holds(make, calls, memory, expect):
         check = expect(-EAGAIN, kind=kind)
         made = calls.socket(kind.family, kind.type | NONBLOCK, kind.protocol)
         need(made)
-        check.of(calls.plain("read", made, buffer, buffer.size), made)
+        check.of(calls.syscall("read", made, buffer, buffer.size), made)
 
 
 @behaviour("socket.type.cloexec-holds", f"{SOURCE_FLAGS}; execve(2)")

@@ -40,7 +40,7 @@ def test_descriptor(new_socket, calls, expect, expect_direct):
         expect_direct(0, kind=kind).of(sock.close())
         expect_direct(-EBADF, kind=kind, call="close").of(sock.close())
         expect(-EBADF, kind=kind, call="getsockname").of(sock.sockname())
-        expect_direct(-EBADF, kind=kind, call="fcntl").of(calls.plain("fcntl", sock.fd, F_GETFD, 0))
+        expect_direct(-EBADF, kind=kind, call="fcntl").of(calls.syscall("fcntl", sock.fd, F_GETFD, 0))
         expect(sock.fd, kind=kind, call="socket").of(calls.socket(*kind.triple))
         need(calls.close(sock.fd))
 
@@ -157,7 +157,7 @@ def test_exec(calls, connected, memory, expect):
     for name, flag in (("cloexec", FD_CLOEXEC), ("plain", 0)):
         left, right = connected(UNIX_STREAM)
         # socketpair made both ends without FD_CLOEXEC: the program must not inherit this one.
-        need(calls.plain("fcntl", right, F_SETFD, FD_CLOEXEC))
+        need(calls.syscall("fcntl", right, F_SETFD, FD_CLOEXEC))
         release = execute(left, flag)
         need(calls.close(left))
         expect(0 if flag else -EAGAIN, flag=name).of(

@@ -26,7 +26,7 @@ def test_record_locks(new_socket, calls, memory, expect):
         duplicate = os.dup(sock)
         after_another = expect(LOCKED, kind=kind, closed="another")
         after_duplicate = expect(FREE, kind=kind, closed="duplicate")
-        locked = calls.plain("fcntl", sock, F_SETLK, memory.put(WHOLE))
+        locked = calls.syscall("fcntl", sock, F_SETLK, memory.put(WHOLE))
         need(locked)
         closed = calls.close(other)
         need(closed)
