@@ -15,7 +15,8 @@ VALUES = {
     "an address": (struct.pack("<H", 2) + bytes([0, 80, 127, 0, 0, 1]) + bytes(8), "{AF_INET 127.0.0.1:80} "),
     "an IPv6 address": (struct.pack("<H", 10) + b"\x13\x88" + bytes(19) + b"\1" + bytes(4), "{AF_INET6 [::1]:5000} "),
     "a UNIX name": (struct.pack("<H", 1) + b"name\0", '{AF_UNIX "name"} '),
-    "a packet address": (struct.pack("<H", 17) + bytes(18), "{AF_PACKET protocol=0 ifindex=0 hatype=0 pkttype=0 halen=0 addr=} "),
+    "a packet address": (struct.pack("<H", 17) + bytes(18),
+                         "{AF_PACKET protocol=0 ifindex=0 hatype=0 pkttype=0 halen=0 addr=} "),
     "a cut address": (struct.pack("<H", 2) + bytes([0, 80, 127]), ""),
     "text": (b"abc", ""),
 }  # fmt: skip
