@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from probes.cli.main import parsed
+from probes.cli.command_line import parsed
 from probes.installation import checkout
 from probes.report.expectations import Expectations
 from probes.targets import box, remote, store, vagrant

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probes.cli.collection import choosing_arguments, collected, pytest_arguments
+from probes.cli import streams
+from probes.cli.collection import choosing_arguments, collected, pytest_arguments, run_pytest
 from probes.cli.requirements import require_start
+from probes.errors import CommandError
 from probes.plugin import options
 from probes.plugin.options import Option
+from probes.report.counts import overall
 
 if TYPE_CHECKING:
     from probes.plugin.run_report import RunReport
@@ -38,10 +41,10 @@ def main(args: argparse.Namespace) -> int:
     if not sys.stdout.isatty():
         passed.append("--no-progress")
     run = _Run()
-    code = pytest.main(
-        [*pytest_arguments(args), "-q", "--no-header", "--tb=no", "-rN", *passed, *args.rest], plugins=[run]
-    )
-    return run.status(code)
+    arguments = [*pytest_arguments(args), "-q", "--no-header", "--tb=no", "-rN", *passed, *args.rest]
+    with streams.lasting_stdout() as written:
+        code = run_pytest(arguments, run)
+    return overall(run.status(code), 0 if written() else 3)
 
 
 def _goes_to_plugin(option: Option) -> bool:
@@ -65,16 +68,18 @@ class _Run:
         self._failed_collection |= report.failed
 
     def status(self, code: int) -> int:
-        """Returns the exit status of `check` for an exit status of pytest."""
-        if code == pytest.ExitCode.USAGE_ERROR:
-            return 2
+        """Returns the exit status of `check` for an exit status of pytest. Raises CommandError: nothing was judged."""
+        if self._report is not None and self._report.failure:
+            raise CommandError(self._report.failure, overall(self._report.status, 3))
         if code == pytest.ExitCode.INTERRUPTED and not self._failed_collection:
             return 130
-        if self._report is None or code == pytest.ExitCode.INTERNAL_ERROR or self._failed_collection:
+        if self._report is None or self._failed_collection:
             return 3
+        if self._report.unmatched_case:
+            raise CommandError(self._report.unmatched_case)
         status = self._report.status
         if status == 3 and not self._report.counts.all["conforms"]:
-            print("socketcall: nothing could be judged; see the reasons in results.jsonl", file=sys.stderr)
+            streams.say("nothing could be judged; the results name what each test lacked")
         return status
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
+from probes import interrupts
 from probes.errors import CommandError
 from probes.installation import suite, write_no_bytecode
 from probes.plugin import options
@@ -39,12 +42,79 @@ def choosing_arguments(args: argparse.Namespace) -> list[str]:
 def collected(args: argparse.Namespace, chosen: Sequence[str] = ()) -> list[pytest.Item]:
     """Returns the tests that a check with these arguments would run. Raises CommandError: they cannot be collected."""
     collector = _Collector()
-    code = pytest.main([*pytest_arguments(args), *chosen, "--collect-only", "-p", "no:terminal"], plugins=[collector])
+    run_pytest([*pytest_arguments(args), *chosen, "--collect-only", "-p", "no:terminal"], collector)
     if collector.errors:
         raise CommandError(f"cannot collect {collector.errors[0]}")
-    if code == pytest.ExitCode.USAGE_ERROR:
-        sys.exit(2)
     return collector.items
+
+
+def run_pytest(arguments: Sequence[str], plugin: object) -> int:
+    """Runs pytest, and returns its exit status.
+
+    Raises CommandError for what pytest calls a usage error, or an internal error; EndedBySignal if a signal ended it.
+    """
+    watch = _Watch()
+    with watch:
+        code = pytest.main(list(arguments), plugins=[plugin, watch])
+    if watch.ended_by is not None:
+        raise watch.ended_by
+    # A signal whose exception a destructor or a hook dropped.
+    interrupts.raise_received()
+    if watch.internal_error:
+        why = f"internal error: {watch.internal_error}"
+        raise CommandError(f"{why}; report it with the output of the command with {interrupts.TRACEBACK}=1", 3)
+    if code == pytest.ExitCode.USAGE_ERROR:
+        raise CommandError(watch.usage_error())
+    return int(code)
+
+
+class _Watch:
+    """Is a plugin that keeps the error by which pytest ends, which pytest prints in several lines and its own form."""
+
+    def __init__(self) -> None:
+        self._stderr = sys.stderr
+        self._caught = io.StringIO()
+        self.internal_error = ""
+        #: The exception of the signal that ended the session.
+        self.ended_by: KeyboardInterrupt | None = None
+
+    def __enter__(self) -> None:
+        sys.stderr = self._caught
+
+    def __exit__(self, *_: object) -> None:
+        sys.stderr = self._stderr
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_cmdline_main(self) -> Generator[None, object, object]:
+        """Leaves stderr to the session; what pytest writes before and after are its errors."""
+        sys.stderr = self._stderr
+        try:
+            return (yield)
+        finally:
+            sys.stderr = self._caught
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Ends the session without a traceback, unless that is asked for. Raises pytest.exit.Exception."""
+        if os.environ.get(interrupts.TRACEBACK):
+            return
+        self.internal_error = " ".join(f"{excinfo.typename}: {excinfo.value}".split())
+        sys.stderr = self._caught
+        raise pytest.exit.Exception(self.internal_error, returncode=int(pytest.ExitCode.INTERNAL_ERROR))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keeps the end by a signal; Session.Interrupted, by which pytest ends itself, is a KeyboardInterrupt too."""
+        if isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(excinfo.value, pytest.Session.Interrupted):
+            self.ended_by = excinfo.value
+
+    def usage_error(self) -> str:
+        """Returns the message of pytest's error, without its usage text."""
+        text = self._caught.getvalue()
+        _, is_parsers, said = text.partition(": error: ")
+        if is_parsers:
+            return f"pytest: {said.splitlines()[0]}; see `pytest --help` for what follows --"
+        return " ".join(text.replace("ERROR: ", "").split()) or "pytest refused its arguments"
 
 
 class _Collector:

@@ -1,89 +1,86 @@
-"""Parses the command line of `socketcall` and runs the command: probes/cli/NAME.py for `socketcall NAME`.
+"""Runs `socketcall`: handles signals, streams and errors for every command, and returns one of the documented statuses.
 
-Only the module of the command that was given is imported, so `--version` and `capture` need neither pytest nor targets.
+What can fail or take long is imported once the signals are handled.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol, cast
 
-from probes import VERSION
-from probes.errors import CommandError
+from probes import interrupts
 
-COMMANDS = {
-    "doctor": "report what this machine can do, what is missing, and how to get it",
-    "check": "judge the documented behaviours on this kernel",
-    "behaviours": "list the catalogue: id, statement, source; --json has more",
-    "capture": "show the socket calls of any program, as they cross into the kernel",
-    "diff": "compare two runs: exit status 1 if they differ",
-    "views": "write ktap.txt, junit.xml, report.html and wire/ of a report directory again",
-    "target": "check on another machine, and build what that needs",
-}
-"""Every command, with what it does."""
-
-
-class _Command(Protocol):
-    """Stands for the module of a command."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the arguments of the command to its parser."""
-
-    def main(self, args: argparse.Namespace) -> int:
-        """Runs the command, and returns the exit status. Raises CommandError."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong arguments in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Prints the message and the command that shows the help, and exits with status 2."""
-        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
-
-
-def _parser(name: str | None) -> argparse.ArgumentParser:
-    """Returns the parser, which knows the arguments of one command."""
-    parser = _Parser(prog="socketcall", description="Conformance suite for the i386 Linux socket system calls.")
-    parser.add_argument("--version", action="version", version=f"socketcall {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for command, text in COMMANDS.items():
-        added = commands.add_parser(command, help=text, description=text)
-        if command == name:
-            module = cast(_Command, importlib.import_module(f"probes.cli.{command}"))
-            added.set_defaults(run=module.main)
-            module.add_arguments(added)
-    return parser
-
-
-def parsed(words: Sequence[str]) -> argparse.Namespace:
-    """Parses the words of a command line; those after -- are `rest`, unparsed. Wrong arguments exit with status 2."""
-    words = list(words)
-    cut = words.index("--") if "--" in words else len(words)
-    # The command is the first word that is not an option: options before it have no value.
-    name = next((word for word in words[:cut] if not word.startswith("-")), None)
-    args = _parser(name).parse_args(words[:cut])
-    args.rest = words[cut + 1 :]
-    return args
+#: Exit status of a process that is not the one that was started: a forked child that came back to `main` by mistake.
+_NOT_STARTED = 70
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
-    args = parsed(sys.argv[1:] if argv is None else argv)
+    with interrupts.handled():
+        try:
+            return _guarded(sys.argv[1:] if argv is None else argv)
+        except KeyboardInterrupt as error:
+            return interrupts.status_of(error)
+        finally:
+            if not interrupts.is_started():
+                # Some emulators return from clone(2) twice: only the process that was started prints and has a status.
+                os._exit(_NOT_STARTED)
+
+
+def _guarded(argv: Sequence[str]) -> int:
+    """Runs a command, and returns an exit status for every error."""
+    from probes.cli import streams
+    from probes.errors import CommandError
+
+    streams.prepare()
+    # A parent that ignores SIGCHLD takes the statuses of our children: waitpid(2) fails with ECHILD.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        status: int = args.run(args)
+        status = _run(argv)
+        interrupts.raise_received()
         sys.stdout.flush()
+        return status
+    except KeyboardInterrupt as error:
+        streams.abandon()
+        return interrupts.status_of(error)
     except CommandError as error:
-        print(f"socketcall: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return _failed(str(error), error.status)
     except BrokenPipeError:
-        # `| head` has read enough. Python flushes stdout at exit: that must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `| head` has read enough.
+        streams.abandon()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return _failed(f"{name}{error.strerror or error}; the command could not go on", 3)
+    except (MemoryError, RecursionError) as error:
+        return _failed(f"{type(error).__name__}: there is not enough memory; see ulimit -v and ulimit -s", 3)
+    except Exception as error:
+        if os.environ.get(interrupts.TRACEBACK):
+            raise
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        return _failed(
+            f"internal error: {why}; report it with the output of the command with {interrupts.TRACEBACK}=1", 3
+        )
+
+
+def _run(argv: Sequence[str]) -> int:
+    from probes.cli.command_line import parsed
+
+    try:
+        args = parsed(argv)
+        interrupts.raise_received()
+        status: int = args.run(args)
+    except SystemExit as done:
+        # --help and --version.
+        return done.code if isinstance(done.code, int) else 0
+    return status
+
+
+def _failed(text: str, status: int) -> int:
+    from probes.cli import streams
+
+    streams.say(text)
+    streams.abandon()
     return status

@@ -63,7 +63,7 @@ def _clean(_: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     """Checks on a target, and returns the exit status. Raises CommandError."""
-    from probes.cli.main import parsed
+    from probes.cli.command_line import parsed
 
     target = TARGETS.get(args.name)
     if target is None:

@@ -19,7 +19,10 @@ from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
 from probes.testing.expect import Broke, NotApplicable, SetUpRefused
-from probes.testing.fixtures import CHANNEL, OBSERVED
+from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED
+
+#: The name under which a test's report carries each case that --case left out.
+LEFT_OUT = "socketcall-left-out"
 
 
 class Reporter:
@@ -38,8 +41,11 @@ class Reporter:
         if self.channel is not None:
             self.early.append(report)
 
-    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
-        """Sends the reason for which a phase of the test did not end well."""
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Sends the reason for which a phase of the test did not end well; adds the cases that --case left out."""
+        judge = item.stash.get(EXPECT, None)
+        if call.when == "call" and judge is not None:
+            item.user_properties += [(LEFT_OUT, case) for case in judge.left_out]
         error = call.excinfo
         if error is None or self.channel is None:
             return

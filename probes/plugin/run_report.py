@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from probes.errors import CommandError
+from probes.interrupts import deferred
+from probes.plugin.item import LEFT_OUT
 from probes.plugin.run_facts import planned, run_facts
 from probes.report.check import Json
 from probes.report.counts import Counts, overall
@@ -30,6 +34,9 @@ class RunReport:
         self._config = config
         self.runs: list[MachineRun] = []
         self._began = False
+        #: Why the files of the run could not be written, "" if they could.
+        self.failure = ""
+        self._left_out: set[str] = set()
 
     @property
     def counts(self) -> Counts:
@@ -45,6 +52,16 @@ class RunReport:
         """The exit status of `check`."""
         found = [status for run in self.runs for status in (run.status, run.counts.status())]
         return overall(*found) if found else 3
+
+    @property
+    def unmatched_case(self) -> str:
+        """Names the cases that come nearest to --case if it matched none; "" if it matched one, or was not given."""
+        wanted: str | None = self._config.getoption("case")
+        if wanted is None or not self._left_out or self.counts.all.total():
+            return ""
+        near = difflib.get_close_matches(wanted, sorted(self._left_out), n=3, cutoff=0)
+        named = ", ".join(repr(case) for case in near)
+        return f"--case {wanted!r} matches none of {len(self._left_out)} cases: did you mean {named}?"
 
     def expectations(self, name: str = "") -> Expectations:
         """Reads what is expected of a machine.
@@ -81,13 +98,29 @@ class RunReport:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Counts and writes the checks that came with a report."""
+        """Counts and writes the checks that came with a report; ends the run if they cannot be written."""
+        self._left_out.update(str(case) for name, case in report.user_properties if name == LEFT_OUT)
         carried = getattr(report, "socketcall", None)
         if carried is None:
             return
         # pytest keeps its reports to the end: with the evidence, every fork would copy more.
         del report.socketcall
-        self.run_of(report).take(report.nodeid, JudgedTest.of_json(carried))
+        with self._writing():
+            self.run_of(report).take(report.nodeid, JudgedTest.of_json(carried))
+
+        if self.failure:
+            raise pytest.exit.Exception(self.failure, returncode=3)
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        """Keeps an error of the files as `failure`. A signal waits until the block has ended, so that no line is cut."""
+        with deferred():
+            try:
+                yield
+            except (OSError, CommandError) as error:
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                what = getattr(error, "filename", None) or f"the report in {self._config.getoption('report')}"
+                self.failure = self.failure or f"cannot write {what}: {why}; free some space, or name another place"
 
     def run_of(self, report: pytest.TestReport) -> MachineRun:
         """Returns the run that a report belongs to."""
@@ -95,14 +128,19 @@ class RunReport:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Moves the files into place; after a usage error, or where tests cannot be collected, nothing is written."""
-        kept = self._began and exitstatus != pytest.ExitCode.USAGE_ERROR
-        for run in self.runs:
-            if kept:
-                run.finish()
-            else:
-                run.discard()
-        self.close(kept)
+        """Moves the files into place; nothing is written after a usage error, or where no test was begun."""
+        kept = self._began and exitstatus != pytest.ExitCode.USAGE_ERROR and not self.unmatched_case
+        with self._writing():
+            for run in self.runs:
+                if kept and not self.failure:
+                    run.finish()
+                else:
+                    run.discard()
+            self.close(kept and not self.failure)
+        if self.failure:
+            with suppress(OSError):
+                for run in self.runs:
+                    run.discard()
 
     def close(self, kept: bool) -> None:
         """Ends what a report of several machines opened."""

@@ -68,13 +68,13 @@ class MachineRun:
         self._ended = why
 
     def finish(self) -> None:
-        """Give what did not run its verdict, write the end, and compute the status."""
+        """Give what did not run its verdict, write the end, and compute the status. Raises OSError: a full disk."""
         for test in list(self._waiting):
             self._conclude(test, "not_run", self._ended)
+        self._finished = True
+        self.status, self._problems = self._expectations.finish()
         if self._writer is not None:
             self._writer.finish(self.counts)
-        self.status, self._problems = self._expectations.finish()
-        self._finished = True
 
     def discard(self) -> None:
         """Remove the files of a run that never began."""

@@ -11,13 +11,15 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 from probes.installation import checkout as own_checkout
+from probes.interrupts import ENDING
 from probes.targets import debian, store
 from probes.targets.store import CannotBuild, Progress, Recipe, cache, tool
-from probes.targets.target import CheckArguments, Target
+from probes.targets.target import CheckArguments, Target, run_check
 
 # The root
 
@@ -78,16 +80,17 @@ def argv(root: Path, checkout: Path, command: list[str], writable: list[Path]) -
     # bubblewrap would make missing parents with a mode that only its own user may enter.
     parents = [["--dir", str(up)] for path in (cache(), *directories) for up in reversed(path.parents[:-1])]
     binds = [["--bind", str(directory), str(directory)] for directory in directories]
+    ending = _ending()
     return [
-        tool("bwrap"), "--die-with-parent",
+        # bubblewrap lives as long as the run inside, which handles the signals; what it executes would ignore them too.
+        tool("env"), f"--ignore-signal={ending}", tool("bwrap"), "--die-with-parent",
         *_parts(root, Path("/"), [*directories, cache()]),
         "--dev", "/dev", "--bind", "/proc", "/proc", "--bind", "/sys", "/sys",
         "--perms", "1777", "--tmpfs", "/tmp", "--tmpfs", "/run",
         *chain(*parents), "--ro-bind-try", str(cache()), str(cache()), *chain(*binds),
         "--chdir", str(here if inside else checkout),
         *_environment(environment),
-        # `run` ignores SIGINT, and what it executes would inherit that.
-        "setarch", "i686", "env", "--default-signal=INT", *command,
+        "setarch", "i686", "env", f"--default-signal={ending}", *command,
     ]  # fmt: skip
 
 
@@ -99,12 +102,21 @@ def run(check_args: Sequence[str], checkout: Path, progress: Progress) -> int:
     _try(argv(root, checkout, ["true"], writable))
     python = [f"{SUITE}/bin/python3", "-P"]  # -P: probes/ of the checkout, not of the current directory
     command = argv(root, checkout, [*python, "-m", "probes.cli", "check", *check_args], writable)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run inside, which writes its report
-    try:
-        status = subprocess.run(command, check=False).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return status if status >= 0 else 128 - status
+    return run_check(command, _judging)
+
+
+def _ending() -> str:
+    """Returns the names of the signals that end a command, without those that this process inherited ignored."""
+    return ",".join(number.name for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN)
+
+
+def _judging(bubblewrap: int) -> int | None:
+    """Returns the Python process under bubblewrap, None before Python is executed."""
+    with suppress(OSError):
+        for child in Path(f"/proc/{bubblewrap}/task/{bubblewrap}/children").read_text(encoding="ascii").split():
+            if Path(f"/proc/{child}/exe").readlink().name.startswith("python"):
+                return int(child)
+    return None
 
 
 def _try(command: list[str]) -> None:

@@ -23,6 +23,7 @@ from typing import IO
 
 from probes.errors import CommandError
 from probes.installation import checkout
+from probes.interrupts import deferred, status_of
 from probes.plugin import options
 from probes.plugin.shard import Shard
 from probes.plugin.stream import Reader
@@ -115,26 +116,27 @@ class RemoteRun:
     def run(self) -> int:
         """Runs to the end, and returns the exit status. Raises CommandError: the run did not begin."""
         with ExitStack() as self._open:
-            interrupted = False
+            interrupt: KeyboardInterrupt | None = None
             try:
                 self._start()
                 self._listen()
-            except KeyboardInterrupt:
-                interrupted = True
+            except KeyboardInterrupt as error:
+                interrupt = error
             finally:
                 for part in self._parts:
                     part.process.kill()
                     part.process.wait()
-            return self._end(interrupted)
+            return self._end(interrupt)
 
-    def _end(self, interrupted: bool) -> int:
+    def _end(self, interrupt: KeyboardInterrupt | None) -> int:
         if self._run is not None and any(part.began for part in self._parts):
-            status = self._finish(self._run, interrupted)
-            return 130 if interrupted else status
+            with deferred():
+                status = self._finish(self._run, interrupt is not None)
+            return status if interrupt is None else status_of(interrupt)
         if self._run is not None:
             self._run.discard()
-        if interrupted:
-            return 130
+        if interrupt is not None:
+            return status_of(interrupt)
         part = self._parts[0]
         why = self._machine.failure() or part.fault or part.last_error()
         raise CommandError(f"{self._machine.target.name}: the run did not begin: {self._with_console(why)}")

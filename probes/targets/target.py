@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from probes.installation import AGAIN, IMPLEMENTATION, TARGET
+from probes.interrupts import ENDING
 from probes.targets.store import Progress, Recipe
+
+#: Seconds after which a signal that was received is passed on.
+_TICK = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,4 +65,29 @@ class LocalTarget(Target):
 
     def run(self, args: CheckArguments, progress: Progress) -> int:
         """Checks in a process of its own, and returns its exit status."""
-        return subprocess.run([sys.executable, "-m", "probes.cli", "check", *args.words], check=False).returncode
+        return run_check([sys.executable, "-m", "probes.cli", "check", *args.words], lambda pid: pid)
+
+
+def run_check(command: Sequence[str], judging: Callable[[int], int | None]) -> int:
+    """Runs a command line that runs `socketcall check`, and returns its exit status.
+
+    The signals that end a command are passed on to the process that judges, which writes its report. `judging` returns
+    that process for the process that was started, None while there is none. A terminal signals both: `check` takes that
+    for one request.
+    """
+    received: list[int] = []
+    handled = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in handled}
+    try:
+        process = subprocess.Popen(command)
+        while True:
+            target = judging(process.pid) if received else None
+            if target is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(target, received.pop(0))
+            with suppress(subprocess.TimeoutExpired):
+                status = process.wait(_TICK)
+                return status if status >= 0 else 128 - status
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

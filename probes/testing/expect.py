@@ -196,6 +196,8 @@ class Expect:
     reference: Reference
     only: str | None = None
     observed: bool = True
+    #: The cases that `only` left out.
+    left_out: set[str] = field(default_factory=set)
     _open: dict[int, Expectation] = field(default_factory=dict)
     _judged: int = 0
     _frames: set[int] = field(default_factory=set)
@@ -210,6 +212,8 @@ class Expect:
         if wanted:
             noted = None if difference is None else to_json(difference)
             self.sender.send(Announced(announced.number, text, to_json(expected), noted))
+        else:
+            self.left_out.add(text)
         return announced
 
     def send_frames(self, frames: Sequence[Frame]) -> list[int]:

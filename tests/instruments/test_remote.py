@@ -51,7 +51,7 @@ def test_it(calls, expect):
 RUN = """
 import json, sys
 from probes.installation import checkout
-from probes.cli.main import parsed
+from probes.cli.command_line import parsed
 from probes.report.expectations import Expectations
 from probes.targets import remote
 from probes.targets.machine import Machine

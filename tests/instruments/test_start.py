@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from probes import VERSION
-from probes.cli.main import parsed
+from probes.cli.command_line import parsed
 from probes.installation import checkout
 from probes.plugin import options
 from tests.instruments.support import COMMAND_DEADLINE, run_command

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from probes.cli.main import parsed
+from probes.cli.command_line import parsed
 from probes.installation import checkout, packages
 from probes.report.expectations import Expectations
 from probes.report.reader import read

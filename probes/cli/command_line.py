@@ -1,0 +1,69 @@
+"""Parses the command line of `socketcall`: probes/cli/NAME.py adds the arguments of `socketcall NAME`.
+
+Only the module of the command that was given is imported, so `--version` and `capture` need neither pytest nor targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+from probes import VERSION
+from probes.errors import CommandError
+
+COMMANDS = {
+    "doctor": "report what this machine can do, what is missing, and how to get it",
+    "check": "judge the documented behaviours on this kernel",
+    "behaviours": "list the catalogue: id, statement, source; --json has more",
+    "capture": "show the socket calls of any program, as they cross into the kernel",
+    "diff": "compare two runs: exit status 1 if they differ",
+    "views": "write ktap.txt, junit.xml, report.html and wire/ of a report directory again",
+    "target": "check on another machine, and build what that needs",
+}
+"""Every command, with what it does."""
+
+
+class _Command(Protocol):
+    """Stands for the module of a command."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the arguments of the command to its parser."""
+
+    def main(self, args: argparse.Namespace) -> int:
+        """Runs the command, and returns the exit status. Raises CommandError."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises CommandError, which names the command that shows the help."""
+        name = self.prog.removeprefix("socketcall").strip()
+        raise CommandError(f"{f'{name}: ' if name else ''}{message}; see `{self.prog} --help`")
+
+
+def _parser(name: str | None) -> argparse.ArgumentParser:
+    """Returns the parser, which knows the arguments of one command."""
+    parser = _Parser(prog="socketcall", description="Conformance suite for the i386 Linux socket system calls.")
+    parser.add_argument("--version", action="version", version=f"socketcall {VERSION}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for command, text in COMMANDS.items():
+        added = commands.add_parser(command, help=text, description=text)
+        if command == name:
+            module = cast(_Command, importlib.import_module(f"probes.cli.{command}"))
+            added.set_defaults(run=module.main)
+            module.add_arguments(added)
+    return parser
+
+
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """Parses the words of a command line; those after -- are `rest`, unparsed. Raises CommandError."""
+    words = list(words)
+    cut = words.index("--") if "--" in words else len(words)
+    # The command is the first word that is not an option: options before it have no value.
+    name = next((word for word in words[:cut] if not word.startswith("-")), None)
+    args = _parser(name).parse_args(words[:cut])
+    args.rest = words[cut + 1 :]
+    return args
