@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EISCONN, ENETUNREACH
 
 from tests.bind.conflict_rules import Rules, rule
@@ -258,6 +257,6 @@ class Connections(Rules):
             self.closed_too = next(at for at, sock in self.slots.items() if sock is s.other)
             self.disown(self.slots.pop(self.closed_too))
             if self.leaves_time_wait():
-                self.own(replace(s, state=TIME_WAIT, other=None), s.port)
+                self.own(s.copy(state=TIME_WAIT, other=None), s.port)
         self.disown(s)
         return 0

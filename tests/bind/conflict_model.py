@@ -8,7 +8,6 @@ listeners gets a connection), where the call would block, or where an older kern
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, EOPNOTSUPP
 from typing import NamedTuple
 
@@ -130,7 +129,7 @@ class Model(Connections):
             return -EINVAL
         if self.is_on_other_device(s, host):
             return -EADDRNOTAVAIL
-        bound = replace(s, v6only=s.v6only or self.makes_v6only(host))
+        bound = s.copy(v6only=s.v6only or self.makes_v6only(host))
         bound.put(host)
         bucket, take = self.bucket(s.protocol, port), self.take_tcp if s.protocol == "tcp" else self.take_udp
         if s.protocol == "tcp" and self.hides_a_wildcard(bound, bucket):

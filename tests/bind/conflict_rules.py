@@ -54,7 +54,7 @@ def rule(source: str, until: tuple[int, ...] | None = None) -> Callable[[_Method
 
         @functools.wraps(method)
         def apply(self: Rules, *words: object) -> bool:
-            return bool(method(self, *words)) != (self.inverted == name)
+            return method(self, *words) != (self.inverted == name)
 
         return cast(_Method, apply)
 

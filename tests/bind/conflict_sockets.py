@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 #: The wildcard addresses, and the prefix of v4-mapped IPv6 addresses.
 ANY4, ANY6 = "0.0.0.0", "::"
@@ -51,9 +51,9 @@ class Sock:
             self.host6 = host
             self.host4 = host.removeprefix(MAPPED) if host.startswith(MAPPED) else ANY4 if host == ANY6 else NATIVE
 
-    def copy(self) -> Sock:
-        """Returns a socket with the same fields."""
-        return replace(self)
+    def copy(self, **changes: object) -> Sock:
+        """Returns a socket with the same fields but for some changes. (dataclasses.replace takes twice the time.)"""
+        return Sock(**{**vars(self), **changes})
 
     @property
     def is_mapped(self) -> bool:
