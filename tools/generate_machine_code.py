@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 MACHINE = Path(__file__).resolve().parents[1] / "probes/entry/machine"
-SOURCES = ("stub", "loop", "clone")
+SOURCES = ("stub", "loop", "clone", "init")
 WORDS = (64, 32)
 
 

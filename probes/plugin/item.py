@@ -11,6 +11,7 @@ from _pytest.outcomes import Skipped
 from _pytest.runner import runtestprotocol
 
 from probes.entry.gate import gate, gate_names
+from probes.plugin import descriptors
 from probes.plugin.verdicts import Judgement, Subject, ending, judge
 from probes.report import failure
 from probes.report.expectations import Expectations
@@ -81,7 +82,7 @@ def run(
             channel.send(messages.Report(data))
         channel.send(messages.Finished())
 
-    return sandbox.run(body, spec, channel, work, deadline)
+    return sandbox.run(body, spec, channel, work, deadline, descriptors.of_output(config))
 
 
 def reports_of(item: pytest.Item, result: SandboxResult) -> list[pytest.TestReport]:

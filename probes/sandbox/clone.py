@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
 from probes.entry.gate import WORD
-from probes.entry.machine.code import CLONE
+from probes.entry.machine.code import CLONE, INIT
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
 from probes.trace.processes import kill
 
 _PR_GET_TID_ADDRESS = 40
 _STACK = 2 * PAGE
+_MFD_EXEC = 0x10
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 @dataclass(frozen=True)
 class Child:
     """Holds the process ids of a forked child and of the init of its pid namespace.
 
-    `pid` is 0 in the child itself, as from fork(2). `init` is 0 without a new pid namespace.
+    `pid` is 0 in the child itself, as from fork(2). `init` is 0 without a new pid namespace. `lifetime` is the write end of
+    a pipe from which init reads: init ends when it is closed, at the latest when this process ends.
     """
 
     pid: int
     init: int = 0
+    lifetime: int = -1
 
 
 class _Code:
-    """Holds the machine code, its frame, and stacks for the two processes that share this process's memory."""
+    """Holds the machine code, its frame, the helper's stack, and the program of init."""
 
     def __init__(self) -> None:
         code, _ = CLONE[WORD]
@@ -38,8 +43,10 @@ class _Code:
         protect(page, PAGE, PROT_READ | PROT_EXEC)
         # PYFUNCTYPE keeps the interpreter's lock during the call, as os.fork does.
         self.enter = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(page)
-        self.frame = (ctypes.c_size_t * 11)()
-        self.stacks = map_low(2 * _STACK)
+        self.frame = (ctypes.c_size_t * 13)()
+        self.stack = map_low(_STACK)
+        self.argv = (ctypes.c_char_p * 2)(b"socketcall-init", None)
+        self.program = -1
         address = ctypes.c_size_t()
         # The C library caches the thread's id at its clear_child_tid address: the child's copy must have the child's id.
         found = ctypes.CDLL(None).prctl(_PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) == 0
@@ -47,6 +54,20 @@ class _Code:
         python = ctypes.pythonapi
         hooks = (python.PyOS_BeforeFork, python.PyOS_AfterFork_Child, python.PyOS_AfterFork_Parent)
         self.fork_hooks = [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in hooks]
+
+    def init_program(self) -> int:
+        """Return a descriptor of init's program, a sealed file in memory. Raises OSError."""
+        if self.program < 0:
+            flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+            try:
+                program = os.memfd_create("socketcall-init", flags | _MFD_EXEC)
+            except OSError:  # Linux before 6.3 does not know the flag.
+                program = os.memfd_create("socketcall-init", flags)
+            os.write(program, INIT[WORD][0])
+            # A sandbox can open it as /proc/1/exe.
+            fcntl.fcntl(program, fcntl.F_ADD_SEALS, _SEALS)
+            self.program = program
+        return self.program
 
 
 _code: _Code | None = None
@@ -61,27 +82,62 @@ def fork(namespaces: int, init: bool) -> Child:
     global _code
     if _code is None:
         _code = _Code()
-    frame = _code.frame
-    init_stack = _code.stacks + 2 * _STACK if init else 0
-    frame[:] = [0, namespaces, _code.stacks + _STACK, init_stack, _code.tid_address, 0, 0, 0, *_code.fork_hooks]
+    read_end, lifetime = _pipe() if init else (-1, -1)
+    try:
+        program = _code.init_program() if init else -1
+        child = _enter(_code, namespaces, program, read_end)
+    except BaseException:
+        _close(lifetime)
+        raise
+    finally:
+        _close(read_end)
+    if child.pid:
+        return Child(child.pid, child.init, lifetime)
+    _close(lifetime)
+    _close(_code.program)
+    _code.program = -1
+    return child
+
+
+def _enter(code: _Code, namespaces: int, program: int, lifetime: int) -> Child:
+    code.frame[:] = [
+        0, namespaces, code.stack + _STACK, program, code.tid_address, 0, 0, 0, *code.fork_hooks, lifetime,
+        ctypes.addressof(code.argv),
+    ]  # fmt: skip
     sys.stdout.flush()
     sys.stderr.flush()
-    helper: int = _code.enter(ctypes.addressof(frame))
+    helper: int = code.enter(ctypes.addressof(code.frame))
     if helper == 0:
         return Child(0)
     if helper < 0:
         raise OSError(-helper, os.strerror(-helper))
     os.waitpid(helper, 0)
-    error = ctypes.c_long(frame[5]).value
-    child = Child(frame[7], frame[6])
+    error = ctypes.c_long(code.frame[5]).value
+    child = Child(code.frame[7], code.frame[6])
     if error:
         end(child)
-        raise OSError(-error, f"cannot leave the caller's namespaces: {os.strerror(-error)}")
+        what = "cannot execute the init of a pid namespace" if child.init else "cannot leave the caller's namespaces"
+        raise OSError(-error, f"{what}: {os.strerror(-error)}")
     return child
+
+
+def _pipe() -> tuple[int, int]:
+    """Return the ends of a pipe. The read end is not descriptor 0, onto which init duplicates it."""
+    read_end, write_end = os.pipe()
+    if read_end == 0:
+        read_end = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(0)
+    return read_end, write_end
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def end(child: Child) -> None:
     """Kill the init of a child that has ended, and with it all processes left in its pid namespace."""
+    _close(child.lifetime)
     kill(child.init)
     if child.init:
         with suppress(ChildProcessError):

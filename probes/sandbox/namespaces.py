@@ -164,8 +164,11 @@ def drop_capability(name: str) -> None:
 
 def become(uid: int) -> None:
     """Change to another mapped user and group id, which drops every capability. Raises OSError."""
+    parent = os.getppid()
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     # A change of the effective ids clears PDEATHSIG.
     ptrace.prctl(ptrace.PR_SET_PDEATHSIG, 9)
+    if os.getppid() != parent:
+        os._exit(0)  # The parent ended in between. (In a pid namespace its id is always 0, and init ends this process.)

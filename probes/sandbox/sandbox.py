@@ -3,7 +3,16 @@
     parent ─┬─ init: first process of the pid namespace, killed by the parent at the end
             └─ child: runs the body, traced by the parent, with all threads and processes that it starts
 
-When init dies the kernel kills every process left in the pid namespace.
+When init dies the kernel kills every process left in the pid namespace. Init dies when the parent does, whenever that is:
+it reads from a pipe whose write end only the parent holds.
+
+The body cannot reach the parent: init and child have address spaces of their own, the child a session and process group of
+its own, and it inherits no descriptor but those of standard input, output and error. What it shares with the parent is the
+memory of the channel, whose content the parent does not trust, and the file system outside its directory. With isolation
+"full" it has no pid of a process outside and no /proc that lists them; a body that unmounts /proc sees the caller's, but
+may not open what belongs to a process outside, unless it runs as root in the initial user namespace. With isolation "net"
+or "none" it has the caller's pids, /proc and user ids: it can signal and trace every process of that user, the parent too,
+and processes that it leaves behind untraced go on.
 """
 
 from __future__ import annotations
@@ -12,7 +21,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,13 +90,19 @@ class CannotTrace(CannotSandbox):
 
 
 def run(
-    body: Callable[[], None], spec: SandboxSpec, channel: Channel, work: Path, deadline: float | None
+    body: Callable[[], None],
+    spec: SandboxSpec,
+    channel: Channel,
+    work: Path,
+    deadline: float | None,
+    keep: Collection[int] = (),
 ) -> SandboxResult:
     """Run a body in a sandbox, and return when all its processes have ended.
 
     `work` is an empty directory. In the sandbox it is a tmpfs, the current directory and TMPDIR. The body sends its
     messages through `channel`. If the sandbox cannot be completed from inside, the body does not run, and the only
-    message is SandboxFailed. `deadline` is in seconds, None for none. Raises CannotSandbox if the sandbox could not be
+    message is SandboxFailed. `deadline` is in seconds, None for none. `keep` are descriptors that the body inherits besides
+    0, 1 and 2. Raises CannotSandbox if the sandbox could not be
     made, CannotTrace if its process could not be traced.
     """
     channel.clear()
@@ -103,9 +118,7 @@ def run(
             os.close(fd)
         raise CannotSandbox(str(error)) from error
     if not child.pid:
-        os.close(ready[0])
-        os.close(go[1])
-        _run_inside(body, spec, channel, work, before, ready[1], go[0])
+        _run_inside(body, spec, channel, work, before, ready[1], go[0], keep)
     os.close(ready[1])
     os.close(go[0])
     try:
@@ -170,11 +183,6 @@ def _start(pid: int, spec: SandboxSpec, tracer: Tracer, ready: int, go: int) -> 
     os.write(go, b"g")
 
 
-def die_with_parent() -> None:
-    """Set the parent-death signal to SIGKILL (PR_SET_PDEATHSIG); a change of ids clears it. Raises OSError."""
-    ptrace.prctl(ptrace.PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _run_inside(
     body: Callable[[], None],
     spec: SandboxSpec,
@@ -183,10 +191,15 @@ def _run_inside(
     before: dict[str, str],
     ready: int,
     go: int,
+    keep: Collection[int],
 ) -> NoReturn:
     """Complete the sandbox in the child, verify that it left the caller's namespaces, and run the body."""
     try:
-        die_with_parent()
+        os.setsid()
+        # The write end of `go` too: the read from it must end when the parent does.
+        _close_all_but({ready, go, *keep})
+        # The parent was alive after this if it answers: then the signal will come whenever it dies.
+        ptrace.prctl(ptrace.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.write(ready, b"r")
         if os.read(go, 1) != b"g":
             os._exit(0)  # The parent has closed the pipe: it failed.
@@ -207,6 +220,13 @@ def _run_inside(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+def _close_all_but(kept: Collection[int]) -> None:
+    for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        if descriptor > 2 and descriptor not in kept:
+            with suppress(OSError):  # The one that listed the directory is closed already.
+                os.close(descriptor)
 
 
 def _why(error: BaseException) -> str:

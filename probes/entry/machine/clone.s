@@ -3,26 +3,28 @@
 #   long clone(frame *)         returns the helper's id or a negative errno in the caller, 0 in the child
 #
 #   frame, in words: 0 saves the stack pointer      1 namespaces to leave, as flags of unshare(2)
-#                    2 top of the helper's stack    3 top of init's stack, 0: no init   4 child's tid address, or 0
-#                    5 out: negative errno          6 out: init's id                    7 out: the child's id
+#                    2 top of the helper's stack    3 descriptor of init's program, negative: no init
+#                    4 child's tid address, or 0    5 out: negative errno
+#                    6 out: init's id               7 out: the child's id
 #                    8 PyOS_BeforeFork              9 PyOS_AfterFork_Child             10 PyOS_AfterFork_Parent
+#                   11 init's standard input       12 init's argv
 #
 # The hooks of the interpreter run here, as in os.fork, and not in Python: between two Python instructions another thread
 # may take the interpreter's lock, and in the child, which lacks that thread, nothing would ever release it.
 #
 # The helper shares the caller's memory, as after vfork(2). It leaves the namespaces and clones two siblings (CLONE_PARENT,
-# so both are children of the caller): init, the first process of the pid namespace, which also shares the caller's memory
-# and pauses until it is killed or the caller dies; and the child, a copy of the caller that returns from here as from
-# fork(2). The child is not the first process of its pid namespace, because the kernel drops signals without a handler for
-# that one. The label gate is where init starts.
+# so both are children of the caller): init, the first process of the pid namespace, for which the helper waits (CLONE_VFORK)
+# until it has executed init.s, because the sandbox must not reach the caller's memory through it; and the child, a copy of
+# the caller that returns from here as from fork(2). To execute costs less than to copy the caller twice. The child is not
+# the first process of its pid namespace, because the kernel drops signals without a handler for that one. The label gate
+# is where init starts.
 .intel_syntax noprefix
 .set VM, 0x100
 .set VFORK, 0x4000
 .set PARENT, 0x8000
 .set CHILD_TID, 0x1200000       # CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, as in the C library's fork
 .set SIGCHLD, 17
-.set SIGKILL, 9
-.set PR_SET_PDEATHSIG, 1
+.set AT_EMPTY_PATH, 0x1000
 .ifdef WORD64
 .set W, 8
     push rbx
@@ -62,16 +64,18 @@ helper:
     syscall
     test rax, rax
     js failed
-    mov rsi, [rbx+3*W]
-    test rsi, rsi
-    jz fork
+    cmp qword ptr [rbx+3*W], 0
+    jl fork
     mov eax, 56
-    mov edi, VM|PARENT|SIGCHLD
+    mov edi, VM|VFORK|PARENT|SIGCHLD
+    xor esi, esi                # init needs no stack of its own while the helper waits
     syscall
     test rax, rax
     jz gate
     js failed
     mov [rbx+6*W], rax
+    cmp qword ptr [rbx+5*W], 0  # the errno of init, which shares this memory
+    jne exit
 fork:
     mov eax, 56
     mov edi, PARENT|SIGCHLD
@@ -99,24 +103,20 @@ child:
     xor eax, eax
     jmp return
 gate:
-    mov eax, 157                # prctl
-    mov edi, PR_SET_PDEATHSIG
-    mov esi, SIGKILL
+    mov eax, 33                 # dup2
+    mov rdi, [rbx+11*W]
+    xor esi, esi
     syscall
-    push 0                      # rt_sigaction(SIGCHLD, SIG_IGN): the kernel reaps orphans of the namespace
-    push 0
-    push 0
-    push 1
-    mov eax, 13
-    mov edi, SIGCHLD
-    mov rsi, rsp
-    xor edx, edx
-    mov r10d, 8
+    test rax, rax
+    js failed
+    mov eax, 322                # execveat(descriptor, "", argv, no environment, AT_EMPTY_PATH)
+    mov rdi, [rbx+3*W]
+    mov rdx, [rbx+12*W]
+    lea rsi, [rdx+W]            # argv ends with a null pointer: its bytes are an empty string, too
+    xor r10d, r10d
+    mov r8d, AT_EMPTY_PATH
     syscall
-wait:
-    mov eax, 34                 # pause
-    syscall
-    jmp wait
+    jmp failed
 .else
 .set W, 4
     push ebx
@@ -152,16 +152,18 @@ helper:
     int 0x80
     test eax, eax
     js failed
-    mov ecx, [ebp+3*W]
-    test ecx, ecx
-    jz fork
+    cmp dword ptr [ebp+3*W], 0
+    jl fork
     mov eax, 120
-    mov ebx, VM|PARENT|SIGCHLD
+    mov ebx, VM|VFORK|PARENT|SIGCHLD
+    xor ecx, ecx                # init needs no stack of its own while the helper waits
     int 0x80
     test eax, eax
     jz gate
     js failed
     mov [ebp+6*W], eax
+    cmp dword ptr [ebp+5*W], 0  # the errno of init, which shares this memory
+    jne exit
 fork:
     mov eax, 120
     mov ebx, PARENT|SIGCHLD
@@ -189,23 +191,18 @@ child:
     xor eax, eax
     jmp return
 gate:
-    mov eax, 172                # prctl
-    mov ebx, PR_SET_PDEATHSIG
-    mov ecx, SIGKILL
+    mov eax, 63                 # dup2
+    mov ebx, [ebp+11*W]
+    xor ecx, ecx
     int 0x80
-    push 0                      # rt_sigaction(SIGCHLD, SIG_IGN): the kernel reaps orphans of the namespace
-    push 0
-    push 0
-    push 0
-    push 1
-    mov eax, 174
-    mov ebx, SIGCHLD
-    mov ecx, esp
-    xor edx, edx
-    mov esi, 8
+    test eax, eax
+    js failed
+    mov eax, 358                # execveat(descriptor, "", argv, no environment, AT_EMPTY_PATH)
+    mov ebx, [ebp+3*W]
+    mov edx, [ebp+12*W]
+    lea ecx, [edx+W]            # argv ends with a null pointer: its bytes are an empty string, too
+    xor esi, esi
+    mov edi, AT_EMPTY_PATH
     int 0x80
-wait:
-    mov eax, 29                 # pause
-    int 0x80
-    jmp wait
+    jmp failed
 .endif
