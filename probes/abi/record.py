@@ -15,6 +15,15 @@ MAX_ERRNO = 4095
 #: Results that only a tracer sees: the kernel restarts the call or turns them into EINTR (include/linux/errno.h).
 RESTART = {512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK"}
 
+#: The 32-bit names of registers, and the names of the 64-bit registers of which they are the lower halves.
+_WHOLE = {f"e{name}": f"r{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "ip", "sp")}
+_HALF = {whole: half for half, whole in _WHOLE.items()}
+#: Copies of eax at entry (see named_registers).
+_COPIES = ("orig_eax", "orig_rax")
+#: Registers without a 32-bit name: a line names them where they are not zero.
+_WIDE_ONLY = frozenset([*(f"r{number}" for number in range(8, 16)), "fs_base", "gs_base"])
+_ZERO = "0x0"
+
 
 def signed(word: int) -> int:
     """Return the signed value of a 32-bit word, whatever bits stand above it."""
@@ -78,8 +87,15 @@ class Record:
 
     @classmethod
     def of_json(cls, line: Mapping[str, Any]) -> Record:
-        """Read a record that `as_json` wrote."""
-        return cls(**{name: line[name] for name in cls.__dataclass_fields__ if name in line})
+        """Read a record that `as_json` wrote, with every register under all of its names."""
+        fields = {name: line[name] for name in cls.__dataclass_fields__ if name in line}
+        before, upper = dict(line["regs_in"]), dict(line.get("regs_in_upper", {}))
+        if line["regs_out"] is not None:
+            after, upper_after = {**before, **line["regs_out"]}, {**upper, **line.get("regs_out_upper", {})}
+            before |= dict.fromkeys(after.keys() - before.keys(), _ZERO)
+            fields["regs_out"] = _under_all_names(after, upper_after, line["word"])
+        fields["regs_in"] = _under_all_names(before, upper, line["word"])
+        return cls(**fields)
 
     @property
     def clobbered(self) -> list[str]:
@@ -88,9 +104,45 @@ class Record:
         return [name for name, value in self.regs_in.items() if name not in ("eax", "rax") and after.get(name) != value]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the line of evidence.jsonl (docs/schema.json, `call`)."""
+        """Return the line of evidence.jsonl (docs/schema.json, `call`), in which each register stands once."""
         line = {"type": "call", **self.__dict__}
+        before, upper = _under_own_names(self.regs_in, self.abi)
+        line["regs_in"] = {name: value for name, value in before.items() if value != _ZERO or name not in _WIDE_ONLY}
+        if above := {name: value for name, value in upper.items() if value != _ZERO}:
+            line["regs_in_upper"] = above
+        if self.regs_out is not None:
+            after, upper_after = _under_own_names(self.regs_out, self.abi)
+            line["regs_out"] = {
+                name: value for name, value in after.items() if before.get(name) != value or name in ("eax", "rax")
+            }
+            if above := {name: value for name, value in upper_after.items() if upper.get(name) != value}:
+                line["regs_out_upper"] = above
         line["args"] = list(self.args)
         line["args_after"] = None if self.args_after is None else list(self.args_after)
         line["errno"] = errno_name(self.ret) or None
         return line
+
+
+def _under_own_names(registers: Mapping[str, str], abi: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return registers under the names of an ABI, and for 32-bit names the upper halves of the 64-bit registers."""
+    if abi == "x86_64":
+        return {name: value for name, value in registers.items() if name not in _WHOLE and name not in _COPIES}, {}
+    own = {name: value for name, value in registers.items() if name not in _HALF and name not in _COPIES}
+    upper = {
+        _HALF[name]: value[:-8] if len(value) > len("0x") + 8 else _ZERO
+        for name, value in registers.items()
+        if name in _HALF
+    }
+    return own, upper
+
+
+def _under_all_names(registers: Mapping[str, str], upper: Mapping[str, str], word: int) -> dict[str, str]:
+    """Return registers of a process also under the names that `as_json` leaves out."""
+    halves = {_HALF[name]: hex(unsigned(int(value, 16))) for name, value in registers.items() if name in _HALF}
+    wholes = {}
+    if word == 64:
+        for name, value in registers.items():
+            if name in _WHOLE:
+                above = int(upper.get(name, _ZERO), 16)
+                wholes[_WHOLE[name]] = hex(above << 32 | int(value, 16))
+    return halves | dict(registers) | wholes

@@ -16,7 +16,7 @@ BOTH = "both"
 Json = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """The five fields that identify a check on every machine and in every run.
 
@@ -37,7 +37,7 @@ class Key:
 
     def as_json(self) -> dict[str, Json]:
         """Return the five fields by name."""
-        return dict(self.__dict__)
+        return {"id": self.id, "case": self.case, "route": self.route, "gate": self.gate, "word": self.word}
 
     @classmethod
     def of_json(cls, line: Mapping[str, Json]) -> Key:
@@ -66,12 +66,13 @@ class Range:
         return dict(self.__dict__)
 
 
-@dataclass
+@dataclass(slots=True)
 class Check:
     """One judged result.
 
     `rests_on` holds positions in the evidence of the test (calls, then frames); the writer numbers the evidence of the
-    whole run and fills `seq` from them. `known` is the reason of the line of --expect that matched.
+    whole run and fills `seq` from them. `known` is the reason of the line of --expect that matched. `seconds` is what the
+    test took, on the first of its checks.
     """
 
     key: Key
@@ -84,6 +85,7 @@ class Check:
     range: Range | None = None
     difference: dict[str, Json] | None = None
     known: str | None = None
+    seconds: float | None = None
 
     @property
     def unexpected(self) -> bool:
@@ -99,6 +101,8 @@ class Check:
             line["difference"] = self.difference
         if self.known is not None:
             line["known"] = self.known
+        if self.seconds is not None:
+            line["seconds"] = self.seconds
         line |= {"seq": self.seq, "detail": self.detail}
         return line | ({"rests_on": self.rests_on} if self.rests_on else {})
 
@@ -109,5 +113,5 @@ class Check:
         return cls(
             Key.of_json(line), line["verdict"], line["expected"], line["actual"], line["detail"],
             list(line.get("rests_on", ())), list(line["seq"]), Range(**span) if span else None,
-            line.get("difference"), line.get("known"),
+            line.get("difference"), line.get("known"), line.get("seconds"),
         )  # fmt: skip

@@ -13,7 +13,7 @@ from probes.errors import CommandError
 #: The first file in a directory of ours: {"schema": …, "pid": …, "started": …}.
 MARKER = ".socketcall"
 #: Version of the files that this suite writes and reads; docs/schema.json describes it.
-SCHEMA = 2
+SCHEMA = 3
 
 
 class ReportDirectory:

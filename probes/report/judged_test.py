@@ -27,17 +27,19 @@ class JudgedTest:
     """The checks of one test and its evidence.
 
     `evidence` holds lines of evidence.jsonl without `seq`, in the order to which Check.rests_on refers: calls, frames,
-    then signals.
+    then signals. `seconds` is what the test took, None if it did not run.
     """
 
     checks: list[Check]
     evidence: list[dict[str, Json]] = field(default_factory=list)
     behaviour: Statement | None = None
+    seconds: float | None = None
 
     def as_json(self) -> dict[str, Json]:
         """Return what crosses from one process or machine to another."""
         behaviour = None if self.behaviour is None else self.behaviour.as_json()
-        return {"behaviour": behaviour, "checks": [check.as_json() for check in self.checks], "evidence": self.evidence}
+        checks = [check.as_json() for check in self.checks]
+        return {"behaviour": behaviour, "checks": checks, "evidence": self.evidence, "seconds": self.seconds}
 
     @classmethod
     def of_json(cls, line: Mapping[str, Json]) -> JudgedTest:
@@ -47,4 +49,5 @@ class JudgedTest:
             [Check.of_json(check) for check in line["checks"]],
             line["evidence"],
             None if about is None else Statement(**about),
+            line["seconds"],
         )

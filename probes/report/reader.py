@@ -1,18 +1,38 @@
-"""Reads the files of a run. Raises CommandError for files that are damaged or cut off."""
+"""Reads the files of a run, line by line. Raises CommandError for files that are damaged or cut off."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from probes.errors import CommandError
-from probes.report.check import Check, Json, Key
+from probes.report.check import VERDICTS, Check, Json, Key
 from probes.report.directory import SCHEMA
 from probes.report.judged_test import Statement
 
-RESULTS, EVIDENCE = "results.jsonl", "evidence.jsonl"
+RESULTS, EVIDENCE = "results.jsonl.gz", "evidence.jsonl.gz"
+#: The first bytes of a gzip file (RFC 1952).
+_GZIP = b"\x1f\x8b"
+#: A file with a longer line is not of a run: /dev/zero has no line at all.
+_LONGEST_LINE = 1 << 26
+#: The fields that readers rely on, with their types; docs/schema.json has them all.
+_RUN = {
+    "started": str, "suite_version": str, "seed": int, "reference": str,
+    "target": {
+        "name": str, "word": int, "implementation": str, "privileges": str, "abi": str, "again": list,
+        "kernel": {"release": str, "version": str, "machine": str},
+    },
+}  # fmt: skip
+_BEHAVIOUR = {"id": str, "statement": str, "source": str}
+_CHECK = {
+    "id": str, "case": str, "route": str, "gate": str, "word": int, "verdict": str, "detail": str, "seq": list,
+}  # fmt: skip
 
 
 @dataclass
@@ -25,63 +45,136 @@ class Results:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def read(where: Path) -> Results:
-    """Return the results of a run: of a report directory, or of its results.jsonl."""
-    path = where / RESULTS if where.is_dir() else where
-    lines = list(_lines(path))
-    if not lines:
-        raise CommandError(f"{path} is empty: run `socketcall check --report {path.parent}`")
-    head, *rest = lines
-    if head.get("type") != "run" or head.get("schema") != SCHEMA:
-        raise CommandError(
-            f"{path} has schema {head.get('schema')!r}, this suite reads {SCHEMA}: judge again, or use its suite"
-        )
-    if not rest or rest[-1].get("type") != "end":
-        raise CommandError(f"{path} is cut off: it has no end line; judge again")
-    found = Results(head, counts=rest[-1]["counts"])
-    seen: set[Key] = set()
-    for number, line in enumerate(rest[:-1], 2):
-        if line["type"] == "behaviour":
-            about = {name: line[name] for name in ("id", "statement", "source", "tag") if name in line}
-            found.behaviours[line["id"]] = Statement(**about)
-        elif line["type"] == "check":
-            # A check that broke has the key of its test, which other checks of the test may have too.
-            check = Check.of_json(line)
-            if check.verdict in ("conforms", "deviates"):
-                if check.key in seen:
-                    raise CommandError(f"{path} line {number} is a duplicate: {check.key}; judge again")
-                seen.add(check.key)
-            found.checks.append(check)
-        else:
+class ResultsFile:
+    """results.jsonl of a report directory, or a file of that content, packed by gzip or not.
+
+    `run` is its first line. `behaviours` by id and the `counts` at its end are complete when `checks` has ended.
+    """
+
+    def __init__(self, where: Path) -> None:
+        """Read the first line."""
+        self.path = _file(where, RESULTS)
+        self._lines = _lines(self.path)
+        head = next(self._lines, None)
+        if head is None:
+            raise CommandError(f"{self.path} is empty: run `socketcall check --report {self.path.parent}`")
+        if head.get("type") != "run" or head.get("schema") != SCHEMA:
             raise CommandError(
-                f"{path} line {number} has type {line['type']!r}: it belongs to no run, or the run ends twice; judge again"
+                f"{self.path} has schema {head.get('schema')!r}, this suite reads {SCHEMA}: judge again, or use its suite"
             )
-    return found
+        self._require(head, _RUN, 1)
+        self.run = head
+        self.behaviours: dict[str, Statement] = {}
+        self.counts: dict[str, int] = {}
+
+    def checks(self) -> Iterator[Check]:
+        """Yield the checks, once."""
+        seen: set[Key] = set()
+        ended = False
+        number = 1
+        for number, line in enumerate(self._lines, 2):
+            kind = line["type"]
+            if ended or kind not in ("behaviour", "check", "end"):
+                raise CommandError(
+                    f"{self.path} line {number} has type {kind!r}: it belongs to no run, or the run ends twice; judge again"
+                )
+            if kind == "check":
+                yield self._check(line, number, seen)
+            elif kind == "behaviour":
+                self._require(line, _BEHAVIOUR, number)
+                about = {name: line[name] for name in ("id", "statement", "source", "tag") if name in line}
+                self.behaviours[line["id"]] = Statement(**about)
+            else:
+                self._require(line, {"counts": dict.fromkeys(VERDICTS, int)}, number)
+                self.counts, ended = line["counts"], True
+        if not ended:
+            raise CommandError(f"{self.path} is cut off after line {number}: it has no end line; judge again")
+
+    def _check(self, line: Mapping[str, Json], number: int, seen: set[Key]) -> Check:
+        self._require(line, _CHECK, number)
+        try:
+            check = Check.of_json(line)
+        except (KeyError, TypeError) as error:
+            raise CommandError(f"{self.path} line {number} is no check of docs/schema.json: judge again") from error
+        # A check that broke has the key of its test, which other checks of the test may have too.
+        if check.verdict in ("conforms", "deviates"):
+            if check.key in seen:
+                raise CommandError(f"{self.path} line {number} is a duplicate: {check.key}; judge again")
+            seen.add(check.key)
+        return check
+
+    def _require(self, line: Mapping[str, Json], fields: Mapping[str, Json], number: int) -> None:
+        for name, kind in fields.items():
+            value = line.get(name)
+            if isinstance(kind, type) and isinstance(value, kind) and (name != "verdict" or value in VERDICTS):
+                continue
+            if isinstance(kind, Mapping) and isinstance(value, Mapping):
+                self._require(value, kind, number)
+                continue
+            raise CommandError(f"{self.path} line {number} has no {name} as docs/schema.json describes it: judge again")
+
+
+def read(where: Path) -> Results:
+    """Return the results of a run, with all of its checks: of a report directory, or of its results.jsonl."""
+    file = ResultsFile(where)
+    checks = list(file.checks())
+    return Results(file.run, file.behaviours, checks, file.counts)
 
 
 def keys_of(where: Path) -> list[Key]:
     """Return the keys of the checks of a run, of any suite version. Raises CommandError: its file is damaged."""
-    path = where / RESULTS if where.is_dir() else where
-    return [Key.of_json(line) for line in _lines(path) if line["type"] == "check"]
+    return [Key.of_json(line) for line in _lines(_file(where, RESULTS)) if line["type"] == "check"]
 
 
-def evidence(directory: Path, wanted: set[int] | None = None) -> dict[int, dict[str, Json]]:
-    """Return the lines of evidence.jsonl by `seq`: all, or those wanted."""
-    if wanted is not None and not wanted:
+def evidence(directory: Path, wanted: set[int]) -> dict[int, dict[str, Json]]:
+    """Return the lines of evidence.jsonl with these numbers, by `seq`."""
+    if not wanted:
         return {}
-    return {line["seq"]: line for line in _lines(directory / EVIDENCE) if wanted is None or line["seq"] in wanted}
+    return {line["seq"]: line for line in evidence_lines(directory) if line["seq"] in wanted}
+
+
+def evidence_lines(directory: Path) -> Iterator[dict[str, Json]]:
+    """Yield the lines of evidence.jsonl. Raises CommandError: it is damaged."""
+    path = _file(directory, EVIDENCE)
+    for number, line in enumerate(_lines(path), 1):
+        if not isinstance(line.get("seq"), int):
+            raise CommandError(f"{path} line {number} has no seq: judge again")
+        yield line
+
+
+def _file(where: Path, name: str) -> Path:
+    """Return a file of a directory, the unpacked one where only that is there; or `where` itself, if it is a file."""
+    if not where.is_dir():
+        return where
+    packed, unpacked = where / name, where / name.removesuffix(".gz")
+    return unpacked if unpacked.exists() and not packed.exists() else packed
 
 
 def _lines(path: Path) -> Iterator[dict[str, Json]]:
+    number = 0
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, 1):
-                try:
-                    line = json.loads(text)
-                except ValueError as error:
-                    raise CommandError(f"{path} line {number} is cut off or not JSON: judge again") from error
-                if not isinstance(line, dict) or "type" not in line:
-                    raise CommandError(f"{path} line {number} has no type: it is not a file of a run")
-                yield line
+        with path.open("rb") as raw, _unpacked(raw) as file:
+            while text := file.readline(_LONGEST_LINE):
+                number += 1
+                yield _line(path, number, text)
+    except EOFError as error:
+        raise CommandError(f"{path} is cut off after line {number}: judge again") from error
+    except (gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} is damaged after line {number} ({error}): judge again") from error
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}; name a report directory") from error
+
+
+def _unpacked(raw: io.BufferedReader) -> IO[str]:
+    packed = raw.peek(len(_GZIP))[: len(_GZIP)] == _GZIP
+    return io.TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8")
+
+
+def _line(path: Path, number: int, text: str) -> dict[str, Json]:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"{path} line {number} is cut off or not JSON: judge again") from error
+    if not isinstance(line, dict) or not isinstance(line.get("type"), str):
+        raise CommandError(f"{path} line {number} has no type: it is not a file of a run")
+    return line

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,11 @@ pytestmark = pytest.mark.routes("socketcall")
 """
 
 
+def unpacked(path):
+    """Return the text of a gzip file, as far as it has been written."""
+    return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(path.read_bytes()).decode()
+
+
 @dataclass
 class Judged:
     """Holds what a run left: its status and output, and the lines of its files."""
@@ -73,8 +79,8 @@ class Judged:
     report: Path
 
     def lines(self, name):
-        """Return the lines of a file of the run."""
-        return [json.loads(line) for line in (self.report / name).read_text().splitlines()]
+        """Return the lines of a file of the run, `results.jsonl` or `evidence.jsonl`."""
+        return [json.loads(line) for line in unpacked(self.report / f"{name}.gz").splitlines()]
 
     @property
     def checks(self):

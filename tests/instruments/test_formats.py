@@ -8,7 +8,8 @@ import jsonschema
 import pytest
 
 from probes.installation import checkout
-from tests.instruments.support import run_check, run_command, write_tests
+from probes.report.directory import SCHEMA
+from tests.instruments.support import run_check, run_command, unpacked, write_tests
 from tests.instruments.test_verdicts import ENDINGS, GOOD
 
 MISSING = '''
@@ -117,7 +118,7 @@ def twice(text):
 SPOILT = {
     "cut off": (lambda text: text[: len(text) // 2], "cut off"),
     "without its end": (lambda text: "\n".join(text.splitlines()[:-1]), "no end line"),
-    "of another schema": (lambda text: text.replace('"schema":2', '"schema":99', 1), "schema 99"),
+    "of another schema": (lambda text: text.replace(f'"schema":{SCHEMA}', '"schema":99', 1), "schema 99"),
     "duplicated": (twice, "duplicate"),
     "empty": (lambda text: "", "is empty"),
 }  # fmt: skip
@@ -128,7 +129,7 @@ def test_spoilt_results(name, run, tmp_path):
     """Results that are not whole: one line that says so, status 2."""
     change, said = SPOILT[name]
     spoilt = tmp_path / "spoilt.jsonl"
-    spoilt.write_text(change((run.report / "results.jsonl").read_text()))
+    spoilt.write_text(change(unpacked(run.report / "results.jsonl.gz")))
     done = run_command(tmp_path, "diff", str(spoilt), str(run.report))
     assert done.status == 2
     assert said in done.err

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from probes.installation import checkout
-from tests.instruments.support import COMMAND_DEADLINE, ONE_GATE, Judged, wait_for, write_tests
+from tests.instruments.support import COMMAND_DEADLINE, ONE_GATE, Judged, unpacked, wait_for, write_tests
 
 GOOD = '''
 @law
@@ -225,8 +225,8 @@ def test_fail_fast_ends_every_part(run):
 def test_an_interrupt_ends_the_run_with_what_is_there(start, tmp_path):
     # The second test never ends: the first has been reported by then.
     process = start(GOOD, DIES.replace("SIGKILL", "SIGURG"))
-    results = tmp_path / "report.part" / "results.jsonl"
-    wait_for(lambda: results.exists() and '"conforms"' in results.read_text(), "the first check", COMMAND_DEADLINE)
+    results = tmp_path / "report.part" / "results.jsonl.gz"
+    wait_for(lambda: results.exists() and '"conforms"' in unpacked(results), "the first check", COMMAND_DEADLINE)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=COMMAND_DEADLINE)
     assert process.returncode == 130

@@ -21,7 +21,7 @@ from probes.report.expectations import Expectations
 from probes.report.reader import read
 from probes.targets import box, remote, store, vagrant
 from probes.targets.store import CannotBuild
-from tests.instruments.support import missing, wait_for
+from tests.instruments.support import missing, unpacked, wait_for
 
 KERNEL = box.DEFAULT
 #: Seconds in which a VM is made, or resumes.
@@ -136,7 +136,7 @@ def once(path, happens):
 
     def watch():
         def begun():
-            return path.exists() and '"type":"check"' in path.read_text()
+            return path.exists() and '"type":"check"' in unpacked(path)
 
         wait_for(lambda: done.is_set() or begun(), "a check", BOOT_DEADLINE)
         if not done.is_set():
@@ -174,7 +174,7 @@ def test_a_guest_that_fails_is_lost_with_its_console(tmp_path, monkeypatch, end)
             command = here.command(script) if where == "guest" else here.libvirt.command("sh", "-c", script)
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOSS_DEADLINE, check=False)
 
-        with once(report.with_name("report.part") / "results.jsonl", happens):
+        with once(report.with_name("report.part") / "results.jsonl.gz", happens):
             status = remote.RemoteRun(here.machine(), args, Expectations()).run()
     assert status == 3
     checks = read(report).checks

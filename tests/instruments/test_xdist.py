@@ -82,7 +82,8 @@ def test_every_machine_has_a_directory(machines):
         assert read(here.report).counts["conforms"] == 2
         names = {path.name for path in here.report.iterdir()}
         assert names == {
-            ".socketcall", "results.jsonl", "evidence.jsonl", "summary.json", "report.html", "junit.xml", "ktap.txt"
+            ".socketcall", "results.jsonl.gz", "evidence.jsonl.gz", "summary.json", "report.html", "junit.xml",
+            "ktap.txt",
         }  # fmt: skip
         summary = json.loads((here.report / "summary.json").read_text())
         assert (summary["target"]["name"], summary["counts"]["conforms"]) == (name, 2)

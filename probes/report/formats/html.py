@@ -10,40 +10,57 @@ from probes.report import failure
 from probes.report.causes import cause_of, records_of
 from probes.report.check import Check, Json
 from probes.report.judged_test import Statement
-from probes.report.reader import Results, evidence
+from probes.report.reader import ResultsFile, evidence
 
 #: How many checks are shown in full: where more is wrong, most of it has one cause.
 SHOWN = 200
 
 
-def page(results: Results, directory: Path) -> str:
-    """Return the page of a run, with the evidence of what deviates. Raises CommandError: the directory has none."""
-    # Imported here: a machine without jinja2 can judge all the same.
-    import jinja2
+class Page:
+    """Collects what the page shows of a run: add all of its checks, then make the text."""
 
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
-        "report.html"
-    )
-    bad = [check for check in results.checks if check.verdict not in ("conforms", "not_applicable")]
-    lines = evidence(directory, {seq for check in bad[:SHOWN] for seq in check.seq})
-    shown = [
-        {"key": str(check.key), "verdict": check.verdict, "known": check.known, "text": _text(check, results, lines),
-         "anchor": f"check-{number}", "cause": str(cause_of(check, records_of(check, lines)))}
-        for number, check in enumerate(bad[:SHOWN], 1)
-    ]  # fmt: skip
-    causes = [
-        {"name": name, "count": len(found), "anchor": f"cause-{number}", "checks": found}
-        for number, (name, found) in enumerate(_grouped(shown), 1)
-    ]
-    counts: dict[str, Counter[str]] = {id: Counter() for id in results.behaviours}
-    for check in results.checks:
-        counts.setdefault(check.key.id, Counter())[check.verdict] += 1
-    missing = sorted({(check.detail, check.key.id) for check in results.checks if check.verdict == "not_applicable"})
-    return template.render(
-        run=results.run, counts=results.counts, causes=causes, hidden=len(bad) - len(shown), missing=missing,
-        catalogue=[(results.behaviours.get(id), id, found) for id, found in sorted(counts.items())],
-    )  # fmt: skip
+    def __init__(self) -> None:
+        """Start without a check."""
+        self._counts: dict[str, Counter[str]] = {}
+        self._missing: set[tuple[str, str]] = set()
+        self._shown: list[Check] = []
+        self._hidden = 0
+
+    def add(self, check: Check) -> None:
+        """Count a check, and keep it if the page shows it."""
+        self._counts.setdefault(check.key.id, Counter())[check.verdict] += 1
+        if check.verdict == "not_applicable":
+            self._missing.add((check.detail, check.key.id))
+        elif check.verdict != "conforms":
+            if len(self._shown) < SHOWN:
+                self._shown.append(check)
+            else:
+                self._hidden += 1
+
+    def text(self, results: ResultsFile, directory: Path) -> str:
+        """Return the page, with the evidence of what deviates. Raises CommandError: the directory has none."""
+        # Imported here: a machine without jinja2 can judge all the same.
+        import jinja2
+
+        loader = jinja2.FileSystemLoader(Path(__file__).parent)
+        template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+            "report.html"
+        )
+        lines = evidence(directory, {seq for check in self._shown for seq in check.seq})
+        shown = [
+            {"key": str(check.key), "verdict": check.verdict, "known": check.known, "text": _text(check, results, lines),
+             "anchor": f"check-{number}", "cause": str(cause_of(check, records_of(check, lines)))}
+            for number, check in enumerate(self._shown, 1)
+        ]  # fmt: skip
+        causes = [
+            {"name": name, "count": len(found), "anchor": f"cause-{number}", "checks": found}
+            for number, (name, found) in enumerate(_grouped(shown), 1)
+        ]
+        counts: dict[str, Counter[str]] = {id: Counter() for id in results.behaviours} | self._counts
+        return template.render(
+            run=results.run, counts=results.counts, causes=causes, hidden=self._hidden, missing=sorted(self._missing),
+            catalogue=[(results.behaviours.get(id), id, found) for id, found in sorted(counts.items())],
+        )  # fmt: skip
 
 
 def _grouped(shown: Sequence[Mapping[str, Json]]) -> list[tuple[str, list[Mapping[str, Json]]]]:
@@ -54,6 +71,6 @@ def _grouped(shown: Sequence[Mapping[str, Json]]) -> list[tuple[str, list[Mappin
     return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
-def _text(check: Check, results: Results, lines: Mapping[int, Mapping[str, Json]]) -> str:
+def _text(check: Check, results: ResultsFile, lines: Mapping[int, Mapping[str, Json]]) -> str:
     about = results.behaviours.get(check.key.id, Statement(check.key.id, "", ""))
     return failure.text(check, records_of(check, lines), about, failure.rerun_of(results.run))

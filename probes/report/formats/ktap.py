@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import IO
 
 from probes.report.check import Check
 from probes.report.failure import comparison
-from probes.report.reader import Results
 
 
-def text(results: Results) -> str:
-    """Return the whole file. conforms: ok; not applicable: ok # SKIP why; a known deviation: ok # XFAIL why; else not ok."""
-    lines = ["KTAP version 1", f"1..{len(results.checks)}"]
-    for number, check in enumerate(results.checks, 1):
-        lines += _point(number, check)
-    return "\n".join(lines) + "\n"
+class KtapWriter:
+    """Writes the file, check by check.
+
+    conforms: ok; not applicable: ok # SKIP why; a known deviation: ok # XFAIL why; else not ok.
+    """
+
+    def __init__(self, file: IO[str], total: int) -> None:
+        """Write the version and the plan of `total` checks."""
+        self._file, self._number = file, 0
+        file.write(f"KTAP version 1\n1..{total}\n")
+
+    def add(self, check: Check) -> None:
+        """Write the lines of the next check."""
+        self._number += 1
+        self._file.writelines(line + "\n" for line in _point(self._number, check))
 
 
 def _point(number: int, check: Check) -> Iterator[str]:

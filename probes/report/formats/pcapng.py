@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
-from probes.report.reader import Results, evidence
+from probes.report.check import Check
+from probes.report.reader import evidence_lines
 
 
-def write(results: Results, folder: Path) -> list[Path]:
-    """Write the files of a run into DIRECTORY/wire, none if no frame was kept, and returns them.
+class Frames:
+    """Finds the frames of a run by behaviour: add all of its checks, then write."""
 
-    Times are those of the calls in evidence.jsonl: seconds of CLOCK_MONOTONIC.
-    """
-    frames = {seq: line for seq, line in evidence(folder).items() if line["type"] == "frame"}
-    if not frames:
-        return []
-    # Imported here: it is slow, and few runs of a few checks need it.
-    from scapy.layers.l2 import Ether
-    from scapy.utils import PcapNgWriter
+    def __init__(self) -> None:
+        """Start without a check."""
+        #: What the checks of each behaviour rest on: calls too, until the evidence is read.
+        self._wanted: dict[str, array[int]] = {}
 
-    wanted: dict[str, set[int]] = {}
-    for check in results.checks:
-        wanted.setdefault(check.key.id, set()).update(seq for seq in check.seq if seq in frames)
-    (folder / "wire").mkdir(exist_ok=True)
-    written = []
-    for id, numbers in sorted(wanted.items()):
-        if not numbers:
-            continue
-        path = folder / "wire" / f"{id}.pcapng"
-        with PcapNgWriter(str(path)) as writer:
-            for seq in sorted(numbers):
-                packet = Ether(bytes.fromhex(frames[seq]["raw"]))
-                packet.time = frames[seq]["t_ns"] / 1e9
-                writer.write(packet)
-        written.append(path)
-    return written
+    def add(self, check: Check) -> None:
+        """Take the evidence of a check."""
+        if check.seq:
+            self._wanted.setdefault(check.key.id, array("Q")).extend(check.seq)
+
+    def write(self, directory: Path) -> list[Path]:
+        """Write the files into DIRECTORY/wire, none if no frame was kept, and return them.
+
+        Times are those of the calls in the evidence: seconds of CLOCK_MONOTONIC.
+        """
+        frames = {
+            line["seq"]: (line["t_ns"], bytes.fromhex(line["raw"]))
+            for line in evidence_lines(directory)
+            if line["type"] == "frame"
+        }
+        if not frames:
+            return []
+        # Imported here: it is slow, and few runs of a few checks need it.
+        from scapy.layers.l2 import Ether
+        from scapy.utils import PcapNgWriter
+
+        (directory / "wire").mkdir(exist_ok=True)
+        written = []
+        for id, numbers in sorted(self._wanted.items()):
+            wanted = sorted(seq for seq in set(numbers) if seq in frames)
+            if not wanted:
+                continue
+            path = directory / "wire" / f"{id}.pcapng"
+            with PcapNgWriter(str(path)) as writer:
+                for seq in wanted:
+                    t_ns, raw = frames[seq]
+                    packet = Ether(raw)
+                    packet.time = t_ns / 1e9
+                    writer.write(packet)
+            written.append(path)
+        return written
