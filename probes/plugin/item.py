@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def run(
             channel.send(messages.Report(data))
         channel.send(messages.Finished())
 
-    return sandbox.run(body, spec, channel, work, deadline, descriptors.of_output(config))
+    began = time.monotonic()
+    result = sandbox.run(body, spec, channel, work, deadline, descriptors.of_output(config))
+    result.seconds = round(time.monotonic() - began, 4)
+    return result
 
 
 def reports_of(item: pytest.Item, result: SandboxResult) -> list[pytest.TestReport]:
@@ -147,7 +151,7 @@ def judged_test(judgement: Judgement, result: SandboxResult, behaviour: Statemen
     evidence = [record.as_json() for record in judgement.records]
     evidence += [frame.as_json() for frame in judgement.frames]
     evidence += [signal.as_json() for signal in result.signals]
-    return JudgedTest(judgement.checks, evidence, behaviour)
+    return JudgedTest(judgement.checks, evidence, behaviour, result.seconds)
 
 
 def _blame(item: pytest.Item, reports: list[pytest.TestReport], text: str) -> None:

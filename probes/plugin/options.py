@@ -107,6 +107,8 @@ OPTIONS = (
     Option("seed", "repeat the random values of a run (default: a new seed, printed)", "N", int),
     Option("report", "write the files of the run to this directory (default of check: report)", "DIR",
            command_default="report"),
+    Option("evidence", "keep the evidence of all checks, or of those that are not as expected", choices=("all", "failing"),
+           default="all"),
     Option("expect", "known deviations: lines of ID-GLOB | CASE-GLOB | reason", "FILE"),
     Option("write-expect", "write the deviations of this run as such a list", "FILE"),
     Option("require", "fail if anything is not applicable, except the ids of FILE", "FILE", const=""),

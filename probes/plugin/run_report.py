@@ -89,7 +89,7 @@ class RunReport:
         if not directory:
             return None
         try:
-            return Writer(within or Path(directory).absolute(), facts)
+            return Writer(within or Path(directory).absolute(), facts, self._config.getoption("evidence"))
         except CommandError as error:
             raise pytest.UsageError(str(error)) from error
         except OSError as error:

@@ -11,6 +11,9 @@ from probes.errors import CommandError
 from probes.report.check import NOT_CONFORMING, Check
 from probes.report.failure import value
 
+#: The first line of a file that --write-expect writes.
+_HEAD = "# ID-GLOB | CASE-GLOB | reason\n"
+
 
 @dataclass
 class ExpectedLine:
@@ -78,15 +81,10 @@ class ExpectedDeviations:
         ]
 
 
-def lines_of(checks: Iterable[Check]) -> str:
-    """Return the text of an --expect file that lists these deviations."""
-    lines = dict.fromkeys(f"{check.key.id} | {check.key.case} | {_reason(check)}" for check in checks)
-    return "# ID-GLOB | CASE-GLOB | reason\n" + "".join(f"{line}\n" for line in lines)
-
-
-def _reason(check: Check) -> str:
+def _line_of(check: Check) -> str:
+    """The line of an --expect file that lists a check."""
     said = f"actual {value(check.actual)}" if check.verdict == "deviates" else f"{check.verdict}: {check.detail}"
-    return " ".join(said.split())
+    return f"{check.key.id} | {check.key.case} | {' '.join(said.split())}"
 
 
 @dataclass
@@ -99,7 +97,8 @@ class Expectations:
     known: ExpectedDeviations | None = None
     required: list[str] | None = None
     write: Path | None = None
-    deviating: list[Check] = field(default_factory=list)
+    #: The lines that --write-expect writes, each once, in the order of the run.
+    deviating: dict[str, None] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     judged: set[str] = field(default_factory=set)
 
@@ -128,7 +127,8 @@ class Expectations:
         if self.known is not None:
             self.known.count(check)
         if check.verdict in NOT_CONFORMING:
-            self.deviating.append(check)
+            if self.write is not None:
+                self.deviating[_line_of(check)] = None
         elif check.verdict == "not_applicable" and not self._may_be_missing(check.key.id):
             self.missing.setdefault(check.key.id, check.detail)
 
@@ -138,7 +138,7 @@ class Expectations:
     def finish(self) -> tuple[int, list[str]]:
         """Write the list that --write-expect asks for; return an exit status and the lines that explain it."""
         if self.write is not None:
-            self.write.write_text(lines_of(self.deviating), encoding="utf-8")
+            self.write.write_text(_HEAD + "".join(f"{line}\n" for line in self.deviating), encoding="utf-8")
         status, lines = 0, []
         for id, detail in sorted(self.missing.items()):
             status = 3

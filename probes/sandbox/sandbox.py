@@ -67,7 +67,9 @@ class SandboxSpec:
 class SandboxResult:
     """Holds the messages of a body, its calls in the order of their exits, and its signals.
 
-    `status` is its wait status, None if it was not reaped. `late`: it was killed at the deadline.
+    `status` is its wait status, None if it was not reaped. `late`: it was killed at the deadline. `damage` says what is
+    wrong with the channel after the messages, "" if nothing is.
+    `seconds` is the time that it took, with its sandbox.
     """
 
     messages: list[Message]
@@ -75,6 +77,8 @@ class SandboxResult:
     signals: list[Signal] = field(default_factory=list)
     status: int | None = None
     late: bool = False
+    damage: str = ""
+    seconds: float | None = None
 
     def records(self) -> list[Record]:
         """Return the records of the calls in the order of their entries."""
@@ -127,7 +131,8 @@ def run(
         clone.end(child)
         os.close(ready[0])
         os.close(go[1])
-    result.messages = channel.received()
+    received = channel.received()
+    result.messages, result.damage = received.messages, received.damage
     return result
 
 

@@ -215,7 +215,7 @@ class RemoteRun:
 
     def _writer(self, facts: dict[str, Json]) -> Writer:
         try:
-            return Writer(Path(self._args.report).absolute(), facts)
+            return Writer(Path(self._args.report).absolute(), facts, self._args.evidence)
         except OSError as error:
             why = f"cannot write to {self._args.report}: {error.strerror}; give another --report"
             raise CommandError(why) from error

@@ -1,7 +1,9 @@
 """The formats of a run, held against those who read them."""
 
+import gzip
 import json
 import re
+import shutil
 from xml.etree import ElementTree
 
 import jsonschema
@@ -87,7 +89,13 @@ def test_junit(run):
     cases = list(root.iter("testcase"))
     kinds = {"conforms": [], "deviates": ["failure"], "broke": ["error"], "not_applicable": ["skipped"]}
     assert [[child.tag for child in case] for case in cases] == [kinds[verdict] for verdict in run.verdicts]
+    # Every test here has one check: each has the time of its sandbox, and the suite their sum.
+    times = [float(case.get("time")) for case in cases]
+    assert all(0 < time < 20 for time in times)
+    assert times == [round(check["seconds"], 3) for check in run.checks]
     suite = root.find("testsuite")
+    assert abs(float(suite.get("time")) - sum(times)) < 0.01
+    assert suite.get("time") == root.get("time")
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
 
 
@@ -134,6 +142,65 @@ def test_spoilt_results(name, run, tmp_path):
     assert done.status == 2
     assert said in done.err
     assert len(done.err.splitlines()) == 1
+
+
+DAMAGED = {
+    "cut off": (lambda data: data[: len(data) // 2], "cut off"),
+    "without its checksum": (lambda data: data[:-8], "cut off"),
+    "with a wrong checksum": (lambda data: data[:-8] + bytes(8), "damaged"),
+    "of other bytes": (lambda data: data[:200] + bytes(range(256)) + data[200:], "damaged"),
+    "with a tail": (lambda data: data + b"tail", "damaged"),
+    "not UTF-8": (lambda data: gzip.compress(b"\xff\xfe"), "damaged"),
+    "one endless line": (lambda data: gzip.compress(bytes((1 << 26) + 1), 1), "not JSON"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["results.jsonl.gz", "evidence.jsonl.gz"])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files(file, name, run, tmp_path):
+    """A packed file that is not whole: one line that says so, status 2."""
+    change, said = DAMAGED[name]
+    report = tmp_path / "report"
+    shutil.copytree(run.report, report)
+    (report / file).write_bytes(change((report / file).read_bytes()))
+    done = run_command(tmp_path, "views", str(report))
+    assert (done.status, len(done.err.splitlines())) == (2, 1), done.err
+    assert said in done.err
+    assert file in done.err
+
+
+def test_unpacked_files_are_read_too(run, tmp_path):
+    """A directory whose files were unpacked by gunzip gives the same formats, and differs in nothing."""
+    report = tmp_path / "report"
+    shutil.copytree(run.report, report)
+    for name in ("results.jsonl", "evidence.jsonl"):
+        (report / name).write_text(unpacked(report / f"{name}.gz"))
+        (report / f"{name}.gz").unlink()
+    (report / "junit.xml").unlink()
+    assert run_command(tmp_path, "views", str(report)).status == 0
+    assert (report / "junit.xml").read_bytes() == (run.report / "junit.xml").read_bytes()
+    assert run_command(tmp_path, "diff", str(report), str(run.report)).status == 0
+    results = report / "results.jsonl"
+    assert run_command(tmp_path, "diff", str(results), str(run.report / "results.jsonl.gz")).status == 0
+
+
+def test_evidence_of_what_fails_only(tmp_path):
+    """With --evidence failing a check that conforms has no evidence, one that deviates has all of its own."""
+    bad = ENDINGS["a check that fails"][0]
+    write_tests(tmp_path, GOOD, bad)
+    whole = run_check(tmp_path)
+    verdicts, last, calls = whole.verdicts, whole.checks[1], whole.lines("evidence.jsonl")
+    some = run_check(tmp_path, "--evidence", "failing")
+    assert (some.status, some.verdicts) == (1, verdicts)
+    evidence = some.lines("evidence.jsonl")
+    conforms, deviates = some.checks
+    assert conforms["seq"] == []
+    assert [line["seq"] for line in evidence] == deviates["seq"] == list(range(1, len(evidence) + 1))
+    assert [line["op"] for line in evidence] == [line["op"] for line in calls if line["seq"] in last["seq"]]
+    assert 0 < len(evidence) < len(calls)
+    (tmp_path / "known").write_text("made.m1.law | | known\n")
+    known = run_check(tmp_path, "--evidence", "failing", "--expect", str(tmp_path / "known"))
+    assert (known.status, known.lines("evidence.jsonl")) == (0, [])
 
 
 def test_missing_results(tmp_path):
