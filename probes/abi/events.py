@@ -1,4 +1,4 @@
-"""Define the lines of the evidence that are neither calls nor frames: signals on delivery and exits of threads."""
+"""Defines the evidence lines for delivered signals and thread exits."""
 
 from __future__ import annotations
 

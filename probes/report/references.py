@@ -1,4 +1,4 @@
-"""Stored runs on genuine kernels: what each answered where genuine kernels differ (docs/references/*.json)."""
+"""Reads the stored runs on genuine kernels (docs/references/*.json): what each answered where they differ."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Lists hosts of every type, with the result of bind to each, given the links of bind_links.py."""
+"""Lists hosts of every type, with the result of bind to each, given the links of network_links.py."""
 
 from errno import EADDRNOTAVAIL
 from ipaddress import IPv4Address, IPv6Address
 
 from probes.testing import VersionDifference
 from probes.testing.socket_kinds import RAW, RAW6, SocketKind
-from tests.bind.bind_links import (
+from tests.bind.network_links import (
     BROADCAST,
     FOREIGN,
     FOREIGN6,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.bind.bind_links import Links, make_pair
+from tests.bind.network_links import Links, make_pair
 
 
 @pytest.fixture
 def links() -> Links:
-    """A pair of links with addresses: see bind_links.py. Not applicable without pyroute2."""
+    """A pair of links with addresses: see network_links.py. Not applicable without pyroute2."""
     return make_pair()

@@ -8,7 +8,7 @@ from probes.testing import behaviour, need
 from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
 from tests.bind.bind_forms import inet, inet6
 from tests.bind.bind_hosts import HOSTS, HOSTS6, NO_LINK, REFUSED, host4, host6, mapped, name_of, port_of
-from tests.bind.bind_links import LINK_LOCAL, LOCAL, LOCAL6, LOOPBACK
+from tests.bind.network_links import LINK_LOCAL, LOCAL, LOCAL6, LOOPBACK
 
 SOURCE = "bind(2) EADDRNOTAVAIL; ip(7); __inet_bind, raw_bind inet_addr_valid_or_nonlocal; S4 3.2 steps 4 and 5"
 SOURCE6 = "bind(2) EADDRNOTAVAIL; ipv6(7); __inet6_bind, rawv6_bind, ipv6_chk_addr"

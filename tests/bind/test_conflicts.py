@@ -20,7 +20,6 @@ from probes.testing import VersionDifference, behaviour, need, not_applicable
 from probes.testing.fixtures import Entry, reference
 from probes.testing.procfs import protocols
 from probes.testing.socket_kinds import TCP, TCP6
-from tests.bind.bind_links import make_pair
 from tests.bind.conflict_meetings import meeting_tables
 from tests.bind.conflict_play import Player, judge_tables
 from tests.bind.conflict_rules import WILDCARDS_MENDED
@@ -33,6 +32,7 @@ from tests.bind.conflict_table import (
     three_tables,
     user_tables,
 )
+from tests.bind.network_links import make_pair
 
 SOURCE = "socket(7) SO_REUSEADDR, SO_REUSEPORT; ip(7); bind(2) EADDRINUSE"
 SOURCE_TCP = f"{SOURCE}; tcp(7); inet_csk_get_port, inet_csk_bind_conflict, inet_bind_conflict, inet_rcv_saddr_equal"

@@ -14,7 +14,7 @@ from probes.testing import VersionDifference, behaviour, need
 from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6, SocketKind
 from tests.bind.bind_forms import inet, inet6
 from tests.bind.bind_hosts import HOSTS, HOSTS6, NO_LINK, REFUSED, host4, host6, mapped, name_of, port_of
-from tests.bind.bind_links import LINK_LOCAL, LOCAL, LOCAL6, NEIGHBOUR, NEIGHBOUR6
+from tests.bind.network_links import LINK_LOCAL, LOCAL, LOCAL6, NEIGHBOUR, NEIGHBOUR6
 
 SOURCE = "inet_can_nonlocal_bind, ipv6_can_nonlocal_bind; S4 3.2 step 5"
 SOURCE_FREE = f"ip(7) IP_FREEBIND; {SOURCE}"

@@ -9,7 +9,7 @@ import pytest
 from probes.targets import debian, store
 from tests.instruments.support import end, missing, run_check, run_command, write_tests
 
-pytest.register_assert_rewrite("tests.instruments.captured")
+pytest.register_assert_rewrite("tests.instruments.capture_programs")
 
 
 @pytest.fixture

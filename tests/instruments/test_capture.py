@@ -12,7 +12,7 @@ import pytest
 
 from probes.entry.gate import WORD
 from probes.trace import ptrace, seccomp
-from tests.instruments.captured import (
+from tests.instruments.capture_programs import (
     ABI,
     BASE,
     DATA,

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from probes.trace.processes import threads
-from tests.instruments.captured import (
+from tests.instruments.capture_programs import (
     DEADLINE,
     WAIT,
     WAITING,

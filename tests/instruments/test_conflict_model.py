@@ -15,7 +15,6 @@ from probes.entry.memory import Memory
 from probes.sandbox import namespaces
 from probes.testing.procfs import protocols
 from probes.testing.reference import local
-from tests.bind.bind_links import make_pair
 from tests.bind.conflict_kernel import Kernel, Made
 from tests.bind.conflict_meetings import meeting_tables
 from tests.bind.conflict_model import Model
@@ -31,6 +30,7 @@ from tests.bind.conflict_table import (
     three_tables,
     user_tables,
 )
+from tests.bind.network_links import make_pair
 
 if TYPE_CHECKING:
     from tests.bind.conflict_search import Sequences

@@ -1,4 +1,4 @@
-"""Tests probes.targets.remote: the streams of another machine become one run, and a stream that ends early its verdict."""
+"""Tests probes.targets.remote: streams of other machines make one run; what an early end leaves open is lost or not_run."""
 
 import json
 import os

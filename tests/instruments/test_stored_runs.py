@@ -6,7 +6,7 @@ from probes.errors import CommandError
 from probes.report.reader import read
 from probes.report.references import Answer, StoredRun, by_behaviour, stored
 from probes.testing.reference import local
-from tools import references
+from tools import stored_runs
 
 DIFFERS = '''
 from probes.testing.reference import VersionDifference, AbiDifference
@@ -20,29 +20,29 @@ def test_it(calls, expect):
 
 
 def test_the_page_is_what_the_stored_runs_say():
-    assert references.page().read_text() == references.text(stored())
+    assert stored_runs.page().read_text() == stored_runs.text(stored())
 
 
 def test_every_difference_is_shown_by_two_kernels():
-    assert references.unmeasured(stored()) == []
+    assert stored_runs.unmeasured(stored()) == []
 
 
 def test_what_differs_is_stored(judge):
     judged = judge(DIFFERS)
     assert judged.status == 0, judged.out
-    ((kernel, run),) = references.combined([read(judged.report)]).items()
+    ((kernel, run),) = stored_runs.combined([read(judged.report)]).items()
     assert kernel == str(local())
     assert run.counts == {"conforms": 2}
     assert run.answers == {"made.m0.law of=version": Answer("a commit", -9, "version")}
     answers = {"made.m0.law of=version": Answer("a commit", 0, "version")}
     other = StoredRun("i386 1.2", run.kernel, run.counts, answers)
-    text = references.text([other, run])
+    text = stored_runs.text([other, run])
     assert "| made.m0.law of=version | 0 | -9 EBADF |" in text
     assert by_behaviour([other, run]) == {"made.m0.law": {"of=version": {"i386 1.2": 0, kernel: -9}}}
-    assert references.unmeasured([run]) == ["made.m0.law of=version"]
-    assert references.unmeasured([run, other]) == []
-    assert references.not_stored([read(judged.report)], [other]) == []
-    assert references.not_stored([read(judged.report)], []) == ["made.m0.law of=version (a commit)"]
+    assert stored_runs.unmeasured([run]) == ["made.m0.law of=version"]
+    assert stored_runs.unmeasured([run, other]) == []
+    assert stored_runs.not_stored([read(judged.report)], [other]) == []
+    assert stored_runs.not_stored([read(judged.report)], []) == ["made.m0.law of=version (a commit)"]
 
 
 def test_entries_are_compared_in_one_version():
@@ -50,8 +50,8 @@ def test_entries_are_compared_in_one_version():
         return StoredRun(reference, {}, {}, {"x": Answer("c", actual, "entry")})
 
     native, later, control = on("i386 6.1.176", 1), on("ia32-compat 6.18", 2), on("ia32-compat 6.1.170", 2)
-    assert references.unmeasured([native, later]) == ["x"]
-    assert references.unmeasured([native, later, control]) == []
+    assert stored_runs.unmeasured([native, later]) == ["x"]
+    assert stored_runs.unmeasured([native, later, control]) == []
 
 
 def test_a_run_that_deviates_is_no_reference_until_it_is_judged_again(judge):
@@ -59,12 +59,12 @@ def test_a_run_that_deviates_is_no_reference_until_it_is_judged_again(judge):
     assert judged.status == 1
     wrong = read(judged.report)
     with pytest.raises(CommandError, match=r"made.m0.law of=version deviates on .*: that is no reference"):
-        references.combined([wrong])
+        stored_runs.combined([wrong])
     right = read(judge(DIFFERS).report)
-    assert references.combined([wrong, right]) == references.combined([right])
+    assert stored_runs.combined([wrong, right]) == stored_runs.combined([right])
 
 
 def test_a_run_judged_against_another_kernel_is_no_reference(judge):
     other = read(judge(DIFFERS, args=["--reference", "i386-5.10"]).report)
     with pytest.raises(CommandError, match=r"was judged against i386 5.10: leave out --reference"):
-        references.combined([other])
+        stored_runs.combined([other])

@@ -1,6 +1,6 @@
 """Stores what genuine kernels answered where they differ.
 
-    python -m tools.references [--held-against] REPORT…
+    python -m tools.stored_runs [--held-against] REPORT…
 
 Takes the reports of whole runs on genuine kernels, stores of each what stands on a cited difference as
 docs/references/ABI-VERSION.json, and writes docs/differences.md from all stored runs: a value for each kernel. A
@@ -93,7 +93,7 @@ def text(runs: Sequence[StoredRun]) -> str:
     lines = [
         "# Differences between genuine kernels",
         "",
-        "Written by `python -m tools.references` from the runs stored in `docs/references/`; do not edit it.",
+        "Written by `python -m tools.stored_runs` from the runs stored in `docs/references/`; do not edit it.",
         "",
         "| kernel | release | conform | not applicable |",
         "|---|---|--:|--:|",
