@@ -13,6 +13,7 @@ from _pytest.runner import runtestprotocol
 
 from probes.entry.gate import gate, gate_names
 from probes.plugin import descriptors
+from probes.plugin.sent_reports import reports_of
 from probes.plugin.verdicts import Judgement, Subject, ending, judge
 from probes.report import failure
 from probes.report.expectations import Expectations
@@ -89,18 +90,6 @@ def run(
     return result
 
 
-def reports_of(item: pytest.Item, result: SandboxResult) -> list[pytest.TestReport]:
-    """Returns the reports that a test made, in order."""
-    reports = []
-    for message in result.messages:
-        if isinstance(message, messages.Report):
-            report = item.config.hook.pytest_report_from_serializable(config=item.config, data=message.data)
-            if isinstance(report.longrepr, list):
-                report.longrepr = tuple(report.longrepr)
-            reports.append(report)
-    return reports
-
-
 @dataclass(frozen=True)
 class Context:
     """What a test of a behaviour is about, and what a person needs to run it again."""
@@ -117,6 +106,8 @@ def suite_test_reports(item: pytest.Item, result: SandboxResult) -> list[pytest.
         failed = [message.why for message in result.messages if isinstance(message, messages.SandboxFailed)]
         why = f"the sandbox could not be made: {failed[0]}" if failed else f"the test's process {ending(result)}"
         reports.append(_report(item, why))
+    if result.damage:
+        reports.append(_report(item, f"the channel was damaged: {result.damage}"))
     return reports
 
 

@@ -1,4 +1,4 @@
-"""Gives the verdicts: from what a sandbox left behind, with the tracer's records in hand. Pure, in the parent."""
+"""Judges a finished test from the sandbox's messages and the tracer's records; does no I/O."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from probes.abi.frame import Frame
 from probes.abi.operations import OPERATIONS
 from probes.abi.record import Record
 from probes.entry.memory import PAGE
+from probes.report.capture import signal_name
 from probes.report.check import BOTH, Check, Json, Key
 from probes.sandbox.messages import (
     Announced,
@@ -93,19 +94,22 @@ class _Judge:
         return Judgement([*checks, *self._end()], self._records, self._frames)
 
     def _check(self, judged: Judged) -> Check:
-        announced = self._announced[judged.number]
+        announced = self._announced.get(judged.number)
+        if announced is None:
+            return self._subject.check("broke", f"value number {judged.number} was judged, but not announced")
         calls = list(dict.fromkeys(judged.calls))
         rests_on = sorted(at for call in calls for at in self._at.get(call, ()))
         records = [self._records[at] for at in rests_on]
         check = Check(
             self._key(announced, records), "", announced.expected, judged.actual, range=judged.range,
-            difference=announced.difference, rests_on=rests_on + [self._frame_at[number] for number in judged.frames],
+            difference=announced.difference,
+            rests_on=rests_on + [self._frame_at[number] for number in judged.frames if number in self._frame_at],
         )  # fmt: skip
-        unseen = [call for call in calls if call not in self._at]
+        missing = self._missing(judged)
         if judged.record_field and not self._subject.observed:
             check.verdict, check.detail = "not_applicable", f"a tracer, to see {judged.record_field}"
-        elif unseen:
-            check.verdict, check.detail = "broke", f"no tracer saw call {unseen[0]}: there is no evidence"
+        elif missing:
+            check.verdict, check.detail = "broke", f"{missing}: there is no evidence"
         elif check.key.route != self._subject.key.route != BOTH:
             check.verdict = "broke"
             check.detail = (
@@ -119,6 +123,16 @@ class _Judge:
             check.verdict = "conforms" if check.expected == check.actual else "deviates"
         return check
 
+    def _missing(self, judged: Judged) -> str:
+        """Says what a value rests on that was never seen; "" if all was."""
+        for call in judged.calls:
+            if call not in self._at:
+                return f"no tracer saw call {call}"
+        for number in judged.frames:
+            if number not in self._frame_at:
+                return f"frame {number} was not sent"
+        return "" if _is_field(judged.record_field) else f"records have no field {judged.record_field!r}"
+
     def _key(self, announced: Announced, records: Sequence[Record]) -> Key:
         """The key of a check: its route and gate are those of the calls that it rests on."""
         gates = {record.gate for record in records}
@@ -131,6 +145,8 @@ class _Judge:
         for failed in _of_type(messages, SandboxFailed):
             return [subject.check("broke", f"the sandbox could not be made: {failed.why}")]
         judged = {one.number for one in self._judged}
+        if self._result.damage:
+            return [subject.check("broke", f"the channel was damaged: {self._result.damage}")]
         pending = [one for number, one in self._announced.items() if number not in judged]
         for refused in _of_type(messages, SetUpRefused):
             return self._refused(refused, pending)
@@ -200,7 +216,7 @@ def ending(result: SandboxResult) -> str:
     if result.status is None:
         return "vanished"
     if WIFSIGNALED(result.status):
-        return f"died {signal.Signals(WTERMSIG(result.status)).name}"
+        return f"died {signal_name(WTERMSIG(result.status))}"
     return f"exited {WEXITSTATUS(result.status) if WIFEXITED(result.status) else result.status}"
 
 
@@ -210,6 +226,14 @@ def _mark_duplicates(checks: Sequence[Check]) -> None:
         if check.key in seen:
             check.verdict, check.detail = "broke", "judged twice: the case must tell the two apart"
         seen.add(check.key)
+
+
+def _is_field(path: str) -> bool:
+    """Whether `_field_of` has a value for a path; "" stands for no field."""
+    name, dot, _ = path.partition(".")
+    if dot:
+        return name in ("regs_in", "regs_out")
+    return not path or name in Record.__dataclass_fields__ or isinstance(getattr(Record, name, None), property)
 
 
 def _field_of(record: Record, path: str) -> Json:

@@ -1,6 +1,7 @@
 """Messages that a sandbox sends to its parent: one dataclass each, JSON on the channel.
 
-A message is what the sandbox observed; verdicts are given outside, by probes.plugin.verdicts.
+A message is what the sandbox observed; verdicts are given outside, by probes.plugin.verdicts. The parent does not trust
+what it reads: a test may have written anything to the channel's memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from probes.abi.frame import Frame
 from probes.abi.record import Record
 from probes.report.check import Json, Range
+from probes.sandbox import untrusted
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,19 @@ def to_json(message: Message) -> dict[str, Json]:
     return {"is": type(message).__name__, **fields}
 
 
-def of_json(line: dict[str, Json]) -> Message:
-    """Return the message of a JSON object. Raises KeyError or TypeError for one that is none."""
+def of_json(line: Json) -> Message:
+    """Return the message of a JSON object, whose sender is not trusted. Raises ValueError for one that is none."""
+    try:
+        message = _message(line)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no message has these fields: {error!r}") from error
+    untrusted.require(message)
+    if isinstance(message, Announced):
+        untrusted.require_case(message.case)
+    return message
+
+
+def _message(line: dict[str, Json]) -> Message:
     fields = {name: value for name, value in line.items() if name != "is"}
     kind = _TYPES[line["is"]]
     if kind is FrameSeen:

@@ -17,7 +17,7 @@ from probes.entry.calls import Calls
 from probes.entry.gate import gate
 from probes.entry.memory import Memory
 from probes.sandbox import clone, namespaces, sandbox
-from probes.sandbox.channel import Channel, ChannelFull
+from probes.sandbox.channel import Channel, ChannelFull, Received
 from probes.sandbox.messages import Broke, Finished, Report, SandboxFailed
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
 from probes.trace.deadline import Deadline
@@ -163,7 +163,7 @@ def test_channel_keeps_order_and_has_an_end():
         channel.send(message)
     with pytest.raises(ChannelFull):
         channel.send(Broke("x" * 200))
-    assert channel.received() == messages
+    assert channel.received() == Received(messages)
 
 
 def test_fork_with_a_thread_that_waits_for_the_interpreter():
