@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 #: A decoded argument or a part of one: an int, a str, None, or a list or dict of those, as JSON can hold it.
 Decoded: TypeAlias = Any
@@ -23,6 +24,7 @@ _COPIES = ("orig_eax", "orig_rax")
 #: Registers without a 32-bit name: a line names them where they are not zero.
 _WIDE_ONLY = frozenset([*(f"r{number}" for number in range(8, 16)), "fs_base", "gs_base"])
 _ZERO = "0x0"
+_LONGEST_HALF = len("0xffffffff")
 
 
 def signed(word: int) -> int:
@@ -106,16 +108,26 @@ class Record:
     def as_json(self) -> dict[str, Any]:
         """Return the line of evidence.jsonl (docs/schema.json, `call`), in which each register stands once."""
         line = {"type": "call", **self.__dict__}
-        before, upper = _under_own_names(self.regs_in, self.abi)
-        line["regs_in"] = {name: value for name, value in before.items() if value != _ZERO or name not in _WIDE_ONLY}
-        if above := {name: value for name, value in upper.items() if value != _ZERO}:
-            line["regs_in_upper"] = above
-        if self.regs_out is not None:
-            after, upper_after = _under_own_names(self.regs_out, self.abi)
-            line["regs_out"] = {
-                name: value for name, value in after.items() if before.get(name) != value or name in ("eax", "rax")
-            }
-            if above := {name: value for name, value in upper_after.items() if upper.get(name) != value}:
+        before = self.regs_in
+        names = _names(tuple(before), self.abi)
+        line["regs_in"] = held = {name: before[name] for name in names.always}
+        for name in names.if_not_zero:
+            if before[name] != _ZERO:
+                held[name] = before[name]
+        upper = {_HALF[name]: _upper(before[name]) for name in names.wholes if len(before[name]) > _LONGEST_HALF}
+        if upper:
+            line["regs_in_upper"] = upper
+        after = self.regs_out
+        if after is not None:
+            line["regs_out"] = changed = {name: after[name] for name in names.result}
+            for name in names.own:
+                if (value := after[name]) != before[name]:
+                    changed[name] = value
+            if above := {
+                _HALF[name]: half
+                for name in names.wholes
+                if after[name] != before[name] and (half := _upper(after[name])) != _upper(before[name])
+            }:
                 line["regs_out_upper"] = above
         line["args"] = list(self.args)
         line["args_after"] = None if self.args_after is None else list(self.args_after)
@@ -123,17 +135,36 @@ class Record:
         return line
 
 
-def _under_own_names(registers: Mapping[str, str], abi: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return registers under the names of an ABI, and for 32-bit names the upper halves of the 64-bit registers."""
-    if abi == "x86_64":
-        return {name: value for name, value in registers.items() if name not in _WHOLE and name not in _COPIES}, {}
-    own = {name: value for name, value in registers.items() if name not in _HALF and name not in _COPIES}
-    upper = {
-        _HALF[name]: value[:-8] if len(value) > len("0x") + 8 else _ZERO
-        for name, value in registers.items()
-        if name in _HALF
-    }
-    return own, upper
+class _Names(NamedTuple):
+    """How a line names the registers of a record."""
+
+    own: tuple[str, ...]
+    #: Those among them that a line always has, and those that it has where they are not zero.
+    always: tuple[str, ...]
+    if_not_zero: tuple[str, ...]
+    #: The 64-bit registers that are named by their lower halves.
+    wholes: tuple[str, ...]
+    #: The register that takes the result, if the record has it.
+    result: tuple[str, ...]
+
+
+@functools.cache
+def _names(registers: tuple[str, ...], abi: str) -> _Names:
+    """Return how a line of an ABI names registers: an i386 call by 32-bit names, an x86_64 call by 64-bit names."""
+    wide = abi == "x86_64"
+    own = tuple(name for name in registers if name not in _COPIES and name not in (_WHOLE if wide else _HALF))
+    return _Names(
+        own=own,
+        always=tuple(name for name in own if name not in _WIDE_ONLY),
+        if_not_zero=tuple(name for name in own if name in _WIDE_ONLY),
+        wholes=() if wide else tuple(name for name in registers if name in _HALF),
+        result=tuple(name for name in own if name in ("eax", "rax")),
+    )
+
+
+def _upper(value: str) -> str:
+    """Return the upper half of the hex string of 64 bits."""
+    return value[:-8] if len(value) > _LONGEST_HALF else _ZERO
 
 
 def _under_all_names(registers: Mapping[str, str], upper: Mapping[str, str], word: int) -> dict[str, str]:
