@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 from probes.abi.decode import decode
 from probes.abi.fetch import fetch
@@ -32,6 +32,8 @@ _CS_64, _CS_NATIVE = 0x33, 0x73
 #: Offset of the call id from the stack pointer at the entry: the vDSO pushes a return address and three registers.
 _CALL_ID_AT = {"int80": 0, "vdso": 16}
 _LOW = 0xFFFFFFFF
+#: Most registers hold the same in many calls: their records share one string.
+_hex = lru_cache(maxsize=1024)(hex)
 _WORDS = [struct.Struct(f"<{count}I") for count in range(7)]
 
 
@@ -148,11 +150,12 @@ def named_registers(values: tuple[int, ...], entry: bool = False) -> dict[str, s
 
     At an entry stop eax holds -ENOSYS already: with `entry` it is taken from orig_eax, which keeps the caller's value.
     """
-    whole = dict(zip(ptrace.REGISTER_NAMES, values, strict=True))
+    held = list(values)
     if entry:
-        whole["rax" if _WIDE else "eax"] = values[_NR]
-    halves = {name: hex(unsigned(whole[ptrace.REGISTER_NAMES[index]])) for index, name in _HALVES.items()}
-    return halves | {name: hex(value) for name, value in whole.items()}
+        held[_RET] = held[_NR]
+    whole = dict(zip(ptrace.REGISTER_NAMES, map(_hex, held), strict=True))
+    halves = {name: _hex(held[index] & _LOW) for index, name in _HALVES.items()}
+    return halves | whole
 
 
 def number_of(regs: tuple[int, ...]) -> int:
