@@ -170,6 +170,15 @@ def missing(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
             )
 
 
+def mismatch(document: str, release: str, lacking: Iterable[str]) -> str:
+    """Returns the message for a page that has what its facts lack. Names the releases of man-pages if they differ."""
+    name, _, section = document.removesuffix(")").partition("(")
+    lines = [f"docs/facts/{name}.{section}.toml lacks:", *(f"  {what}" for what in lacking)]
+    if release != MAN_PAGES:
+        lines.append(f"The page is of man-pages {release}: add the facts, or install {MAN_PAGES}.")
+    return "\n".join(lines)
+
+
 def invented(page: manpages.Page, facts: list[Fact]) -> Iterator[str]:
     """Yields the sections that the facts have and the page lacks, and the errors that its ERRORS does not list."""
     for fact in facts:

@@ -50,8 +50,7 @@ def page(name: str) -> manpages.Page:
 @pytest.mark.parametrize("name", pages())
 def test_the_facts_have_everything_that_the_page_lists(name: str, page: manpages.Page, facts: list[Fact]) -> None:
     lacking = list(coverage.missing(page, [fact for fact in facts if fact.document == name]))
-    releases = f"man-pages {page.release} here, the facts were taken from {coverage.MAN_PAGES}"
-    assert lacking == [], "\n".join([releases, *lacking])
+    assert lacking == [], coverage.mismatch(name, page.release, lacking)
 
 
 @pytest.mark.parametrize("name", pages())
@@ -147,6 +146,19 @@ def test_facts_with_everything_lack_nothing() -> None:
 def test_a_name_that_the_page_lists_and_the_facts_lack_is_reported(left_out: int, reported: list[str]) -> None:
     lacking = "\n".join(coverage.missing(manpages.read(PAGE), ALL[:left_out] + ALL[left_out + 1 :]))
     assert [text for text in reported if text not in lacking] == []
+
+
+@pytest.mark.parametrize(
+    ("release", "hint"),
+    [
+        (coverage.MAN_PAGES, ""),
+        ("6.99", f"\nThe page is of man-pages 6.99: add the facts, or install {coverage.MAN_PAGES}."),
+    ],
+)
+def test_the_message_names_the_file_and_a_release_only_if_it_differs(release: str, hint: str) -> None:
+    text = coverage.mismatch("socket(2)", release, ["ERRORS: EPERM is in no fact", "NOTES: SO_X is in no fact"])
+    listed = "\n  ERRORS: EPERM is in no fact\n  NOTES: SO_X is in no fact"
+    assert text == f"docs/facts/socket.2.toml lacks:{listed}{hint}"
 
 
 def test_a_name_later_in_a_fact_does_not_make_the_fact_about_it() -> None:

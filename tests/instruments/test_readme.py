@@ -1,4 +1,4 @@
-"""Compares README's example of a failure with a run, and its table of options with `socketcall check --help`."""
+"""Runs the examples of README and CONTRIBUTING, and compares README's options with `socketcall check --help`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from probes.installation import checkout
-from tests.instruments.support import run_command
+from tests.instruments.support import run_check, run_command
 
 README = (checkout() / "README.md").read_text()
 _HEAD = re.compile(r"^(\S+) \[(.*)\] deviates over (\w+), gate (\w+), (?:32|64)-bit$", re.MULTILINE)
@@ -73,3 +73,16 @@ def test_readme_has_the_options_of_check(tmp_path: Path) -> None:
     table = README.partition("Options of `check`:")[2].partition("\n\n`pytest`")[0]
     rows = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `-")]
     assert {name for row in rows for name in re.findall(r"--[\w-]+", row)} == set(said) - {"--help"}
+
+
+def test_the_example_of_contributing_conforms(tmp_path: Path) -> None:
+    """The whole file that CONTRIBUTING shows is a test that conforms, in a directory of its own."""
+    recipe = (checkout() / "CONTRIBUTING.md").read_text().partition("A whole file, `tests/")[2]
+    name, _, text = recipe.partition("`")
+    path = tmp_path / "tests" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text.partition("```python\n")[2].partition("```")[0])
+    run = run_check(tmp_path)
+    assert run.status == 0, run.out + run.err
+    assert set(run.verdicts) == {"conforms"}
+    assert {check["route"] for check in run.checks} == {"socketcall", "direct"}
