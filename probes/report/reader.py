@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from probes.errors import CommandError
 from probes.report.check import VERDICTS, Check, Json, Key
@@ -21,6 +22,9 @@ RESULTS, EVIDENCE = "results.jsonl.gz", "evidence.jsonl.gz"
 _GZIP = b"\x1f\x8b"
 #: A file with a longer line is not of a run: /dev/zero has no line at all.
 _LONGEST_LINE = 1 << 26
+#: The greatest number of a line of evidence.
+_GREATEST = (1 << 64) - 1
+_HEX = re.compile("([0-9a-f]{2})*")
 #: The fields that readers rely on, with their types; docs/schema.json has them all.
 _RUN = {
     "started": str, "suite_version": str, "seed": int, "reference": str,
@@ -96,6 +100,19 @@ class ResultsFile:
             check = Check.of_json(line)
         except (KeyError, TypeError) as error:
             raise CommandError(f"{self.path} line {number} is no check of docs/schema.json: judge again") from error
+        for name, valid in (
+            ("expected", _is_value(check.expected)),
+            ("actual", _is_value(check.actual)),
+            (
+                "difference",
+                check.difference is None or (type(check.difference) is dict and _is_value(check.difference)),
+            ),
+            ("known", check.known is None or type(check.known) is str),
+            ("seconds", check.seconds is None or type(check.seconds) in (int, float)),
+            ("seq", all(type(seq) is int and 0 < seq <= _GREATEST for seq in check.seq)),
+        ):
+            if not valid:
+                self._fail(name, number)
         # A check that broke has the key of its test, which other checks of the test may have too.
         if check.verdict in ("conforms", "deviates"):
             if check.key in seen:
@@ -111,7 +128,10 @@ class ResultsFile:
             if isinstance(kind, Mapping) and isinstance(value, Mapping):
                 self._require(value, kind, number)
                 continue
-            raise CommandError(f"{self.path} line {number} has no {name} as docs/schema.json describes it: judge again")
+            self._fail(name, number)
+
+    def _fail(self, name: str, number: int) -> NoReturn:
+        raise CommandError(f"{self.path} line {number} has no {name} as docs/schema.json describes it: judge again")
 
 
 def read(where: Path) -> Results:
@@ -123,7 +143,11 @@ def read(where: Path) -> Results:
 
 def keys_of(where: Path) -> list[Key]:
     """Return the keys of the checks of a run, of any suite version. Raises CommandError: its file is damaged."""
-    return [Key.of_json(line) for line in _lines(_file(where, RESULTS)) if line["type"] == "check"]
+    path = _file(where, RESULTS)
+    try:
+        return [Key.of_json(line) for line in _lines(path) if line["type"] == "check"]
+    except KeyError as error:
+        raise CommandError(f"{path} has a check without {error}: judge again") from error
 
 
 def evidence(directory: Path, wanted: set[int]) -> dict[int, dict[str, Json]]:
@@ -168,6 +192,17 @@ def _lines(path: Path) -> Iterator[dict[str, Json]]:
 def _unpacked(raw: io.BufferedReader) -> IO[str]:
     packed = raw.peek(len(_GZIP))[: len(_GZIP)] == _GZIP
     return io.TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8")
+
+
+def _is_value(value: Json) -> bool:
+    """Return True for a value as expected and actual ones are: bytes are {"bytes": hex}."""
+    if isinstance(value, list):
+        return all(map(_is_value, value))
+    if not isinstance(value, dict):
+        return True
+    if set(value) != {"bytes"}:
+        return all(map(_is_value, value.values()))
+    return isinstance(value["bytes"], str) and _HEX.fullmatch(value["bytes"]) is not None
 
 
 def _line(path: Path, number: int, text: str) -> dict[str, Json]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from probes.errors import CommandError
 from probes.report import failure
 from probes.report.causes import cause_of, records_of
 from probes.report.check import Check, Json
@@ -48,10 +49,9 @@ class Page:
         )
         lines = evidence(directory, {seq for check in self._shown for seq in check.seq})
         shown = [
-            {"key": str(check.key), "verdict": check.verdict, "known": check.known, "text": _text(check, results, lines),
-             "anchor": f"check-{number}", "cause": str(cause_of(check, records_of(check, lines)))}
+            {"anchor": f"check-{number}", **_shown(check, results, lines)}
             for number, check in enumerate(self._shown, 1)
-        ]  # fmt: skip
+        ]
         causes = [
             {"name": name, "count": len(found), "anchor": f"cause-{number}", "checks": found}
             for number, (name, found) in enumerate(_grouped(shown), 1)
@@ -71,6 +71,14 @@ def _grouped(shown: Sequence[Mapping[str, Json]]) -> list[tuple[str, list[Mappin
     return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
-def _text(check: Check, results: ResultsFile, lines: Mapping[int, Mapping[str, Json]]) -> str:
+def _shown(check: Check, results: ResultsFile, lines: Mapping[int, Mapping[str, Json]]) -> dict[str, Json]:
+    """What the page says of a check."""
     about = results.behaviours.get(check.key.id, Statement(check.key.id, "", ""))
-    return failure.text(check, records_of(check, lines), about, failure.rerun_of(results.run))
+    try:
+        records = records_of(check, lines)
+        text = failure.text(check, records, about, failure.rerun_of(results.run))
+        cause = str(cause_of(check, records))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = f"{results.path}: {check.key}: it or its evidence is not as docs/schema.json describes: judge again"
+        raise CommandError(why) from error
+    return {"key": str(check.key), "verdict": check.verdict, "known": check.known, "text": text, "cause": cause}

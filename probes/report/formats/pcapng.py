@@ -5,8 +5,13 @@ from __future__ import annotations
 from array import array
 from pathlib import Path
 
-from probes.report.check import Check
+from probes.abi.frame import Frame
+from probes.errors import CommandError
+from probes.report.check import Check, Json
 from probes.report.reader import evidence_lines
+
+#: More nanoseconds than the time stamp of a packet holds.
+_LATEST = 1 << 63
 
 
 class Frames:
@@ -27,11 +32,7 @@ class Frames:
 
         Times are those of the calls in the evidence: seconds of CLOCK_MONOTONIC.
         """
-        frames = {
-            line["seq"]: (line["t_ns"], bytes.fromhex(line["raw"]))
-            for line in evidence_lines(directory)
-            if line["type"] == "frame"
-        }
+        frames = {line["seq"]: _frame(directory, line) for line in evidence_lines(directory) if line["type"] == "frame"}
         if not frames:
             return []
         # Imported here: it is slow, and few runs of a few checks need it.
@@ -47,9 +48,18 @@ class Frames:
             path = directory / "wire" / f"{id}.pcapng"
             with PcapNgWriter(str(path)) as writer:
                 for seq in wanted:
-                    t_ns, raw = frames[seq]
-                    packet = Ether(raw)
-                    packet.time = t_ns / 1e9
+                    packet = Ether(frames[seq].raw)
+                    packet.time = frames[seq].t_ns / 1e9
                     writer.write(packet)
             written.append(path)
         return written
+
+
+def _frame(directory: Path, line: dict[str, Json]) -> Frame:
+    try:
+        frame = Frame.of_json(line)
+        if 0 <= frame.t_ns < _LATEST:
+            return frame
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise CommandError(f"frame {line['seq']} in {directory} is not as docs/schema.json describes: judge again")
