@@ -23,10 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _guarded(sys.argv[1:] if argv is None else argv)
         except KeyboardInterrupt as error:
             return interrupts.status_of(error)
-        finally:
-            if not interrupts.is_started():
-                # Some emulators return from clone(2) twice: only the process that was started prints and has a status.
-                os._exit(_NOT_STARTED)
 
 
 def _guarded(argv: Sequence[str]) -> int:
@@ -75,6 +71,10 @@ def _run(argv: Sequence[str]) -> int:
     except SystemExit as done:
         # --help and --version.
         return done.code if isinstance(done.code, int) else 0
+    finally:
+        if not interrupts.is_started():
+            # Under an emulator clone(2) can return twice: only the process that was started prints and has a status.
+            os._exit(_NOT_STARTED)
     return status
 
 

@@ -15,6 +15,7 @@ import pytest
 from probes.entry.gate import WORD, gate, gate_names
 from probes.errors import CommandError
 from probes.installation import again_words, target
+from probes.interrupts import raise_received
 from probes.plugin import item as items
 from probes.plugin import options
 from probes.plugin.run_facts import key_of
@@ -105,6 +106,15 @@ class Run:
         for name in gate_names():
             gate(name)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Requires the gate of --gate. Raises UsageError: this process has none of that name."""
+        wanted: str | None = self._config.getoption("gate")
+        if wanted not in (None, *gate_names()):
+            there = f"this {WORD}-bit process has {', '.join(gate_names())}"
+            remedy = "; `socketcall target run i386` has both where the kernel has a 32-bit vDSO" if WORD == 64 else ""
+            raise pytest.UsageError(f"--gate {wanted}: {there} only{remedy}")
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Checks the ids, and keeps the tests that the options select. Raises UsageError: a malformed or unknown id."""
@@ -147,6 +157,7 @@ class Run:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Runs a test in its sandbox, if it has one."""
+        raise_received()
         spec = spec_of(item)
         if spec is None:
             return None

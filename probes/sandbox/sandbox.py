@@ -30,6 +30,7 @@ from typing import NoReturn
 from probes.abi.events import Exit, Signal
 from probes.abi.record import Record
 from probes.entry.gate import gate, gate_names
+from probes.interrupts import deferred
 from probes.sandbox import clone, namespaces
 from probes.sandbox.channel import Channel
 from probes.sandbox.clone import Child
@@ -116,7 +117,9 @@ def run(
     ready, go = os.pipe(), os.pipe()
     try:
         flags = namespaces.unshare_flags(spec.isolation, user=not spec.initial_user_ns)
-        child = clone.fork(flags, init=spec.isolation == "full")
+        # Python drops an exception that is raised in a hook of fork.
+        with deferred():
+            child = clone.fork(flags, init=spec.isolation == "full")
     except OSError as error:
         for fd in (*ready, *go):
             os.close(fd)
@@ -161,9 +164,14 @@ def _supervise(child: Child, spec: SandboxSpec, ready: int, go: int, deadline: f
             else:
                 tracer.run()
         except BaseException:
-            kill_all()
+            # Interrupted before the tracer ran, a wait may return a stop of the tracee: an init does not end before its
+            # child is reaped.
             with suppress(ChildProcessError):
-                os.waitpid(child.pid, 0)
+                while True:
+                    kill_all()
+                    _, status = os.waitpid(child.pid, 0)
+                    if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+                        break
             raise
     result.late = limit.passed
     return result
