@@ -1,7 +1,10 @@
 """The formats of a run, held against those who read them."""
 
+import functools
 import gzip
 import json
+import operator
+import random
 import re
 import shutil
 from xml.etree import ElementTree
@@ -9,8 +12,12 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
+from probes.errors import CommandError
 from probes.installation import checkout
+from probes.report import diff
 from probes.report.directory import SCHEMA
+from probes.report.reader import keys_of, read
+from probes.report.writer import write_views
 from tests.instruments.support import run_check, run_command, unpacked, write_tests
 from tests.instruments.test_verdicts import ENDINGS, GOOD
 
@@ -182,6 +189,53 @@ def test_unpacked_files_are_read_too(run, tmp_path):
     assert run_command(tmp_path, "diff", str(report), str(run.report)).status == 0
     results = report / "results.jsonl"
     assert run_command(tmp_path, "diff", str(results), str(run.report / "results.jsonl.gz")).status == 0
+
+
+#: Values that stand in place of a field of a line.
+WRONG = [None, True, -1, 1.5, 10**30, "", "x", "\ud800", [], [1], {}, {"a": 1}, {"bytes": 5}, {"bytes": "zz"}]
+
+
+def places(value, path=()):
+    """Yield the path of every value inside a line, but the line itself."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+def mutations(text, seed, count):
+    """Yield a text of lines with one value of one line replaced or removed, many times."""
+    chance = random.Random(seed)
+    lines = text.splitlines()
+    for _ in range(count):
+        number = chance.randrange(len(lines))
+        line = json.loads(lines[number])
+        *path, last = chance.choice(list(places(line)))
+        holder = functools.reduce(operator.getitem, path, line)
+        if chance.random() < 0.3:
+            del holder[last]
+        else:
+            holder[last] = chance.choice(WRONG)
+        yield "\n".join([*lines[:number], json.dumps(line), *lines[number + 1 :], ""])
+
+
+@pytest.mark.parametrize("file", ["results.jsonl", "evidence.jsonl"])
+def test_a_wrong_value_is_one_line(file, run, tmp_path):
+    """Whatever stands in place of a value: it is read, or CommandError says in one line that it is not."""
+    report = tmp_path / "report"
+    shutil.copytree(run.report, report)
+    whole = read(run.report)
+    refused = 0
+    for text in mutations(unpacked(run.report / f"{file}.gz"), seed=len(file), count=120):
+        (report / f"{file}.gz").write_bytes(gzip.compress(text.encode("utf-8"), 1))
+        try:
+            write_views(report)
+            diff.text(diff.compare(whole, read(report)))
+            keys_of(report)
+        except CommandError as error:
+            assert "\n" not in str(error), text
+            refused += 1
+    assert 12 < refused < 120
 
 
 def test_evidence_of_what_fails_only(tmp_path):
