@@ -12,7 +12,7 @@ from probes.report.reader import read
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the two runs and the options."""
-    parser.add_argument("old", metavar="OLD", help="a report directory, or its results.jsonl")
+    parser.add_argument("old", metavar="OLD", help="a report directory, or its results.jsonl.gz")
     parser.add_argument("new", metavar="NEW")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 

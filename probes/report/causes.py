@@ -62,7 +62,7 @@ class Causes:
             left = len(causes) - number
             if len(lines) + len(block) + (left > 1) > limit:
                 rest = sum(count for _, count in causes[number:])
-                return [*lines, f"{left} more causes with {rest} checks: see report.html and results.jsonl"]
+                return [*lines, f"{left} more causes with {rest} checks: see report.html and results.jsonl.gz"]
             lines += block
         return lines
 

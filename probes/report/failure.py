@@ -80,7 +80,7 @@ def text(check: Check, records: Sequence[Record], behaviour: Statement, rerun: R
     for record in records[:_SHOWN_RECORDS]:
         lines += call(record)
     if len(records) > _SHOWN_RECORDS:
-        lines.append(f"  …         {len(records) - _SHOWN_RECORDS} more calls in evidence.jsonl")
+        lines.append(f"  …         {len(records) - _SHOWN_RECORDS} more calls in evidence.jsonl.gz")
     lines.append(f"  again     {rerun.command(key)}")
     return "\n".join(lines)
 
