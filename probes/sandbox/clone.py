@@ -64,7 +64,9 @@ class _Code:
             except OSError:  # Linux before 6.3 does not know the flag.
                 program = os.memfd_create("socketcall-init", flags)
             os.write(program, INIT[WORD][0])
-            # A sandbox can open it as /proc/1/exe.
+            # No process of a sandbox may trace init or open its memory and descriptors: init executes what it may not
+            # read, before its user namespace has ids, so the kernel asks for CAP_SYS_PTRACE in the namespace above.
+            os.fchmod(program, 0o111)
             fcntl.fcntl(program, fcntl.F_ADD_SEALS, _SEALS)
             self.program = program
         return self.program

@@ -1,8 +1,8 @@
 # The program of init, the first process of a sandbox's pid namespace: a whole static ELF file.
 #
 # Init ends, and with it every process of the namespace, when the process that made the sandbox ends or kills it: standard
-# input is a pipe whose write end only that process holds, so a read returns at its end, whenever that was. The label gate
-# is the entry point.
+# input is a pipe whose write end only that process holds, so a read returns at its end, whenever that was. PDEATHSIG is for
+# a write end that a copy of that process holds, too. The label gate is the entry point.
 .intel_syntax noprefix
 .set SIGCHLD, 17
 .set SIGKILL, 9
