@@ -96,7 +96,8 @@ class _Judge:
     def _check(self, judged: Judged) -> Check:
         announced = self._announced.get(judged.number)
         if announced is None:
-            return self._subject.check("broke", f"value number {judged.number} was judged, but not announced")
+            key = replace(self._subject.key, case="announced=no")
+            return Check(key, "broke", detail=f"value number {judged.number} was judged, but not announced")
         calls = list(dict.fromkeys(judged.calls))
         rests_on = sorted(at for call in calls for at in self._at.get(call, ()))
         records = [self._records[at] for at in rests_on]
