@@ -60,6 +60,8 @@ def run_pytest(arguments: Sequence[str], plugin: object) -> int:
         raise watch.ended_by
     # A signal whose exception a destructor or a hook dropped.
     interrupts.raise_received()
+    if watch.failed is not None:
+        raise watch.failed
     if watch.internal_error:
         why = f"internal error: {watch.internal_error}"
         raise CommandError(f"{why}; report it with the output of the command with {interrupts.TRACEBACK}=1", 3)
@@ -75,6 +77,8 @@ class _Watch:
         self._stderr = sys.stderr
         self._caught = io.StringIO()
         self.internal_error = ""
+        #: An error of this machine that ended the session: no memory, no descriptor.
+        self.failed: OSError | MemoryError | None = None
         #: The exception of the signal that ended the session.
         self.ended_by: KeyboardInterrupt | None = None
 
@@ -98,6 +102,8 @@ class _Watch:
         """Ends the session without a traceback, unless that is asked for. Raises pytest.exit.Exception."""
         if os.environ.get(interrupts.TRACEBACK):
             return
+        if isinstance(excinfo.value, OSError | MemoryError):
+            self.failed = excinfo.value
         self.internal_error = " ".join(f"{excinfo.typename}: {excinfo.value}".split())
         sys.stderr = self._caught
         raise pytest.exit.Exception(self.internal_error, returncode=int(pytest.ExitCode.INTERNAL_ERROR))

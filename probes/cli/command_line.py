@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from probes import VERSION
 from probes.errors import CommandError
@@ -36,7 +37,11 @@ class _Command(Protocol):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong arguments in one line."""
+    """Reports wrong arguments in one line, and what cannot be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Prints help, or the version. Raises OSError, which argparse drops."""
+        (file or sys.stdout).write(message)
 
     def error(self, message: str) -> NoReturn:
         """Raises CommandError, which names the command that shows the help."""

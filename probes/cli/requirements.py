@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from probes.sandbox.channel import Channel
 from probes.sandbox.messages import SandboxFailed
 from probes.sandbox.sandbox import CannotSandbox, CannotTrace, SandboxSpec
 
+#: How many descriptors tests may have open at once.
+_DESCRIPTORS = 256
 _NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces), or pass --isolation net|none"
 
 
 def require_start(isolation: str) -> None:
     """Raises CommandError if no test can run here: no IA32 entry, no namespaces, or ptrace forbidden."""
+    _require_descriptors()
     how = gate.int80_error()
     if how:
         raise CommandError(
@@ -35,3 +39,12 @@ def require_start(isolation: str) -> None:
     for message in result.messages:
         if isinstance(message, SandboxFailed):
             raise CommandError(f"no sandbox: {message.why}; {_NAMESPACES}")
+
+
+def _require_descriptors() -> None:
+    """Raises the soft limit of descriptors as far as it goes. Raises CommandError: that is not far enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _DESCRIPTORS:
+        if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
+            raise CommandError(f"{hard} descriptors are too few for the tests: `ulimit -n {_DESCRIPTORS}` or more")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, hard))

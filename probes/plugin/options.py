@@ -6,12 +6,36 @@ that does, so that a command line is parsed before either is needed.
 
 from __future__ import annotations
 
-from argparse import Namespace
+import re
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from probes.plugin.shard import Shard
+
+#: The longest deadline of a test: setitimer(2) takes more, people do not wait for it.
+_LONGEST = 86400.0
+_WORDS = 1 << 64
+
+
+def _seconds(text: str) -> float:
+    """Parses the value of --deadline. Raises ArgumentTypeError."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    # Not a number compares False with everything.
+    if not 0 < found <= _LONGEST:
+        raise ArgumentTypeError(f"{text[:40]!r} is not a number of seconds from above 0 to {_LONGEST:.0f}")
+    return found
+
+
+def _natural(text: str) -> int:
+    """Parses a number that is not negative and has at most 64 bits. Raises ArgumentTypeError."""
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= _WORDS:
+        raise ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 2^64-1")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -104,7 +128,7 @@ OPTIONS = (
     ),
     Option("case", "judge only checks whose case matches", "GLOB", remote=True),
     Option("shard", "run only the I-th of N parts", "I/N", Shard.of, chooses=True),
-    Option("seed", "repeat the random values of a run (default: a new seed, printed)", "N", int),
+    Option("seed", "repeat the random values of a run (default: a new seed, printed)", "N", _natural),
     Option("report", "write the files of the run to this directory (default of check: report)", "DIR",
            command_default="report"),
     Option("evidence", "keep the evidence of all checks, or of those that are not as expected", choices=("all", "failing"),
@@ -112,12 +136,12 @@ OPTIONS = (
     Option("expect", "known deviations: lines of ID-GLOB | CASE-GLOB | reason", "FILE"),
     Option("write-expect", "write the deviations of this run as such a list", "FILE"),
     Option("require", "fail if anything is not applicable, except the ids of FILE", "FILE", const=""),
-    Option("stream", "write the run as JSON lines, as it happens, to this descriptor", "FD", int),
+    Option("stream", "write the run as JSON lines, as it happens, to this descriptor", "FD", _natural),
     Option("reference", "judge against i386-6.1, ia32-compat-6.1, … (default: the running kernel)", "ABI-VERSION",
            remote=True),
     Option("isolation", "namespaces that the sandbox makes itself", choices=("full", "net", "none"), default="full",
            remote=True),
-    Option("deadline", "seconds that a test may take (default: by the speed of the machine)", "S", float, remote=True),
+    Option("deadline", "seconds that a test may take (default: by the speed of the machine)", "S", _seconds, remote=True),
     Option("fail-fast", "stop at the first deviation", flag=True, plugin=False, remote=True),
     Option("list", "print what would run, and end", flag=True, plugin=False),
     Option("tests", "judge the behaviours of this directory (default: the checkout's tests/)", "DIR", plugin=False),

@@ -185,8 +185,8 @@ class Run:
         context = items.Context(subject, Statement(this.id, this.statement, this.source, this.tag), rerun)
         return items.behaviour_reports(item, result, context, self._config.stash[EXPECTATIONS])
 
-    def pytest_sessionfinish(self) -> None:
-        """Removes the working directory."""
+    def pytest_unconfigure(self) -> None:
+        """Removes the working directory, also of a session that did not begin."""
         if self._work != Path():
             shutil.rmtree(self._work, ignore_errors=True)
 

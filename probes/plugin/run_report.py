@@ -34,6 +34,7 @@ class RunReport:
         self._config = config
         self.runs: list[MachineRun] = []
         self._began = False
+        self._closed = False
         #: Why the files of the run could not be written, "" if they could.
         self.failure = ""
         self._left_out: set[str] = set()
@@ -138,9 +139,18 @@ class RunReport:
                     run.discard()
             self.close(kept and not self.failure)
         if self.failure:
-            with suppress(OSError):
-                for run in self.runs:
-                    run.discard()
+            self._discard()
+        self._closed = True
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            for run in self.runs:
+                run.discard()
+
+    def pytest_unconfigure(self) -> None:
+        """Removes the files of a session that did not begin, of which pytest does not report the end."""
+        if not self._closed:
+            self._discard()
 
     def close(self, kept: bool) -> None:
         """Ends what a report of several machines opened."""

@@ -21,9 +21,9 @@ class Shard:
     @classmethod
     def of(cls, text: str) -> Shard:
         """Parses I/N, the value of --shard. Raises ArgumentTypeError."""
-        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not I/N with I from 1 to N")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:

@@ -29,8 +29,9 @@ class Stream:
         try:
             # A copy that programs in sandboxes do not get.
             self._file = os.fdopen(os.dup(self._descriptor), "w", encoding="utf-8")
-        except OSError as error:
-            raise pytest.UsageError(f"--stream {self._descriptor}: {error.strerror}; open it first") from error
+        except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no descriptor has this number"
+            raise pytest.UsageError(f"--stream {self._descriptor}: {why}; open it first") from error
         self._send("run", **run_facts(self._config))
 
     @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from probes.errors import CommandError
 from probes.report.check import NOT_CONFORMING, Check
 from probes.report.failure import value
+from probes.report.regular import lines_of as lines_of_file
 
 #: The first line of a file that --write-expect writes.
 _HEAD = "# ID-GLOB | CASE-GLOB | reason\n"
@@ -36,7 +37,7 @@ class ExpectedDeviations:
 
     def __init__(self, path: Path, texts: Sequence[str] | None = None) -> None:
         """Parses a file, or `texts`, the lines of a file on another machine. Raises CommandError."""
-        self.path, self.texts = path, _read(path) if texts is None else list(texts)
+        self.path, self.texts = path, lines_of_file(path) if texts is None else list(texts)
         self.lines: list[ExpectedLine] = []
         for number, text in enumerate(self.texts, 1):
             if not text.strip() or text.lstrip().startswith("#"):
@@ -110,7 +111,7 @@ class Expectations:
         known = ExpectedDeviations(Path(expect)) if expect else None
         globs = None
         if require is not None:
-            lines = _read(Path(require)) if require else []
+            lines = lines_of_file(Path(require)) if require else []
             globs = [text for line in lines if (text := line.partition("#")[0].strip())]
         return cls(known, globs, Path(write) if write else None)
 
@@ -151,11 +152,3 @@ class Expectations:
                 status = 2
                 lines.append(f"{self.known.path} line {line.number}: no check has a case like {line.case!r}")
         return status, lines
-
-
-def _read(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CommandError(f"cannot read {path}: {why}") from error

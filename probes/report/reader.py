@@ -16,6 +16,7 @@ from probes.errors import CommandError
 from probes.report.check import VERDICTS, Check, Json, Key
 from probes.report.directory import SCHEMA
 from probes.report.judged_test import Statement
+from probes.report.regular import open_regular
 
 RESULTS, EVIDENCE = "results.jsonl.gz", "evidence.jsonl.gz"
 #: The first bytes of a gzip file (RFC 1952).
@@ -177,7 +178,7 @@ def _file(where: Path, name: str) -> Path:
 def _lines(path: Path) -> Iterator[dict[str, Json]]:
     number = 0
     try:
-        with path.open("rb") as raw, _unpacked(raw) as file:
+        with open_regular(path) as raw, _unpacked(raw) as file:
             while text := file.readline(_LONGEST_LINE):
                 number += 1
                 yield _line(path, number, text)

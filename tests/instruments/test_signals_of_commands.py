@@ -12,7 +12,7 @@ import pytest
 from probes.installation import checkout
 from probes.interrupts import ENDING
 from probes.report.reader import RESULTS, read
-from tests.instruments.support import COMMAND_DEADLINE, DEADLINE, ONE_GATE, unpacked, wait_for, write_tests
+from tests.instruments.support import COMMAND_DEADLINE, DEADLINE, ONE_GATE, wait_for, write_tests
 
 JUDGES = '''
 @law
