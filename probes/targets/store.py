@@ -74,9 +74,12 @@ class Recipe:
 
 
 def cache() -> Path:
-    """Returns the directory that holds every artefact."""
+    """Returns the directory that holds every artefact. Raises CannotBuild: it is not known."""
     chosen = os.environ.get("SOCKETCALL_CACHE")
-    return Path(chosen).absolute() if chosen else Path.home() / ".cache" / "socketcall"
+    try:
+        return Path(chosen).absolute() if chosen else Path.home() / ".cache" / "socketcall"
+    except RuntimeError as error:
+        raise CannotBuild("this user has no home directory: set SOCKETCALL_CACHE to a directory") from error
 
 
 def have(recipe: Recipe) -> Path | None:

@@ -8,10 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from probes.errors import CommandError
 from probes.installation import checkout
+from probes.report.check import Check, Key
+from probes.report.expectations import Expectations
 from tests.instruments.support import COMMAND_DEADLINE, ONE_GATE, missing, run_check, write_tests
 
 JUDGES = '''
@@ -43,7 +47,6 @@ class Surroundings:
 COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "--version": (["--version"], 0),
     "--help": (["--help"], 0),
-    "check --help": (["check", "--help"], 0),
     "doctor": (["doctor"], 0),
     "check": (["check", *ONE_GATE, "--tests", "{tests}"], 0),
     "check --list": (["check", "--list", *ONE_GATE, "--tests", "{tests}"], 0),
@@ -55,7 +58,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
 }
 """Every command that is quick, with its ordinary status."""
 
-PRINTING = ("--version", "--help", "check --help", "doctor", "check --list", "diff", "target list")
+PRINTING = ("--version", "--help", "doctor", "check --list", "diff", "target list")
 LIMITED = dict.fromkeys(("doctor", "check"), 2)
 
 SURROUNDINGS: dict[str, Surroundings] = {
@@ -227,3 +230,45 @@ def test_a_run_that_judges_nothing_says_so(reports, tmp_path):
     status, out, err = run(["check", "--tests", reports["tests"], "--shard=9/9"], Surroundings(), tmp_path)
     assert status == 3, out + err
     assert err.startswith("socketcall: nothing could be judged")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root becomes a user without an entry in passwd")
+def test_a_user_without_a_home(tmp_path):
+    around = Surroundings(("setpriv", "--reuid=54321", "--clear-groups"), {"HOME": None, "SOCKETCALL_CACHE": None})
+    status, out, err = run(["target", "list"], around, tmp_path)
+    assert status == 2, out + err
+    assert err == "socketcall: this user has no home directory: set SOCKETCALL_CACHE to a directory\n"
+
+
+LISTS = "made.m0.law | number=1 | not yet: EBADF\n# a comment\n\nmade.* | | why\n"
+
+
+def test_lists_under_mutation(tmp_path):
+    """--expect and --require of damaged lists: a list, or CommandError in one line."""
+    random = Random(1)
+    path, refused = tmp_path / "list", 0
+    for _ in range(600):
+        data = bytearray(LISTS.encode())
+        for _ in range(random.randrange(1, 6)):
+            at = random.randrange(len(data))
+            change = random.randrange(4)
+            if change == 0:
+                data[at] = random.randrange(256)
+            elif change == 1:
+                data[at:at] = random.choice([b"|", b"\0", b"\xed\xa0\x80", b"\r", b"[", b"\xe2\x80\xa8", b"*" * 200])
+            elif change == 2:
+                del data[at : at + random.randrange(1, 9)]
+            else:
+                lines = data.splitlines(keepends=True)
+                random.shuffle(lines)
+                data = bytearray(b"".join(lines))
+        path.write_bytes(data)
+        try:
+            expectations = Expectations.of(str(path), str(path), None)
+            assert expectations.known is not None
+            expectations.known.require_ids(["made.m0.law", "bind.port.privileged"])
+            expectations.mark([Check(Key("made.m0.law", "number=1", "socketcall", "int80", 64), "deviates")])
+        except CommandError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 50 < refused < 600
