@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -39,6 +39,8 @@ class _State:
     #: The signals that are handled: those that the parent process did not ignore.
     handled: tuple[signal.Signals, ...] = ()
     registered = False
+    #: What is done at a signal instead of raising an exception, inside `ending_by`.
+    instead: Callable[[], None] | None = None
 
 
 def status_of(error: KeyboardInterrupt) -> int:
@@ -82,6 +84,20 @@ def is_started() -> bool:
 
 
 @contextmanager
+def ending_by(end: Callable[[], None]) -> Iterator[None]:
+    """Calls `end` at each signal of ENDING in a `with` block, which that ends, and raises EndedBySignal after the block.
+
+    An exception between the return of waitpid(2) and the use of its result would lose the result.
+    """
+    _State.instead = end
+    try:
+        yield
+    finally:
+        _State.instead = None
+        raise_received()
+
+
+@contextmanager
 def deferred() -> Iterator[None]:
     """Blocks the signals of ENDING in a `with` block, so that it is not left half done."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
@@ -92,6 +108,10 @@ def deferred() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
+    if _State.instead is not None:
+        _State.received, _State.at = _State.received or number, time.monotonic()
+        _State.instead()
+        return
     if _State.received and time.monotonic() - _State.at < _SAME_REQUEST:
         return
     _State.received, _State.at = number, time.monotonic()
@@ -102,7 +122,7 @@ def _restore() -> None:
     """Gives a forked child the handlers of a Python process that installed none."""
     for number in _State.handled:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    _State.handled, _State.received, _State.pid = (), 0, 0
+    _State.handled, _State.received, _State.pid, _State.instead = (), 0, 0, None
 
 
 def _quiet(unraisable: sys.UnraisableHookArgs) -> None:

@@ -30,7 +30,7 @@ from typing import NoReturn
 from probes.abi.events import Exit, Signal
 from probes.abi.record import Record
 from probes.entry.gate import gate, gate_names
-from probes.interrupts import deferred
+from probes.interrupts import deferred, ending_by
 from probes.sandbox import clone, namespaces
 from probes.sandbox.channel import Channel
 from probes.sandbox.clone import Child
@@ -156,7 +156,11 @@ def _supervise(child: Child, spec: SandboxSpec, ready: int, go: int, deadline: f
         kill(child.pid)
         kill(child.init)
 
-    with Deadline(deadline, kill_all) as limit:
+    def interrupted() -> None:
+        kill_all()
+        tracer.kill()
+
+    with ending_by(interrupted), Deadline(deadline, kill_all) as limit:
         try:
             _start(child.pid, spec, tracer, ready, go)
             if spec.trace == "none":
