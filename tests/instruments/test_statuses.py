@@ -33,7 +33,7 @@ RUN = 'exec "$0" "$@"'
 class Surroundings:
     """Describes how a command is started: a prefix of its command line, variables, and where its output goes.
 
-    `statuses` has the exit status of the commands that do not end as they do elsewhere.
+    `statuses` has the exit status of the commands that do not end as they do in ordinary surroundings.
     """
 
     prefix: Sequence[str] = ()
