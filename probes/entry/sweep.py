@@ -10,9 +10,11 @@ import ctypes
 import struct
 import time
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import lt
 from typing import SupportsInt
 
 from probes.abi.operations import OPERATIONS, OTHER_CALLS, SOCKETCALL
@@ -45,9 +47,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Swept:
-    """Holds the values of a sweep with the judged result of each."""
+    """Holds the values of a sweep, in ascending order, with the judged result of each."""
 
-    values: range
+    values: Sequence[int]
     results: Sequence[int]
     sweep: Sweep
     #: Seconds spent in the machine code.
@@ -149,21 +151,21 @@ class Sweep:
             raise TypeError("no call of this sweep is judged; pass judged=True to one")
         return judged
 
-    def run(self, values: range) -> Swept:
+    def run(self, values: Sequence[int]) -> Swept:
         """Make the calls for every value by the loop, untraced.
 
-        Raises TypeError: the range has another step than 1, or no call is judged.
+        Raises TypeError: the values do not ascend, or no call is judged.
         """
-        if values.step != 1 or self._judged is None:
-            raise TypeError("a sweep needs a range of step 1, and one call with judged=True")
+        ascend = values.step == 1 if isinstance(values, range) else all(map(lt, values, values[1:]))
+        if not ascend or self._judged is None:
+            raise TypeError("a sweep needs values that ascend, a range by 1, and one call with judged=True")
         memory = self.calls.memory
         table = memory.put(b"".join(self._step(cells, result) for cells, result in self._steps))
         buffer = memory.alloc(4 * min(_CHUNK, len(values)))
         plan = memory.alloc(_PLAN.size)
         loop = _loop(self.calls.gate)
         results, seconds = array("i"), 0.0
-        for first in range(values.start, values.stop, _CHUNK):
-            count = min(_CHUNK, values.stop - first)
+        for first, count in _chunks(values):
             varied = int(self.value.block), int(self._big_endian), unsigned(first), count
             plan.write(_PLAN.pack(int(table), len(self._steps), *varied, int(buffer), int(self._judged.block)))
             start = time.perf_counter()
@@ -177,6 +179,16 @@ class Sweep:
         places += [self._waste.block] * (_RESULTS - len(places))
         registers = [cell.block for cell in cells] + [self._zero.block] * (_REGISTERS - len(cells))
         return _STEP.pack(*map(int, registers), *map(int, places))
+
+
+def _chunks(values: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first value and the number of values of each run of the loop, which counts up by one."""
+    start = 0
+    while start < len(values):
+        first, stop = values[start], min(len(values), start + _CHUNK)
+        gap = bisect_left(range(start + 1, stop), True, key=lambda at: values[at] - first > at - start)
+        yield first, gap + 1
+        start += gap + 1
 
 
 _loops: dict[str, Callable[[int], None]] = {}

@@ -47,7 +47,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Range:
-    """What the machine-code loop found over a range of values, first to last.
+    """What the machine-code loop found over values from first to last: all of them, or a sample if `count` is less.
 
     `histogram` counts the members by result, `surprises` are at most 1000 (value, result) pairs that differ from what
     was expected, `surprising` counts them all, `seconds` is what the loop took.

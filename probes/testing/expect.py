@@ -170,7 +170,7 @@ class Expectation:
         elif again:
             actual = {shown(result): f"traced, value {value}" for value, result in again}
         span = Range(
-            swept.values.start, swept.values[-1], len(swept.values),
+            swept.values[0], swept.values[-1], len(swept.values),
             {str(result): count for result, count in swept.histogram.items()},
             [list(pair) for pair in odd[:_LISTED_SURPRISES]], len(odd), round(swept.seconds, 6),
         )  # fmt: skip

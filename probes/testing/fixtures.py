@@ -22,6 +22,7 @@ from probes.sandbox.wire import Wire
 from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
 from probes.testing.expect import Expect, Expectation, SetUpRefused, need, not_applicable
+from probes.testing.ranges import WHOLE, Ranges
 from probes.testing.reference import Reference, local, parse
 from probes.testing.states import Prepare
 
@@ -168,6 +169,12 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
     """A random generator that --seed repeats, seeded differently for each test."""
     name = request.node.nodeid.encode()
     return random.Random(request.config.getoption("seed") ^ zlib.crc32(name))
+
+
+@pytest.fixture
+def ranges(entry: Entry, seeded: random.Random) -> Ranges:
+    """The values of ranges that are swept whole over one entry: see Ranges."""
+    return Ranges((entry.route, entry.gate) == WHOLE, seeded)
 
 
 @pytest.fixture
