@@ -7,7 +7,7 @@ import pytest
 from probes.entry.calls import Calls
 from probes.entry.sweep import Sweep
 from probes.testing import VersionDifference, behaviour, need, not_applicable, procfs
-from tests.socket.socket_model import (
+from probes.testing.socket_model import (
     FAMILIES,
     FAMILY_MAX,
     INITIAL_ONLY,

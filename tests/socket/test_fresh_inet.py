@@ -9,7 +9,7 @@ import pytest
 from probes.sandbox import namespaces
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
-from tests.socket.socket_model import DGRAM, STREAM
+from probes.testing.socket_model import DGRAM, STREAM
 from tests.socket.socket_options import (
     IP_SET,
     IP_ZERO,

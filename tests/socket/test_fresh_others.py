@@ -8,7 +8,7 @@ import pytest
 
 from probes.testing import behaviour, procfs
 from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, UNIX, UNIX_DGRAM, UNIX_SEQPACKET, UNIX_STREAM
-from tests.socket.socket_model import DGRAM, RAW
+from probes.testing.socket_model import DGRAM, RAW
 from tests.socket.socket_options import NETLINK_ZERO, PACKET_ZERO, SO_BYTES, SO_ONE, SO_ZERO, read_bytes, read_int
 
 SOURCE = "sock_init_data; socket(7)"

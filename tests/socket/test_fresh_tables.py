@@ -12,7 +12,7 @@ from probes.testing import behaviour, need, procfs
 from probes.testing.observers import Connection, connections, in_child
 from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, RAW6, TCP, TCP6, UDP, UDP6, UNIX
 from probes.testing.socket_kinds import RAW as RAW_KIND
-from tests.socket.socket_model import STREAM
+from probes.testing.socket_model import STREAM
 
 SOURCE = "S4 2.3 step 16 `sk->sk_prot->hash(sk)`; proc(5) /proc/net"
 KINDS = (TCP, TCP6, UDP, UDP6, RAW_KIND, RAW6, NETLINK, PACKET, PACKET_DGRAM, *UNIX)

@@ -9,7 +9,7 @@ from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
 from probes.testing.socket_kinds import RAW as RAW_KIND
-from tests.socket.socket_model import DGRAM, FAMILY_MAX, RAW, RDM, STREAM, TIMES, TYPE_MAX
+from probes.testing.socket_model import DGRAM, FAMILY_MAX, RAW, RDM, STREAM, TIMES, TYPE_MAX
 
 SOURCE_FAILURE = "socket(2) ERRORS; sock_release on every error path of __sock_create and sock_map_fd"
 KINDS = (TCP, TCP6, UDP, UDP6, RAW_KIND, RAW6, NETLINK, PACKET, *UNIX)

@@ -14,8 +14,7 @@ from probes.entry.memory import PAGE
 from probes.testing import VersionDifference, behaviour, need, not_applicable, procfs
 from probes.testing.observers import Connection, connections
 from probes.testing.socket_kinds import UNIX, UNIX_DGRAM, UNIX_SEQPACKET, UNIX_STREAM, SocketKind
-from tests.socket.makers import SocketPair
-from tests.socket.socket_model import (
+from probes.testing.socket_model import (
     CLOEXEC,
     DGRAM,
     FAMILIES,
@@ -26,6 +25,7 @@ from tests.socket.socket_model import (
     STREAM,
     TYPE_FLAGS,
 )
+from tests.socket.makers import SocketPair
 from tests.socket.socket_options import read_bytes, read_int
 
 SOURCE = "socketpair(2); __sys_socketpair"

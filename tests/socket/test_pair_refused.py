@@ -10,7 +10,7 @@ from probes.entry.memory import POISON, PROT_READ
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import UNIX, UNIX_STREAM
-from tests.socket.socket_model import AF_XDP, CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, STREAM, TIMES, TYPE_MAX
+from probes.testing.socket_model import AF_XDP, CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, STREAM, TIMES, TYPE_MAX
 
 SOURCE = "socketpair(2); __sys_socketpair"
 SOURCE_FAILURE = f"{SOURCE} put_unused_fd, sock_release on every error path"

@@ -9,7 +9,7 @@ from probes.entry.calls import Calls
 from probes.entry.sweep import Sweep
 from probes.sandbox import namespaces
 from probes.testing import behaviour, not_applicable, procfs
-from tests.socket.socket_model import (
+from probes.testing.socket_model import (
     AF_XDP,
     DGRAM,
     FAMILIES,

@@ -12,7 +12,7 @@ from probes.entry.sweep import Sweep
 from probes.sandbox import namespaces
 from probes.testing import behaviour, need, not_applicable, procfs
 from probes.testing.socket_kinds import NETLINK, TCP, TCP6, UDP, UDP6, UNIX
-from tests.socket.socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW, TIMES
+from probes.testing.socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW, TIMES
 
 SOURCE = (
     "raw(7), packet(7), capabilities(7) CAP_NET_RAW; inet_create `ns_capable(net->user_ns, CAP_NET_RAW)`; S4 2.3 step 6"

@@ -7,7 +7,7 @@ import pytest
 
 from probes.entry.calls import Socket
 from probes.testing import behaviour, need, not_applicable, procfs
-from tests.socket.socket_model import CLOEXEC, NONBLOCK, PACKET
+from probes.testing.socket_model import CLOEXEC, NONBLOCK, PACKET
 from tests.socket.socket_options import read_bytes
 
 SOURCE = "socket(2) SOCK_PACKET; packet(7); ip(7) SOCK_PACKET; __sock_create `family = PF_PACKET`; S4 2.2 step 2"

@@ -11,7 +11,7 @@ from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX
 from probes.testing.socket_kinds import RAW as RAW_KIND
-from tests.socket.socket_model import (
+from probes.testing.socket_model import (
     CLOEXEC,
     DGRAM,
     NONBLOCK,

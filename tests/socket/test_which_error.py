@@ -7,7 +7,7 @@ import pytest
 
 from probes.sandbox import namespaces
 from probes.testing import behaviour, not_applicable
-from tests.socket.socket_model import AF_XDP, DGRAM, FAMILIES, RAW, RDM, STREAM
+from probes.testing.socket_model import AF_XDP, DGRAM, FAMILIES, RAW, RDM, STREAM
 
 SOURCE = "socket(2) ERRORS; __sys_socket, __sock_create, inet_create, sock_map_fd, in that order; S4 2.1 to 2.3"
 SOURCE_FAMILIES = "packet_create, xsk_create, unix_create, netlink_create, vsock_create"
