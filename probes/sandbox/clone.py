@@ -1,11 +1,17 @@
-"""Fork into new namespaces, with an init process: see probes/entry/machine/clone.s."""
+"""Fork into new namespaces, with an init process: see probes/entry/machine/clone.s.
+
+Whatever clone(2) returns, the process that was started returns as the parent: an emulator may return 0 in it, or the id of
+a child in the child.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +23,8 @@ from probes.trace.processes import kill
 _PR_GET_TID_ADDRESS = 40
 _STACK = 2 * PAGE
 _MFD_EXEC = 0x10
+#: Exit status of a process that is not the caller, but got what the caller should have got.
+_NOT_STARTED = 70
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
@@ -43,7 +51,7 @@ class _Code:
         protect(page, PAGE, PROT_READ | PROT_EXEC)
         # PYFUNCTYPE keeps the interpreter's lock during the call, as os.fork does.
         self.enter = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(page)
-        self.frame = (ctypes.c_size_t * 13)()
+        self.frame = (ctypes.c_size_t * 14)()
         self.stack = map_low(_STACK)
         self.argv = (ctypes.c_char_p * 2)(b"socketcall-init", None)
         self.program = -1
@@ -79,9 +87,12 @@ def fork(namespaces: int, init: bool) -> Child:
     """Fork a child into new namespaces (flags of unshare(2)).
 
     With `init`, which needs CLONE_NEWPID among the flags, the pid namespace has an init, which dies with this process or
-    by `end`. Raises OSError: EPERM without privileges, ENOSPC or EUSERS at a limit of namespaces.
+    by `end`. Raises OSError: EPERM without privileges, ENOSPC or EUSERS at a limit of namespaces, EAGAIN at one of
+    processes, ENOSYS if clone(2) does not do what it documents.
     """
     global _code
+    if not namespaces:
+        return Child(_plain_fork())
     if _code is None:
         _code = _Code()
     read_end, lifetime = _pipe() if init else (-1, -1)
@@ -101,10 +112,26 @@ def fork(namespaces: int, init: bool) -> Child:
     return child
 
 
+def _plain_fork() -> int:
+    """Fork, and return the child's id, 0 in the child. Raises OSError. It works where clone(2) shares no memory, too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    started = os.getpid()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of every fork beside a thread; see above for what a child needs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if (os.getpid() == started) == bool(child):
+        return child
+    if child:
+        os._exit(_NOT_STARTED)
+    raise OSError(errno.ENOSYS, "fork returned 0 in the process that called it")
+
+
 def _enter(code: _Code, namespaces: int, program: int, lifetime: int) -> Child:
     code.frame[:] = [
         0, namespaces, code.stack + _STACK, program, code.tid_address, 0, 0, 0, *code.fork_hooks, lifetime,
-        ctypes.addressof(code.argv),
+        ctypes.addressof(code.argv), os.getpid(),
     ]  # fmt: skip
     sys.stdout.flush()
     sys.stderr.flush()
@@ -113,14 +140,25 @@ def _enter(code: _Code, namespaces: int, program: int, lifetime: int) -> Child:
         return Child(0)
     if helper < 0:
         raise OSError(-helper, os.strerror(-helper))
-    os.waitpid(helper, 0)
+    _, status = os.waitpid(helper, 0)
     error = ctypes.c_long(code.frame[5]).value
     child = Child(code.frame[7], code.frame[6])
+    if not error and not child.pid:
+        raise OSError(errno.ENOSYS, f"clone(2) made a process that shares no memory, as emulators do; {_ended(status)}")
     if error:
         end(child)
         what = "cannot execute the init of a pid namespace" if child.init else "cannot leave the caller's namespaces"
         raise OSError(-error, f"{what}: {os.strerror(-error)}")
     return child
+
+
+def _ended(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"signal {os.WTERMSIG(status)} ended it"
+    number = os.WEXITSTATUS(status)
+    if number in (0, _NOT_STARTED):
+        return "it did not know itself for a child" if number else "it reported no error"
+    return f"it got: {os.strerror(number)}"
 
 
 def _pipe() -> tuple[int, int]:

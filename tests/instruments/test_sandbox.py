@@ -24,6 +24,8 @@ from probes.trace.deadline import Deadline
 from probes.trace.processes import kill
 
 DEADLINE = 20
+#: CLONE_NEWUSER, by which a fork takes the way of a sandbox.
+NEW_USER = 0x10000000
 
 Run = Callable[..., SandboxResult]
 
@@ -166,7 +168,8 @@ def test_channel_keeps_order_and_has_an_end():
     assert channel.received() == Received(messages)
 
 
-def test_fork_with_a_thread_that_waits_for_the_interpreter():
+@pytest.mark.parametrize("namespace", [0, NEW_USER], ids=["none", "user"])
+def test_fork_with_a_thread_that_waits_for_the_interpreter(namespace):
     """A fork succeeds while another thread waits for the interpreter's lock: the child has no such thread."""
     done = threading.Event()
     interval = sys.getswitchinterval()
@@ -175,7 +178,7 @@ def test_fork_with_a_thread_that_waits_for_the_interpreter():
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(300):
-            child = clone.fork(0, init=False)
+            child = clone.fork(namespace, init=False)
             if not child.pid:
                 os._exit(7)
             with Deadline(DEADLINE, lambda pid=child.pid: kill(pid)):

@@ -7,7 +7,7 @@
 #                    4 child's tid address, or 0    5 out: negative errno
 #                    6 out: init's id               7 out: the child's id
 #                    8 PyOS_BeforeFork              9 PyOS_AfterFork_Child             10 PyOS_AfterFork_Parent
-#                   11 init's standard input       12 init's argv
+#                   11 init's standard input       12 init's argv                    13 the caller's id
 #
 # The hooks of the interpreter run here, as in os.fork, and not in Python: between two Python instructions another thread
 # may take the interpreter's lock, and in the child, which lacks that thread, nothing would ever release it.
@@ -18,6 +18,10 @@
 # the caller that returns from here as from fork(2). To execute costs less than to copy the caller twice. The child is not
 # the first process of its pid namespace, because the kernel drops signals without a handler for that one. The label gate
 # is where init starts.
+#
+# An emulator may return from clone(2) with the wrong value, or make a copy of the process instead of sharing its memory.
+# Each process is known by its id, not by that value: only the caller returns as the caller, with ENOSYS if it got 0. A
+# helper that failed exits with the errno, for a caller that does not share its memory.
 .intel_syntax noprefix
 .set VM, 0x100
 .set VFORK, 0x4000
@@ -25,6 +29,8 @@
 .set CHILD_TID, 0x1200000       # CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, as in the C library's fork
 .set SIGCHLD, 17
 .set AT_EMPTY_PATH, 0x1000
+.set ENOSYS, 38
+.set NOT_STARTED, 70
 .ifdef WORD64
 .set W, 8
     push rbx
@@ -47,6 +53,16 @@
     test rax, rax
     jz helper
     mov r12, rax
+    mov eax, 39                 # getpid
+    syscall
+    cmp rax, [rbx+13*W]
+    je caller
+    mov edi, NOT_STARTED
+    jmp leave
+refused:
+    mov rsp, [rbx]
+    mov r12, -ENOSYS
+caller:
     call [rbx+10*W]
     mov rax, r12
 return:
@@ -59,6 +75,10 @@ return:
     pop rbx
     ret
 helper:
+    mov eax, 39
+    syscall
+    cmp rax, [rbx+13*W]
+    je refused
     mov eax, 272                # unshare
     mov rdi, [rbx+W]
     syscall
@@ -93,9 +113,13 @@ clone:
     jmp exit
 failed:
     mov [rbx+5*W], rax
+    mov edi, eax
+    neg edi
+    jmp leave
 exit:
-    mov eax, 60                 # exit
     xor edi, edi
+leave:
+    mov eax, 60                 # exit
     syscall
 child:
     mov rsp, [rbx]
@@ -137,6 +161,16 @@ gate:
     test eax, eax
     jz helper
     mov esi, eax
+    mov eax, 20                 # getpid
+    int 0x80
+    cmp eax, [ebp+13*W]
+    je caller
+    mov ebx, NOT_STARTED
+    jmp leave
+refused:
+    mov esp, [ebp]
+    mov esi, -ENOSYS
+caller:
     call [ebp+10*W]
     mov eax, esi
 return:
@@ -147,6 +181,10 @@ return:
     pop ebx
     ret
 helper:
+    mov eax, 20
+    int 0x80
+    cmp eax, [ebp+13*W]
+    je refused
     mov eax, 310                # unshare
     mov ebx, [ebp+W]
     int 0x80
@@ -181,9 +219,13 @@ clone:
     jmp exit
 failed:
     mov [ebp+5*W], eax
+    mov ebx, eax
+    neg ebx
+    jmp leave
 exit:
-    mov eax, 1                  # exit
     xor ebx, ebx
+leave:
+    mov eax, 1                  # exit
     int 0x80
 child:
     mov esp, [ebp]
