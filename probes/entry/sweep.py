@@ -69,6 +69,28 @@ class Swept:
         return self.sweep.once(value)
 
 
+@dataclass
+class Loop:
+    """Makes the calls of a sweep, untraced: its words of the plan do not change, but for the values."""
+
+    _enter: Callable[[int], None]
+    _fixed: tuple[int, int, int, int, int]
+    _plan: Block
+    _results: Block
+    #: Seconds spent in the machine code.
+    seconds: float = 0.0
+
+    def run(self, first: int, count: int) -> bytes:
+        """Make the calls for `count` values from `first` on, and return the judged results as words in native order."""
+        results = self._results.part(0, 4 * count)
+        table, steps, cell, order, judged = self._fixed
+        self._plan.write(_PLAN.pack(table, steps, cell, order, unsigned(first), count, int(results), judged))
+        start = time.perf_counter()
+        self._enter(self._plan.address)
+        self.seconds += time.perf_counter() - start
+        return results.read()
+
+
 class Sweep:
     """Collects calls by `call`, `syscall` and `raw`, one of them judged, and runs them for a range of values.
 
@@ -159,20 +181,23 @@ class Sweep:
         ascend = values.step == 1 if isinstance(values, range) else all(map(lt, values, values[1:]))
         if not ascend or self._judged is None:
             raise TypeError("a sweep needs values that ascend, a range by 1, and one call with judged=True")
+        loop = self.loop(min(_CHUNK, len(values)))
+        results = array("i")
+        for first, count in _chunks(values):
+            results.frombytes(loop.run(first, count))
+        return Swept(values, results, self, loop.seconds)
+
+    def loop(self, most: int) -> Loop:
+        """Return the loop over the calls added so far, for at most so many values in one run.
+
+        Raises TypeError: no call is judged.
+        """
+        if self._judged is None:
+            raise TypeError("a sweep needs one call with judged=True")
         memory = self.calls.memory
         table = memory.put(b"".join(self._step(cells, result) for cells, result in self._steps))
-        buffer = memory.alloc(4 * min(_CHUNK, len(values)))
-        plan = memory.alloc(_PLAN.size)
-        loop = _loop(self.calls.gate)
-        results, seconds = array("i"), 0.0
-        for first, count in _chunks(values):
-            varied = int(self.value.block), int(self._big_endian), unsigned(first), count
-            plan.write(_PLAN.pack(int(table), len(self._steps), *varied, int(buffer), int(self._judged.block)))
-            start = time.perf_counter()
-            loop(plan.address)
-            seconds += time.perf_counter() - start
-            results.frombytes(buffer.part(0, 4 * count).read())
-        return Swept(values, results, self, seconds)
+        fixed = int(table), len(self._steps), int(self.value.block), int(self._big_endian), int(self._judged.block)
+        return Loop(_loop(self.calls.gate), fixed, memory.alloc(_PLAN.size), memory.alloc(4 * most))
 
     def _step(self, cells: tuple[Cell, ...], result: Cell) -> bytes:
         places = [result.block, *result.copies]

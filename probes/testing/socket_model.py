@@ -7,7 +7,7 @@ __sock_create, and each family's create function. OK stands for a descriptor.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from errno import EAFNOSUPPORT, EINVAL, EPERM, EPROTONOSUPPORT, EPROTOTYPE, ESOCKTNOSUPPORT
-from socket import AF_INET, AF_INET6, AF_PACKET
+from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET
 from socket import SOCK_DGRAM as DGRAM
 from socket import SOCK_RAW as RAW
 from socket import SOCK_RDM as RDM
@@ -212,3 +212,81 @@ def inet_answers(family: int, type: int) -> Sequence[tuple[int, int, Answer]]:
     if start < PROTOCOL_MAX:
         answers.append((start, PROTOCOL_MAX - 1, refused))
     return [*answers, (PROTOCOL_MAX, 300, -EINVAL)]
+
+
+def type_word_answer(family: int, word: int) -> Answer:
+    """Returns the answer of AF_UNIX or AF_NETLINK to a type word: a type in its low bits, two flags, no other bit."""
+    if word & ~TYPE_MASK & ~(CLOEXEC | NONBLOCK) or word & TYPE_MASK >= TYPE_MAX:
+        return -EINVAL
+    return OK if word & TYPE_MASK in FAMILIES[family].types else -ESOCKTNOSUPPORT
+
+
+def answers(family: int, type: int, last: int) -> Sequence[tuple[int, int, Answer | None]]:
+    """Returns (first, last, answer) for the protocols 0 to `last` of any family and type; None where none is stated."""
+    if family >= FAMILY_MAX or family in INITIAL_ONLY or family in NEVER:
+        in_range = family < FAMILY_MAX and type >= TYPE_MAX
+        return [(0, last, -EINVAL if in_range else -EAFNOSUPPORT)]
+    if type >= TYPE_MAX:
+        return [(0, last, _TYPE_OF_LAST if family == LAST_FAMILY else -EINVAL)]
+    if (family, type) == (AF_INET, PACKET):
+        return [(0, last, _packet())]
+    if not FAMILIES[family].present(family):
+        return [(0, last, -EAFNOSUPPORT)]
+    if family in INETSW:
+        found = [*inet_answers(family, type)]
+        # The last of them is the answer to all protocols from IPPROTO_MAX on.
+        return _filled([*found[:-1], (PROTOCOL_MAX, last, -EINVAL)], last)
+    known = _PROTOCOLS_OF.get(family)
+    default = FAMILIES[family].answer(type)
+    return known(type, default, last) if known else _filled([(0, 0, default)], last)
+
+
+_TYPE_OF_LAST = VersionDifference(
+    "5.15", before=-EAFNOSUPPORT, after=-EINVAL, cite="include/linux/socket.h AF_MAX with AF_MCTP"
+)
+_Rows = list[tuple[int, int, Answer | None]]
+
+
+def _filled(rows: Sequence[tuple[int, int, Answer | None]], last: int) -> _Rows:
+    """Returns rows without gaps from 0 to `last`: what is not stated has the answer None."""
+    found: _Rows = []
+    start = 0
+    for first, end, answer in rows:
+        if start < first:
+            found.append((start, first - 1, None))
+        found.append((first, end, answer))
+        start = end + 1
+    return [*found, *([(start, last, None)] if start <= last else [])]
+
+
+def _one_more(number: int) -> Callable[[int, Answer | None, int], _Rows]:
+    """unix_create, vsock_create: the protocols 0 and that of the family, which is looked at before the type."""
+
+    def rows(_: int, answer: Answer | None, last: int) -> _Rows:
+        refused = -EPROTONOSUPPORT
+        between: _Rows = [(1, number - 1, refused)] if number > 1 else []
+        return [(0, 0, answer), *between, (number, number, answer), (number + 1, last, refused)]
+
+    return rows
+
+
+def _netlink(_: int, answer: Answer | None, last: int) -> _Rows:
+    """netlink_create: the type is looked at first, then the protocol, of which MAX_LINKS bounds the number."""
+    if answer != OK:
+        return [(0, last, answer)]
+    # 1 was NETLINK_SKIP, 17 is reserved for NETLINK_DM, 23 and later are unassigned; the others depend on the kernel.
+    refused: _Rows = [(number, number, -EPROTONOSUPPORT) for number in (1, 17)]
+    return _filled([(0, 0, OK), refused[0], (2, 2, OK), refused[1], (23, last, -EPROTONOSUPPORT)], last)
+
+
+def _packet_protocols(_: int, answer: Answer | None, last: int) -> _Rows:
+    """packet_create: any protocol."""
+    return [(0, last, answer)]
+
+
+def _xdp(type: int, answer: Answer | None, last: int) -> _Rows:
+    """xsk_create: the type, then protocol 0 only."""
+    return [(0, 0, answer), (1, last, -EPROTONOSUPPORT if type == RAW else answer)]
+
+
+_PROTOCOLS_OF = {1: _one_more(1), AF_NETLINK: _netlink, AF_PACKET: _packet_protocols, 40: _one_more(40), AF_XDP: _xdp}

@@ -1,30 +1,15 @@
-"""Binds sockets to every port of a range, and to ephemeral ports."""
+"""Binds sockets to ephemeral ports."""
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probes.entry.calls import Calls, Socket
+from probes.entry.calls import Socket
 from probes.entry.gate import Result
-from probes.entry.sweep import Sweep
 from probes.testing.socket_kinds import SocketKind
 
 #: The sysctls of ports.
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
-START = "net.ipv4.ip_unprivileged_port_start"
-#: The default of ip_unprivileged_port_start (include/net/ip.h PROT_SOCK).
-DEFAULT_START = 1024
-
-
-def port_sweep(calls: Calls, kind: SocketKind) -> Sweep:
-    """Returns a sweep over ports: for each, a new socket is bound to it and closed."""
-    address = calls.memory.guarded(kind.address(0))
-    sweep = Sweep(calls)
-    sweep.varied_port(address, 2)
-    fd = sweep.call("socket", *kind.triple)
-    sweep.call("bind", fd, address, address.size, judged=True)
-    sweep.syscall("close", fd)
-    return sweep
 
 
 def port_in(name: bytes) -> int:

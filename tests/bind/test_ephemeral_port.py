@@ -8,7 +8,8 @@ import pytest
 from probes.sandbox import namespaces
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import CONNECTING, TCP, UDP, UDP6, WITH_PORTS
-from tests.bind.bind_ports import RANGE, RESERVED, START, bind_ephemeral, port_in
+from probes.testing.sweeps import START
+from tests.bind.bind_ports import RANGE, RESERVED, bind_ephemeral, port_in
 
 SOURCE = "bind(2) EADDRINUSE; ip(7) ip_local_port_range; inet_csk_find_open_port, udp_lib_get_port"
 SOURCE_RESERVED = "Documentation/networking/ip-sysctl.rst ip_local_reserved_ports; inet_is_local_reserved_port"

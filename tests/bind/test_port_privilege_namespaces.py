@@ -10,7 +10,8 @@ import pytest
 from probes.sandbox import namespaces
 from probes.testing import Broke, behaviour, need, not_applicable, procfs
 from probes.testing.socket_kinds import RAW, RAW6, WITH_PORTS, SocketKind
-from tests.bind.bind_ports import DEFAULT_START, RANGE, START, port_sweep
+from probes.testing.sweeps import DEFAULT_START, START, port_sweep
+from tests.bind.bind_ports import RANGE
 
 SOURCE = "bind(2) EACCES; ip(7) ip_unprivileged_port_start; inet_port_requires_bind_service; S4 3.2 step 6"
 SOURCE_NAMESPACE = (

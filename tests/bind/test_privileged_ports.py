@@ -12,7 +12,7 @@ import pytest
 from probes.sandbox import namespaces
 from probes.testing import behaviour, need
 from probes.testing.socket_kinds import WITH_PORTS
-from tests.bind.bind_ports import DEFAULT_START, START, port_sweep
+from probes.testing.sweeps import DEFAULT_START, START, port_sweep
 
 SOURCE = "bind(2) EACCES; ip(7) ip_unprivileged_port_start; __inet_bind, __inet6_bind; S4 3.2 step 6"
 

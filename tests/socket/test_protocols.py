@@ -5,8 +5,6 @@ from socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_VSOCK
 
 import pytest
 
-from probes.entry.calls import Calls
-from probes.entry.sweep import Sweep
 from probes.sandbox import namespaces
 from probes.testing import behaviour, not_applicable, procfs
 from probes.testing.socket_model import (
@@ -25,6 +23,7 @@ from probes.testing.socket_model import (
     inet_has,
     with_descriptor,
 )
+from probes.testing.sweeps import protocol_sweep
 from tests.socket.socket_options import read_bytes
 
 SOURCE = "socket(2) EPROTONOSUPPORT; ip(7) `socket(AF_INET, socket_type, protocol)`; S4 2.3 steps 2 to 5"
@@ -38,14 +37,6 @@ NETLINK_KERNEL = frozenset(int(row["protocol"]) for row in procfs.read_table("ne
 NETLINK_USERSOCK, NETLINK_MAX = 2, 32
 
 inet = pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=lambda family: family.name)
-
-
-def protocol_sweep(calls: Calls, family: int, type: int) -> Sweep:
-    """Returns a sweep of socket() over protocols; each socket is closed again."""
-    sweep = Sweep(calls)
-    fd = sweep.call("socket", family, type, sweep.value, judged=True)
-    sweep.syscall("close", fd)
-    return sweep
 
 
 def need_family(family: int) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import subprocess
-from errno import EAGAIN, EINVAL, ESOCKTNOSUPPORT
+from errno import EAGAIN, EINVAL
 from socket import AF_NETLINK, AF_UNIX
 
 import pytest
@@ -13,30 +13,17 @@ from probes.testing.socket_kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, U
 from probes.testing.socket_kinds import RAW as RAW_KIND
 from probes.testing.socket_model import (
     CLOEXEC,
-    DGRAM,
     NONBLOCK,
-    RAW,
-    SEQPACKET,
     STREAM,
     TYPE_FLAGS,
-    TYPE_MASK,
+    type_word_answer,
+    with_descriptor,
 )
 
 SOURCE = "socket(2) EINVAL Invalid flags in type; __sys_socket `flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)`; S5"
 SOURCE_FLAGS = "socket(2) SOCK_NONBLOCK, SOCK_CLOEXEC; __sys_socket, sock_map_fd; S5"
-#: The types that two families have on every kernel.
-TYPES = {AF_UNIX: (STREAM, DGRAM, RAW, SEQPACKET), AF_NETLINK: (RAW, DGRAM)}
-#: The only type beyond SOCK_MAX that has two bits set.
-BEYOND = 12
 F_GETFD, F_GETFL, FD_CLOEXEC, O_RDWR = 1, 3, 1, 2
 KINDS = (TCP, TCP6, UDP, UDP6, RAW_KIND, RAW6, NETLINK, PACKET, *UNIX)
-
-
-def answer(family: int, word: int, descriptor: int) -> int:
-    """Returns the documented answer to a type word: a descriptor or an error."""
-    if word & ~TYPE_MASK & ~(CLOEXEC | NONBLOCK) or word & TYPE_MASK == BEYOND:
-        return -EINVAL
-    return descriptor if word & TYPE_MASK in TYPES[family] else -ESOCKTNOSUPPORT
 
 
 @behaviour("socket.type.single-bit", SOURCE)
@@ -50,7 +37,7 @@ def test_single_bit(family, base, calls, expect):
     (free,) = procfs.lowest()
     for bit in range(32):
         word = base | 1 << bit
-        check = expect(answer(family, word, free), bit=bit)
+        check = expect(with_descriptor(type_word_answer(family, word), free), bit=bit)
         result = calls.socket(family, word, 0)
         check.of(result)
         if result >= 0:
@@ -64,7 +51,7 @@ def test_two_bits(family, calls, expect):
     (free,) = procfs.lowest()
     for low, high in itertools.combinations(range(32), 2):
         word = 1 << low | 1 << high
-        check = expect(answer(family, word, free), bits=f"{low}+{high}")
+        check = expect(with_descriptor(type_word_answer(family, word), free), bits=f"{low}+{high}")
         result = calls.socket(family, word, 0)
         check.of(result)
         if result >= 0:
