@@ -50,15 +50,42 @@ def current() -> dict[str, str]:
     return {type: str(Path(f"/proc/self/ns/{type}").readlink()) for type in _TYPES}
 
 
-def unshare_flags(isolation: str, user: bool) -> int:
-    """Return the flags of unshare(2) for a sandbox.
+def needs_user(isolation: str) -> bool:
+    """Return True if a sandbox of this isolation has a user namespace of its own.
 
-    `isolation` is that of SandboxSpec; `user` adds a user namespace to "full".
+    With "net" it has one where this process lacks the capability that the others need.
     """
+    return isolation == "full" or (isolation == "net" and not _has_capabilities("CAP_SYS_ADMIN", "CAP_NET_ADMIN"))
+
+
+def unshare_flags(isolation: str, user: bool) -> int:
+    """Return the flags of unshare(2) for a sandbox. `isolation` is that of SandboxSpec; `user` adds a user namespace."""
     if isolation == "none":
         return 0
-    flags = _NEWNET | _NEWNS | _NEWIPC
-    return flags if isolation == "net" else flags | _NEWPID | (_NEWUSER if user else 0)
+    flags = _NEWNET | _NEWNS | _NEWIPC | (_NEWUSER if user else 0)
+    return flags if isolation == "net" else flags | _NEWPID
+
+
+def has_other_ids() -> bool:
+    """Return True if this process, or a child of it, can change to OTHER_IDS, or map them in a user namespace."""
+    ids = {0, *OTHER_IDS}
+    mapped = all(ids <= _mapped(path, ids) for path in ("/proc/self/uid_map", "/proc/self/gid_map"))
+    return mapped and _has_capabilities("CAP_SETUID", "CAP_SETGID")
+
+
+def _mapped(path: str, ids: Iterable[int]) -> set[int]:
+    extents = [tuple(map(int, line.split())) for line in Path(path).read_text().splitlines()]
+    return {id for id in ids if any(first <= id < first + count for first, _, count in extents)}
+
+
+def _effective() -> int:
+    """Return the effective capabilities of this process as a mask."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("\nCapEff:")[2].split(maxsplit=1)[0], 16)
+
+
+def _has_capabilities(*names: str) -> bool:
+    return all(_effective() >> CAPABILITIES[name] & 1 for name in names)
 
 
 def map_own_ids(uid: int, gid: int) -> None:
@@ -127,7 +154,7 @@ def verify_left(before: dict[str, str], isolation: str, user: bool) -> None:
     Raises PermissionError if the process is still in one that `isolation` and `user` make it leave.
     """
     types = {"full": {"net", "pid", "mnt", "ipc"}, "net": {"net", "mnt", "ipc"}, "none": set()}[isolation]
-    if isolation == "full" and user:
+    if user:
         types.add("user")
     now = current()
     shared = sorted(type for type in types if before[type] == now[type])
@@ -157,8 +184,7 @@ def keep_capabilities(names: Iterable[str]) -> None:
 
 def drop_capability(name: str) -> None:
     """Drop one capability. Raises OSError."""
-    text = Path("/proc/self/status").read_text()
-    mask = int(text.partition("\nCapEff:")[2].split(maxsplit=1)[0], 16)
+    mask = _effective()
     keep_capabilities(other for other, bit in CAPABILITIES.items() if mask >> bit & 1 and other != name)
 
 

@@ -53,9 +53,10 @@ class SandboxSpec:
 
     `trace`: "gate" traces the calls made through the gates, by a seccomp filter; "calls" stops at every system call, for
     bodies that install filters of their own; "none" leaves the body free to be traced by another process. `ids`: how many
-    user ids are mapped (more than one only by root). `initial_user_ns`: no user namespace of its own, so that
-    capabilities hold in the initial one; root only. `isolation`: "full"; "net" without user and pid namespaces, for a run
-    that is in a user namespace already (a container); "none" without any, for a run that is isolated as a whole.
+    user ids there are (more than one only by root). `initial_user_ns`: no user namespace of its own, so that
+    capabilities hold in the initial one; root only. `isolation`: "full"; "net" without a pid namespace and, where this
+    process needs none to make the others, without a user namespace; "none" without any, for a run that is isolated as a
+    whole.
     """
 
     trace: str = "gate"
@@ -116,7 +117,8 @@ def run(
     before = namespaces.current()
     ready, go = os.pipe(), os.pipe()
     try:
-        flags = namespaces.unshare_flags(spec.isolation, user=not spec.initial_user_ns)
+        user = not spec.initial_user_ns and namespaces.needs_user(spec.isolation)
+        flags = namespaces.unshare_flags(spec.isolation, user)
         # Python drops an exception that is raised in a hook of fork.
         with deferred():
             child = clone.fork(flags, init=spec.isolation == "full")
@@ -125,11 +127,11 @@ def run(
             os.close(fd)
         raise CannotSandbox(str(error)) from error
     if not child.pid:
-        _run_inside(body, spec, channel, work, before, ready[1], go[0], keep)
+        _run_inside(body, spec, user, channel, work, before, ready[1], go[0], keep)
     os.close(ready[1])
     os.close(go[0])
     try:
-        result = _supervise(child, spec, ready[0], go[1], deadline)
+        result = _supervise(child, spec, user, ready[0], go[1], deadline)
     finally:
         clone.end(child)
         os.close(ready[0])
@@ -139,7 +141,7 @@ def run(
     return result
 
 
-def _supervise(child: Child, spec: SandboxSpec, ready: int, go: int, deadline: float | None) -> SandboxResult:
+def _supervise(child: Child, spec: SandboxSpec, user: bool, ready: int, go: int, deadline: float | None) -> SandboxResult:
     """Start the child, trace it, and wait for its end."""
     result = SandboxResult([])
 
@@ -162,7 +164,7 @@ def _supervise(child: Child, spec: SandboxSpec, ready: int, go: int, deadline: f
 
     with ending_by(interrupted), Deadline(deadline, kill_all) as limit:
         try:
-            _start(child.pid, spec, tracer, ready, go)
+            _start(child.pid, spec, user, tracer, ready, go)
             if spec.trace == "none":
                 _, result.status = os.waitpid(child.pid, 0)
             else:
@@ -181,11 +183,11 @@ def _supervise(child: Child, spec: SandboxSpec, ready: int, go: int, deadline: f
     return result
 
 
-def _start(pid: int, spec: SandboxSpec, tracer: Tracer, ready: int, go: int) -> None:
+def _start(pid: int, spec: SandboxSpec, user: bool, tracer: Tracer, ready: int, go: int) -> None:
     # Ready: the child is in its namespaces. A map of several ids can be written by the parent only.
     os.read(ready, 1)
     try:
-        if spec.ids > 1:
+        if user and spec.ids > 1:
             namespaces.map_ids(pid, spec.ids)
     except OSError as error:
         raise CannotSandbox(f"cannot map user ids: {error}") from error
@@ -203,6 +205,7 @@ def _start(pid: int, spec: SandboxSpec, tracer: Tracer, ready: int, go: int) -> 
 def _run_inside(
     body: Callable[[], None],
     spec: SandboxSpec,
+    user: bool,
     channel: Channel,
     work: Path,
     before: dict[str, str],
@@ -222,10 +225,10 @@ def _run_inside(
             os._exit(0)  # The parent has closed the pipe: it failed.
         os.close(ready)
         os.close(go)
-        if spec.isolation == "full" and not spec.initial_user_ns and spec.ids == 1:
+        if user and spec.ids == 1:
             namespaces.map_own_ids(*_PARENT_IDS)
         namespaces.set_up(spec.isolation, work)
-        namespaces.verify_left(before, spec.isolation, user=not spec.initial_user_ns)
+        namespaces.verify_left(before, spec.isolation, user)
         if spec.trace == "gate":
             ptrace.set_filter(seccomp.at_gates(*(gate(name).ip for name in gate_names())))
     except BaseException as error:
