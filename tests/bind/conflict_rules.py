@@ -61,6 +61,13 @@ def rule(source: str, until: tuple[int, ...] | None = None) -> Callable[[_Method
     return mark
 
 
+@functools.cache
+def checks_last_wildcard(version: tuple[int, ...]) -> bool:
+    """Returns True for a kernel that checks only the newest of several wildcard sockets of a port."""
+    kernel = Reference("", version)
+    return kernel.has("6.1") and not kernel.has(WILDCARDS_MENDED)
+
+
 class Rules:
     """The rules about two sockets and a port, for a version of the kernel."""
 
@@ -170,10 +177,9 @@ class Rules:
         From 6.1 to d91ef1e1b55f inet_bhash2_addr_any_conflict checks the newest of several. Where the v4-mapped
         wildcard is missed, so is a 0.0.0.0 that came after it, but neither if a 0.0.0.0 came first.
         """
-        kernel = Reference("", self.version)
         if self.may_overlook(a) and len(bucket.zeros) > 1:
             return True
-        if not kernel.has("6.1") or kernel.has(WILDCARDS_MENDED) or not self.counts_as_ipv4(a) or a.host4 == ANY4:
+        if not checks_last_wildcard(self.version) or not self.counts_as_ipv4(a) or a.host4 == ANY4:
             return False
         return len({(owner.family, owner.host6) for owner in bucket.owners if owner.host4 == ANY4}) > 1
 

@@ -2,13 +2,17 @@
 
 A member is one pair: the calls of the first socket, those of the second up to its bind, and listen or connect of the
 second if it was bound. A table has many members, four in a row; its value has the outcome of each.
+
+Where a table has many dimensions not every combination is played, but a balanced part (`turn`): the rows whose places in
+their dimensions add up to a multiple of a number. Any choice of all dimensions but one is then met, with some value of that
+one, and all values of it are met in turn. No rule of the model, and no kernel function that it restates, depends on more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 from typing import Protocol
 
 from probes.abi.record import errno_name
@@ -33,6 +37,8 @@ SOME = ("0.0.0.0", "127.0.0.1", "::", "::1")
 FEW = ("0.0.0.0", "127.0.0.1", "::")
 #: SO_REUSEADDR and SO_REUSEPORT: the four members of a row.
 FLAGS = {"none": (False, False), "addr": (True, False), "port": (False, True), "both": (True, True)}
+#: Options of a first socket at bind and later, where they change.
+CHANGES = [*permutations(FLAGS, 2)]
 #: Slots: the first socket; its client and the accepted socket, if it accepts; the second socket; the peer of connections.
 FIRST, CLIENT, ACCEPTED, SECOND, PEER = 0, 1, 2, 3, 5
 PEER_PORT = 4000
@@ -204,18 +210,28 @@ def _table(state: str, protocol: str, first: str, rows: Sequence[tuple[str, Sequ
     return Table({"state": state, "first": first}, rows, PEERS if connects else (), connects)
 
 
+def turn(every: int, *places: tuple[object, Collection[object]]) -> bool:
+    """Returns True for a combination of values, each given with its dimension, that is in the balanced part of them."""
+    return sum([*dimension].index(one) for one, dimension in places) % every == 0
+
+
+def _states(protocol: str) -> Collection[str]:
+    return STATES if protocol == "tcp" else UDP_STATES
+
+
 def option_tables(state: str, protocol: str) -> Iterator[Table]:
     """Yields a table for each address of the first socket.
 
     Its rows are named by the address of the second socket and the options of the first at bind and later:
-    "::1 addr>none".
+    "::1 addr>none". Options that do not change are played with every address, of the others each fourth row.
     """
     for first in FIRSTS:
         rows = [
             (f"{second} {then}>{now}",
              [Pair(state, End(protocol, first, then, now), End(protocol, second, flags)) for flags in FLAGS])
-            for second, then, now in product(ADDRESSES, FLAGS, FLAGS)
-            if then != now or state != "changed-then-listening"
+            for second, (then, now) in product(ADDRESSES, [(flags, flags) for flags in FLAGS] + CHANGES)
+            if (state != "changed-then-listening" if then == now
+                else turn(4, (state, _states(protocol)), (first, FIRSTS), (second, ADDRESSES), ((then, now), CHANGES)))
         ]  # fmt: skip
         yield _table(state, protocol, first, rows)
 
@@ -225,6 +241,7 @@ def device_tables(state: str, protocol: str, link: str) -> Iterator[Table]:
 
     Its rows are named by the address of the second socket, the devices of both, and the options of the first:
     "::1 loopback/any addr". A first socket that connects has no other device than loopback: it could not connect.
+    Each pair of addresses and of devices is played with one set of options of the first socket.
     """
     devices = {"any": "", "loopback": LOOPBACK_LINK, "link": link}
     firsts = devices if state in ("bound", "listening") else ("any", "loopback")
@@ -234,6 +251,7 @@ def device_tables(state: str, protocol: str, link: str) -> Iterator[Table]:
              [Pair(state, End(protocol, first, options, device=devices[one]),
                    End(protocol, second, flags, device=devices[two])) for flags in FLAGS])
             for second, one, two, options in product(SOME, firsts, devices, FLAGS)
+            if turn(4, (state, STATES), (first, SOME), (second, SOME), (one, devices), (two, devices), (options, FLAGS))
         ]  # fmt: skip
         yield _table(state, protocol, first, rows)
 
@@ -241,13 +259,15 @@ def device_tables(state: str, protocol: str, link: str) -> Iterator[Table]:
 def user_tables(state: str, protocol: str, user: int) -> Iterator[Table]:
     """Yields a table for each address of the first socket; the second socket belongs to `user`.
 
-    Its rows are named by the address of the second socket and the options of the first: "::1 addr".
+    Its rows are named by the address of the second socket and the options of the first: "::1 addr". Each pair of addresses
+    is played with two sets of options of the first socket.
     """
     for first in FIRSTS:
         rows = [
             (f"{second} {options}",
              [Pair(state, End(protocol, first, options), End(protocol, second, flags, user=user)) for flags in FLAGS])
             for second, options in product(ADDRESSES, FLAGS)
+            if turn(2, (state, STATES), (first, FIRSTS), (second, ADDRESSES), (options, FLAGS))
         ]  # fmt: skip
         yield _table(state, protocol, first, rows)
 

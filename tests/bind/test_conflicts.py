@@ -2,9 +2,10 @@
 
 The expected outcomes are those that the model of conflict_model.py predicts, which makes no call. A check has hundreds of
 members: its value maps the rows of a table (conflict_table.py) to what came of the second socket without options, with
-SO_REUSEADDR, with SO_REUSEPORT and with both: "ok", or the calls that failed. All rows are played over the first entry,
-every seventh row over the others and for UDP-Lite, which has the code of UDP. The first and the last member of each table
-and those with an unexpected outcome are traced.
+SO_REUSEADDR, with SO_REUSEPORT and with both: "ok", or the calls that failed. The rows are a balanced part of all
+combinations (see conflict_table.py). All rows are played over the first entry, every seventh row over the others and for
+UDP-Lite, which has the code of UDP. The first and the last member of each table and those with an unexpected outcome are
+traced.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from probes.sandbox import namespaces
 from probes.testing import VersionDifference, behaviour, need, not_applicable
 from probes.testing.fixtures import Entry, reference
 from probes.testing.procfs import protocols
+from probes.testing.ranges import Ranges
 from probes.testing.socket_kinds import TCP, TCP6
 from tests.bind.conflict_meetings import meeting_tables
 from tests.bind.conflict_play import Player, judge_tables
@@ -43,13 +45,12 @@ NAMES = {"tcp": "TCP", "udp": "UDP", "udp-lite": "UDP-Lite"}
 
 
 @pytest.fixture
-def player(request: pytest.FixtureRequest, entry: Entry, calls: Calls, memory: Memory) -> Player:
+def player(request: pytest.FixtureRequest, entry: Entry, calls: Calls, memory: Memory, ranges: Ranges) -> Player:
     """Plays tables: all rows over the first entry, a sample of them over the others."""
     if "TCPv6" not in protocols():
         not_applicable("IPv6")
     quiet = Calls(Gate(entry.gate, quiet=True), entry.route, memory)
-    whole = (entry.route, entry.gate) == ("socketcall", "int80")
-    return Player(quiet, calls, reference(request.config).version, whole)
+    return Player(quiet, calls, reference(request.config).version, ranges.whole)
 
 
 @behaviour("bind.conflict.tcp", SOURCE_TCP)
