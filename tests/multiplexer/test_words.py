@@ -34,10 +34,12 @@ def test_copied(the_gate, memory, samples, expect):
     """
     page = memory.guarded(MOST)
     for call, count in WORDS.items():
-        sample = samples[call]
-        for readable in range(MOST + 1):
-            expected = sample.result if readable >= 4 * count else -EFAULT
-            expect(expected, call=call, readable=readable).of(operate(the_gate, page, call, sample.words, readable))
+        sample, enough = samples[call], 4 * count
+        for name, lengths in {"less": range(enough), "enough": range(enough, MOST + 1)}.items():
+            expected = sample.result if name == "enough" else -EFAULT
+            check = expect([expected] * len(lengths), call=call, readable=name)
+            results = [operate(the_gate, page, call, sample.words, readable) for readable in lengths]
+            check.of(results, *results)
 
 
 @behaviour("multiplexer.words.table", SOURCE)
