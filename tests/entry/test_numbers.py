@@ -1,4 +1,9 @@
-"""Judges the number in eax: it selects the call from the i386 table, and any other number gives ENOSYS."""
+"""Judges the number in eax: it selects the call from the i386 table, and any other number gives ENOSYS.
+
+Each number of the table is judged for itself. Past its end the kernel compares the number, as an unsigned one, with the length
+of the table: the next numbers, those around the powers of two, the numbers of x32 and a sample tell a wrong comparison (width,
+sign, mask) from a right one.
+"""
 
 import os
 import socket
@@ -11,6 +16,7 @@ from probes.entry.gate import WORD
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need, not_applicable
 from probes.testing.procfs import lowest
+from probes.testing.ranges import around_powers
 from probes.testing.reference import Reference
 from tests.entry.documented_calls import documented_calls
 from tests.entry.registers import NUMBER
@@ -84,27 +90,28 @@ def test_unassigned(the_gate, expect):
             check.of(results, *results)
 
 
-def beyond(reference: Reference) -> list[int]:
-    """Returns numbers past the table: the first two, those around each power of two, and the numbers of x32."""
-    first = first_beyond(reference)
-    powers = {(1 << bit) + off & 0xFFFFFFFF for bit in range(32) for off in (-1, 0, 1)}
-    x32 = {0x40000000 + number for number in (*range(400), *range(512, 548))}
-    return sorted(number for number in powers | x32 | {first, first + 1} if number >= first)
+#: The numbers of x32: those of x86-64, and its own.
+X32 = [0x40000000 + number for number in (*range(400), *range(512, 548))]
+#: How many numbers are called that follow the table.
+NEXT = 16384
 
 
 @behaviour("entry.number.beyond", f"{SOURCE_NOT}; do_syscall_32_irqs_on `unr < IA32_NR_syscalls`")
 def test_beyond(the_gate, calls, seeded, expect):
     """A number past the end of the table, up to 0xffffffff, fails with ENOSYS, the numbers of x32 included."""
-    for number in beyond(expect.reference):
-        expect(-ENOSYS, number=f"{number:#x}").of(the_gate.enter(number))
     first = first_beyond(expect.reference)
+    near = sorted(number for number in {value & 0xFFFFFFFF for value in around_powers()} if number >= first)
+    check = expect([-ENOSYS] * len(near), numbers="around-powers-of-two")
+    results = [the_gate.enter(number) for number in near]
+    check.of(results, *results)
     drawn = [seeded.randrange(first, 1 << 32) for _ in range(200)]
     check = expect([-ENOSYS] * len(drawn), drawn=len(drawn))
     results = [the_gate.enter(number) for number in drawn]
     check.of(results, *results)
     sweep = Sweep(calls)
     sweep.raw(sweep.value, judged=True)
-    expect(-ENOSYS, numbers="next-100000").of(sweep.run(range(first, first + 100_000)))
+    expect(-ENOSYS, numbers="x32").of(sweep.run(X32))
+    expect(-ENOSYS, numbers=f"next-{NEXT}").of(sweep.run(range(first, first + NEXT)))
 
 
 @behaviour("entry.number.i386-table", f"syscall(2); {SOURCE}; arch/x86/entry/entry_64_compat.S int80 `64-bit programs`")

@@ -1,0 +1,12 @@
+"""What the tests of the wire need before they run."""
+
+import importlib.util
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol() -> None:
+    """Imports what dissects frames before a sandbox is made: each is a process of its own and would import it again."""
+    if importlib.util.find_spec("scapy") is not None:
+        importlib.import_module("scapy.layers.inet6")
