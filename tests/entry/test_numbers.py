@@ -1,8 +1,8 @@
 """Judges the number in eax: it selects the call from the i386 table, and any other number gives ENOSYS.
 
-Each number of the table is judged for itself. Past its end the kernel compares the number, as an unsigned one, with the length
-of the table: the next numbers, those around the powers of two, the numbers of x32 and a sample tell a wrong comparison (width,
-sign, mask) from a right one.
+Each number of the table is judged for itself. Past its end the kernel compares the number, as an unsigned one, with the
+length of the table: the next numbers, those around the powers of two, the numbers of x32 and a sample tell a wrong
+comparison (width, sign, mask) from a right one.
 """
 
 import os
