@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from _pytest.outcomes import Skipped
-from _pytest.runner import runtestprotocol
 
 from probes.entry.gate import gate, gate_names
 from probes.plugin import descriptors
+from probes.plugin.phases import Phases
 from probes.plugin.sent_reports import reports_of
 from probes.plugin.verdicts import Judgement, Subject, ending, judge
 from probes.report import failure
@@ -66,10 +66,20 @@ class Reporter:
             self.channel.send(messages.Broke(f"{call.when}: {error.typename}: {error.value}"))
 
 
-def run(
-    item: pytest.Item, reporter: Reporter, spec: SandboxSpec, work: Path, deadline: float | None, channel: Channel
-) -> SandboxResult:
+@dataclass(frozen=True)
+class Surroundings:
+    """Holds what every test of a session runs with. `deadline` is None under a debugger."""
+
+    reporter: Reporter
+    phases: Phases
+    channel: Channel
+    work: Path
+    deadline: float | None
+
+
+def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxResult:
     """Runs a test in a sandbox of its own. Raises sandbox.CannotSandbox."""
+    reporter, channel = around.reporter, around.channel
     config = item.config
 
     def body() -> None:
@@ -78,14 +88,17 @@ def run(
         if not config.getoption("usepdb", False):
             # Reports of subtests reach the terminal here as well; the parent is the one that prints them.
             config.get_terminal_writer()._file = io.StringIO()
-        setup, *others = runtestprotocol(item, nextitem=None, log=False)
-        for report in (setup, *reporter.early, *others):
-            data = config.hook.pytest_report_to_serializable(config=config, report=report)
-            channel.send(messages.Report(data))
+        found = around.phases.run(item)
+        if isinstance(found, messages.Passed):
+            channel.send(found)
+        else:
+            for report in (found[0], *reporter.early, *found[1:]):
+                data = config.hook.pytest_report_to_serializable(config=config, report=report)
+                channel.send(messages.Report(data))
         channel.send(messages.Finished())
 
     began = time.monotonic()
-    result = sandbox.run(body, spec, channel, work, deadline, descriptors.of_output(config))
+    result = sandbox.run(body, spec, channel, around.work, around.deadline, descriptors.of_output(config))
     result.seconds = round(time.monotonic() - began, 4)
     return result
 

@@ -18,6 +18,7 @@ from probes.installation import again_words, target
 from probes.interrupts import raise_received
 from probes.plugin import item as items
 from probes.plugin import options
+from probes.plugin.phases import Phases
 from probes.plugin.run_facts import key_of
 from probes.plugin.run_report import EXPECTATIONS, RUN_REPORT, LocalReport
 from probes.plugin.shard import Shard
@@ -88,7 +89,7 @@ class Run:
     def __init__(self, config: pytest.Config, reporter: items.Reporter) -> None:
         """Keeps the configuration; the session makes the rest."""
         self._config, self._reporter = config, reporter
-        self._channel: Channel | None = None
+        self._around: items.Surroundings | None = None
         self._work = Path()
         #: Seconds that a test may take, None under a debugger.
         self.deadline: float | None = None
@@ -168,13 +169,14 @@ class Run:
         return True
 
     def _sandboxed(self, item: pytest.Item, spec: SandboxSpec) -> list[pytest.TestReport]:
-        if self._channel is None:
-            self._channel = Channel()
+        if self._around is None:
+            phases = Phases(self._config)
+            self._around = items.Surroundings(self._reporter, phases, Channel(), self._work, self.deadline)
         if (spec.ids > 1 or spec.initial_user_ns) and not started_as_root():
             result = SandboxResult([messages.NotApplicable(ROOT_ONLY), messages.Finished()])
         else:
             try:
-                result = items.run(item, self._reporter, spec, self._work, self.deadline, self._channel)
+                result = items.run(item, spec, self._around)
             except CannotSandbox as error:
                 result = SandboxResult([messages.SandboxFailed(str(error))])
         this = behaviour_of(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -28,9 +28,12 @@ def reports_of(item: pytest.Item, result: SandboxResult) -> list[pytest.TestRepo
     """Returns the reports that a test made, in order, up to one that is none: then `result.damage` says so."""
     reports = []
     for message in result.messages:
-        if isinstance(message, messages.Report):
+        if isinstance(message, messages.Report | messages.Passed):
             try:
-                reports.append(_report(item, message.data))
+                if isinstance(message, messages.Passed):
+                    reports += _passed(item, message)
+                else:
+                    reports.append(_report(item, message.data))
             except Exception as error:  # pytest's own reader may raise any.
                 result.damage = result.damage or f"a report is damaged: {type(error).__name__}: {error}"[:200]
                 break
@@ -38,6 +41,17 @@ def reports_of(item: pytest.Item, result: SandboxResult) -> list[pytest.TestRepo
     if not reports and messages.Finished in kinds and messages.NotApplicable not in kinds:
         result.damage = result.damage or "the test ended without a report"
     return reports
+
+
+def _passed(item: pytest.Item, message: messages.Passed) -> list[pytest.TestReport]:
+    """Returns a report of each phase. Raises ValueError if a phase lacks its times."""
+    keywords: dict[str, Literal[1]] = dict.fromkeys(item.keywords, 1)
+    return [
+        pytest.TestReport(
+            item.nodeid, item.location, keywords, "passed", None, when, duration=stop - start, start=start, stop=stop
+        )
+        for when, (start, stop) in zip(messages.PHASES, message.times, strict=True)
+    ]
 
 
 def _report(item: pytest.Item, sent: Mapping[str, Json]) -> pytest.TestReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from probes.abi.frame import Frame
 from probes.abi.record import Record
@@ -58,6 +58,17 @@ class Report:
     data: dict[str, Json]
 
 
+#: The phases of a test, as pytest names them.
+PHASES: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "teardown")
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Stands for the reports of a test whose phases passed and have nothing to report: start and stop of each phase."""
+
+    times: Sequence[Sequence[float]]
+
+
 @dataclass(frozen=True)
 class Broke:
     """The test failed through no answer of the implementation: why."""
@@ -94,11 +105,10 @@ class Finished:
     """The test ran to its end."""
 
 
-Message = Announced | Judged | FrameSeen | Report | Broke | SetUpRefused | NotApplicable | SandboxFailed | Finished
-_TYPES: Mapping[str, type[Message]] = {
-    one.__name__: one
-    for one in (Announced, Judged, FrameSeen, Report, Broke, SetUpRefused, NotApplicable, SandboxFailed, Finished)
-}
+Message = (
+    Announced | Judged | FrameSeen | Report | Passed | Broke | SetUpRefused | NotApplicable | SandboxFailed | Finished
+)
+_TYPES: Mapping[str, type[Message]] = {one.__name__: one for one in get_args(Message)}
 
 
 def to_json(message: Message) -> dict[str, Json]:
