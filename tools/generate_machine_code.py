@@ -1,15 +1,17 @@
-"""Assemble probes/entry/machine/*.s with GNU as: `python -m tools.generate_machine_code` prints code.py."""
+"""Assemble probes/entry/machine/*.s with GNU as: `python -m tools.generate_machine_code code` prints code.py."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 MACHINE = Path(__file__).resolve().parents[1] / "probes/entry/machine"
-SOURCES = ("stub", "loop", "clone", "init")
 WORDS = (64, 32)
+#: The modules of probes/entry/machine, with the word sizes of each source that they hold.
+MODULES = {"code": dict.fromkeys(("stub", "loop", "clone", "init"), WORDS), "agent_code": {"agent": (32,)}}
 
 
 def assemble(source: str, word: int) -> tuple[bytes, int]:
@@ -32,11 +34,11 @@ def assemble(source: str, word: int) -> tuple[bytes, int]:
 
 
 def main() -> None:
-    """Print code.py."""
+    """Print the module that the argument names."""
     print('"""Machine code made by tools/generate_machine_code.py: {word: (code, offset of the label gate)}."""\n')
-    for source in SOURCES:
+    for source, words in MODULES[sys.argv[1]].items():
         print(f"{source.upper()}: dict[int, tuple[bytes, int]] = {{")
-        for word in WORDS:
+        for word in words:
             code, gate = assemble(source, word)
             print(f"    {word}: (\n        bytes.fromhex(")
             for start in range(0, len(code), 32):

@@ -13,8 +13,9 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from probes.abi.operations import named
 from probes.abi.record import Record, errno_name, shown, signed
@@ -39,11 +40,24 @@ COOKIE = 0x50C0CA11
 #: Direct numbers of the calls with six arguments: sendto, recvfrom and pselect6.
 SIX_ARGUMENTS = (369, 371, 308)
 
-_NAMES = REGISTERS[WORD]
+
+class FrameLayout:
+    """Lays out the register frame of a process of a word size, 32 or 64: its slots are as wide as a register."""
+
+    def __init__(self, word: int) -> None:
+        """Compute the layout."""
+        self.word, self.names = word, REGISTERS[word]
+        count = len(self.names)
+        #: Registers in, the call id, registers out, flags before and after, segments before and after.
+        self.whole = struct.Struct(f"={2 * count + 3 + 2 * len(SEGMENTS)}{'Q' if word == 64 else 'I'}")
+        self.out, self.flags, self.segments = count + 1, 2 * count + 1, 2 * count + 3
+
+
+_HERE = FrameLayout(WORD)
+_NAMES = _HERE.names
 _COUNT = len(_NAMES)
 _SLOT = "Q" if WORD == 64 else "I"
-#: Registers in, the call id, registers out, flags before and after, segments before and after.
-_FRAME = struct.Struct(f"={2 * _COUNT + 3 + 2 * len(SEGMENTS)}{_SLOT}")
+_FRAME = _HERE.whole
 _IN = struct.Struct(f"={_COUNT + 1}{_SLOT}")
 _FLAGS_IN, _FLAGS_AT = struct.Struct(f"={_SLOT}"), (2 * _COUNT + 1) * WORD // 8
 _MASK = (1 << WORD) - 1
@@ -99,42 +113,53 @@ class Result(int):
     `call_id` is also that of the records which the tracer makes of the call. `frame` is the register frame after the call.
     """
 
+    layout: ClassVar[FrameLayout] = _HERE
     call_id: int
     frame: bytes
     gate: str
 
+    @property
+    def caller(self) -> tuple[int, int]:
+        """Return the process and the thread that made the call."""
+        return os.getpid(), threading.get_native_id()
+
     def record(self) -> Record:
         """Return a record of the call from its register frame: it has no decoded memory, and `observed` is False."""
-        before, after = self.regs_in, self.regs_out
-        eax, ebx = (before[name] & 0xFFFFFFFF for name in _NAMES[:2])
+        before, after, names = self.regs_in, self.regs_out, self.layout.names
+        eax, ebx = (before[name] & 0xFFFFFFFF for name in names[:2])
         op, route = named(eax, ebx)
+        pid, tid = self.caller
         return Record(
-            pid=os.getpid(), tid=threading.get_native_id(), t_ns=0, abi=entry_abi(), word=WORD, gate=self.gate, route=route,
-            nr=eax, op=op, regs_in=_named(before),
-            args_ptr=hex(before[_NAMES[2]] & 0xFFFFFFFF) if route == "socketcall" else None, args=(), call=self.call_id,
-            regs_out=_named(after), ret=int(self), observed=False,
+            pid=pid, tid=tid, t_ns=0, abi=entry_abi(), word=self.layout.word, gate=self.gate, route=route,
+            nr=eax, op=op, regs_in=_named(before, names),
+            args_ptr=hex(before[names[2]] & 0xFFFFFFFF) if route == "socketcall" else None, args=(), call=self.call_id,
+            regs_out=_named(after, names), ret=int(self), observed=False,
         )  # fmt: skip
+
+    @property
+    def _slots(self) -> tuple[int, ...]:
+        return self.layout.whole.unpack_from(self.frame)
 
     @property
     def regs_in(self) -> dict[str, int]:
         """Return the registers at the entry, as loaded from the frame."""
-        return dict(zip(_NAMES, _FRAME.unpack(self.frame), strict=False))
+        return dict(zip(self.layout.names, self._slots, strict=False))
 
     @property
     def regs_out(self) -> dict[str, int]:
         """Return the registers after the call."""
-        return dict(zip(_NAMES, _FRAME.unpack(self.frame)[_COUNT + 1 :], strict=False))
+        return dict(zip(self.layout.names, self._slots[self.layout.out :], strict=False))
 
     @property
     def flags(self) -> tuple[int, int]:
         """Return the flags register before and after the call."""
-        slots = _FRAME.unpack(self.frame)
-        return slots[2 * _COUNT + 1], slots[2 * _COUNT + 2]
+        before, after = self._slots[self.layout.flags :][:2]
+        return before, after
 
     @property
     def segments(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return ds, es, fs and gs before and after the call."""
-        slots = _FRAME.unpack(self.frame)[2 * _COUNT + 3 :]
+        slots = self._slots[self.layout.segments :]
         return dict(zip(SEGMENTS, slots, strict=False)), dict(zip(SEGMENTS, slots[4:], strict=True))
 
     @property
@@ -147,9 +172,9 @@ class Result(int):
         return shown(int(self))
 
 
-def _named(registers: Mapping[str, int]) -> dict[str, str]:
+def _named(registers: Mapping[str, int], names: Sequence[str]) -> dict[str, str]:
     """Return registers as hex strings; of a 64-bit process also their low halves by the i386 names, as a tracer does."""
-    halves = {f"e{name[1:]}": hex(value & 0xFFFFFFFF) for name, value in registers.items() if name in _NAMES[:7]}
+    halves = {f"e{name[1:]}": hex(value & 0xFFFFFFFF) for name, value in registers.items() if name in names[:7]}
     return halves | {name: hex(value) for name, value in registers.items()}
 
 
@@ -173,13 +198,25 @@ class Gate:
 
     def __init__(self, name: str, quiet: bool = False) -> None:
         """Make the page. Raises OutOfMemory; LookupError: this process has no __kernel_vsyscall."""
-        self.name, self.quiet = name, quiet
+        self.name, self.quiet, self.word = name, quiet, WORD
         code, slot = STUB[WORD]
         self.page = enterable(code, slot, name)
         self.returns = self.page + slot + _LENGTH[name]
         self.ip = self.returns if name == "int80" else landing_pad()
         self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.page)
         self._frames = threading.local()
+
+    def quieted(self) -> Gate:
+        """Return a quiet gate of the same name, in the same process. Raises OutOfMemory."""
+        return Gate(self.name, quiet=True)
+
+    def function(self, code: Mapping[int, tuple[bytes, int]]) -> Callable[[int], None]:
+        """Load machine code (word size: code, offset of its slot), whose slot becomes this gate's entry, untraced.
+
+        Returns a function of an address, which runs the code. Raises OutOfMemory.
+        """
+        run: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(enterable(*code[WORD], self.name))
+        return run
 
     def enter(
         self,

@@ -11,8 +11,8 @@ import errno
 import os
 import struct
 import threading
-from dataclasses import dataclass
-from typing import SupportsInt
+from dataclasses import dataclass, field
+from typing import Protocol, SupportsInt
 
 from probes.abi.record import unsigned
 
@@ -74,12 +74,52 @@ def protect(address: int, size: int, protection: int) -> None:
         raise OutOfMemory(f"mprotect {address:#x}: {errno.errorcode.get(number, number)}")
 
 
+class Space(Protocol):
+    """Is the address space of the process that makes the calls. Addresses are below 4 GiB."""
+
+    def map_low(self, size: int, protection: int = ..., /) -> int:
+        """Map zeroed pages, and return their address. Raises OutOfMemory."""
+
+    def map_at(self, address: int, size: int, /) -> None:
+        """Map zeroed pages at an address. Raises OutOfMemory: the range is in use, or not available."""
+
+    def unmap(self, address: int, size: int, /) -> None:
+        """Unmap pages. Raises OutOfMemory."""
+
+    def protect(self, address: int, size: int, protection: int, /) -> None:
+        """Change the protection of pages. Raises OutOfMemory."""
+
+    def read(self, address: int, size: int, /) -> bytes:
+        """Return bytes."""
+
+    def write(self, address: int, data: bytes, /) -> None:
+        """Write bytes."""
+
+
+class _Own:
+    """Is the address space of this process."""
+
+    map_low = staticmethod(map_low)
+    map_at = staticmethod(map_at)
+    unmap = staticmethod(unmap)
+    protect = staticmethod(protect)
+    read = staticmethod(ctypes.string_at)
+
+    @staticmethod
+    def write(address: int, data: bytes) -> None:
+        ctypes.memmove(address, data, len(data))
+
+
+OWN: Space = _Own()
+
+
 @dataclass(frozen=True)
 class Block:
     """Refers to `size` bytes at `address`. int(block) is the address, so that a block can be a pointer word of a call."""
 
     address: int
     size: int
+    space: Space = field(default=OWN, compare=False, repr=False)
 
     def __int__(self) -> int:
         """Return the address."""
@@ -95,17 +135,17 @@ class Block:
         size = self.size - offset if size is None else size
         if offset < 0 or size < 0 or offset + size > self.size:
             raise IndexError(f"{size} bytes at {offset} of a block of {self.size}")
-        return Block(self.address + offset, size)
+        return Block(self.address + offset, size, self.space)
 
     def read(self) -> bytes:
         """Return the current bytes."""
-        return ctypes.string_at(self.address, self.size)
+        return self.space.read(self.address, self.size)
 
     def write(self, data: bytes) -> None:
         """Write data at the start of the block. Raises IndexError if it is longer than the block."""
         if len(data) > self.size:
             raise IndexError(f"{len(data)} bytes into a block of {self.size}")
-        ctypes.memmove(self.address, data, len(data))
+        self.space.write(self.address, data)
 
     def words(self) -> tuple[int, ...]:
         """Return the block as unsigned little-endian 32-bit words."""
@@ -115,8 +155,9 @@ class Block:
 class Memory:
     """Allocates blocks. Nothing is freed: each test is a process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, space: Space = OWN) -> None:
         """Allocate nothing yet."""
+        self.space = space
         self._arena = Block(0, 0)
         self._used = 0
         self._hole = 0
@@ -126,7 +167,8 @@ class Memory:
         """Allocate `size` poisoned bytes at a multiple of `align`. Raises OutOfMemory."""
         start = -(-(self._arena.address + self._used) // align) * align - self._arena.address
         if start + size > self._arena.size:
-            self._arena = Block(map_low(max(_ARENA, size + align)), max(_ARENA, size + align))
+            room = max(_ARENA, size + align)
+            self._arena = Block(self.space.map_low(room), room, self.space)
             start = -(-self._arena.address // align) * align - self._arena.address
         self._used = start + size
         block = self._arena.part(start, size)
@@ -150,29 +192,29 @@ class Memory:
         """
         size = content if isinstance(content, int) else len(content)
         room = max(1, -(-size // PAGE)) * PAGE
-        base = map_low(room + PAGE)
-        protect(base + room, PAGE, PROT_NONE)
-        ctypes.memset(base, POISON, room)
-        block = Block(base + room - size, size)
+        base = self.space.map_low(room + PAGE)
+        self.space.protect(base + room, PAGE, PROT_NONE)
+        self.space.write(base, bytes([POISON]) * room)
+        block = Block(base + room - size, size, self.space)
         if isinstance(content, bytes):
             block.write(content)
         if protection != PROT_READ | PROT_WRITE:
-            protect(base, room, protection)
+            self.space.protect(base, room, protection)
         return block
 
     def at(self, address: int, size: int) -> Block:
         """Map poisoned bytes at this page. Raises OutOfMemory: it is in use, or not available to this process."""
-        map_at(address, size)
-        block = Block(address, size)
+        self.space.map_at(address, size)
+        block = Block(address, size, self.space)
         block.write(bytes([POISON]) * size)
         return block
 
     def before_hole(self, size: int) -> Block:
         """Allocate a poisoned block of at most a page that ends at an unmapped page."""
-        base = map_low(2 * PAGE)
-        unmap(base + PAGE, PAGE)
-        ctypes.memset(base, POISON, PAGE)
-        return Block(base + PAGE - size, size)
+        base = self.space.map_low(2 * PAGE)
+        self.space.unmap(base + PAGE, PAGE)
+        self.space.write(base, bytes([POISON]) * PAGE)
+        return Block(base + PAGE - size, size, self.space)
 
     def scratch(self, data: bytes, use: str) -> Block:
         """Return a guarded block of at most a page that holds data.
@@ -190,7 +232,7 @@ class Memory:
     def unmapped(self) -> int:
         """Return the address, below 4 GiB, of a page without access."""
         if not self._hole:
-            self._hole = map_low(PAGE, PROT_NONE)
+            self._hole = self.space.map_low(PAGE, PROT_NONE)
         return self._hole
 
 

@@ -6,7 +6,6 @@ of one call is judged; a result may be an argument of later calls, as a descript
 
 from __future__ import annotations
 
-import ctypes
 import struct
 import time
 from array import array
@@ -20,7 +19,7 @@ from typing import SupportsInt
 from probes.abi.operations import OPERATIONS, OTHER_CALLS, SOCKETCALL
 from probes.abi.record import unsigned
 from probes.entry.calls import Calls
-from probes.entry.gate import WORD, Gate, Result, enterable
+from probes.entry.gate import Gate, Result
 from probes.entry.machine.code import LOOP
 from probes.entry.memory import Block
 
@@ -216,11 +215,10 @@ def _chunks(values: Sequence[int]) -> Iterator[tuple[int, int]]:
         start += gap + 1
 
 
-_loops: dict[str, Callable[[int], None]] = {}
+_loops: dict[Gate, Callable[[int], None]] = {}
 
 
 def _loop(gate: Gate) -> Callable[[int], None]:
-    if gate.name not in _loops:
-        code, slot = LOOP[WORD]
-        _loops[gate.name] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(enterable(code, slot, gate.name))
-    return _loops[gate.name]
+    if gate not in _loops:
+        _loops[gate] = gate.function(LOOP)
+    return _loops[gate]

@@ -8,7 +8,7 @@ from typing import Literal
 
 #: In __kernel_vsyscall: int $0x80, then pops of the three registers it pushed, and ret. The kernel reports the address
 #: after the int $0x80 (the landing pad) as instruction pointer of every entry, sysenter and syscall included.
-_LANDING = bytes.fromhex("cd80 5d5a59c3")
+LANDING = bytes.fromhex("cd80 5d5a59c3")
 
 
 def vdso_range(pid: int | Literal["self"] = "self") -> range:
@@ -29,7 +29,7 @@ def landing_pad() -> int:
     Raises LookupError: there is no __kernel_vsyscall.
     """
     vdso = vdso_range()
-    offset = ctypes.string_at(vdso.start, len(vdso)).find(_LANDING) if vdso else -1
+    offset = ctypes.string_at(vdso.start, len(vdso)).find(LANDING) if vdso else -1
     if offset < 0:
         raise LookupError("no __kernel_vsyscall in [vdso]: boot the kernel without vdso32=0")
     return vdso.start + offset + 2

@@ -79,6 +79,7 @@ class Tracer:
         self._reaped_early: set[int] = set()
         self._killing = self._releasing = False
         self._gates = {gate.ip: gate for gate in self.gates or ()}
+        self._vdso_returns = {gate.returns.to_bytes(4, "little") for gate in self.gates or () if gate.name == "vdso"}
         #: Entries of the gates by instruction pointer: equal in all processes, which inherit the pages.
         self._gate_entries: dict[int, Entry] = {}
 
@@ -226,11 +227,10 @@ class Tracer:
 
     def _is_wanted(self, tid: int, entry: Entry, regs: tuple[int, ...]) -> bool:
         if self.gates is not None:
-            gate = self._gates.get(regs[IP])
-            if gate is None or gate.name == "int80":
-                return gate is not None
+            if entry.gate != "vdso":
+                return regs[IP] in self._gates
             # Other code calls through the vDSO too. The return address lies above the three registers that it pushed.
-            return ptrace.read(tid, regs[SP] + 12, 4) == gate.returns.to_bytes(4, "little")
+            return ptrace.read(tid, regs[SP] + 12, 4) in self._vdso_returns
         if installs_filter(regs, entry.i386):
             # A filter of the program takes precedence over ours: from here on, stop at every call before all filters.
             self.every_call, self._resume = True, ptrace.SYSCALL

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import importlib
 import os
 import struct
 
@@ -9,19 +10,26 @@ import pytest
 
 from probes.entry.calls import Calls
 from probes.entry.gate import COOKIE, MARK, SEGMENTS, WORD, gate, gate_names
-from probes.entry.machine import code
 from probes.entry.memory import PAGE, POISON, Memory
 from probes.entry.sweep import Sweep
 from tests.instruments.support import installed
 from tools import generate_machine_code as generate
 
 
-@pytest.mark.parametrize("word", generate.WORDS)
-@pytest.mark.parametrize("source", generate.SOURCES)
-def test_code_is_what_its_source_assembles_to(source, word):
-    """code.py holds the output of GNU as for each source."""
+@pytest.mark.parametrize(
+    ("module", "source", "word"),
+    [
+        (module, source, word)
+        for module, sources in generate.MODULES.items()
+        for source, words in sources.items()
+        for word in words
+    ],
+)
+def test_code_is_what_its_source_assembles_to(module, source, word):
+    """The modules of machine code hold the output of GNU as for each source."""
     installed("binutils")
-    assert getattr(code, source.upper())[word] == generate.assemble(source, word)
+    held = importlib.import_module(f"probes.entry.machine.{module}")
+    assert getattr(held, source.upper())[word] == generate.assemble(source, word)
 
 
 @pytest.mark.parametrize("name", gate_names())

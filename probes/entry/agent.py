@@ -1,0 +1,397 @@
+"""Drive the agent: a static i386 program that makes calls in its own process (probes/entry/machine/agent.s).
+
+Requests and replies are frames over two pipes. `ask` waits for the reply to its request; `post` does not, and what it
+requests must succeed: a failure raises at the next `ask`. Requests posted before an `ask` go with it in one write.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple
+
+from probes.abi.record import signed
+from probes.entry.machine.agent_code import AGENT
+
+#: The whole program, an ELF file.
+PROGRAM = AGENT[32][0]
+#: Seconds within which a reply must begin and end, unless another number is given.
+DEADLINE = 10.0
+INFO, WRITE, READ, ENTER, CALL, FORK, EXIT = range(7)
+_OPERATIONS = ("info", "write", "read", "enter", "call", "fork", "exit")
+OK, FAULT, GONE, MALFORMED, FAILED = range(5)
+#: The most bytes of one request or reply.
+MOST = 0x8000
+_HEADER = struct.Struct("<4s5I")
+_REQUEST, _REPLY = b"SCq1", b"SCr1"
+_ENTER = struct.Struct("<10I")
+#: Where the result lies in the frame of a call.
+_RESULT = struct.Struct("<32xI")
+#: Unanswered requests, and bytes of them, at which they are sent: what they and their replies take fits into two pipes.
+_POSTED, _QUEUED = 100, 0x4000
+_NOISE_SHOWN = 40
+#: As bytes of noise before the first reply, from a console that prints first.
+_NOISE_ALLOWED = 1 << 20
+_MFD_EXEC = 0x10
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+_PRCTL, _PR_SET_PDEATHSIG = 172, 1
+
+
+class AgentError(Exception):
+    """The agent did not reply as it should: the text says to what, and what came instead."""
+
+
+class AgentGone(AgentError):
+    """The agent has ended. `status` is its wait status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        """Take the wait status."""
+        super().__init__(text)
+        self.status = status
+
+
+class Refused(AgentError):
+    """A posted request failed."""
+
+
+class Reply(NamedTuple):
+    """Holds a reply: its status, its two values, and the bytes after its header."""
+
+    status: int
+    first: int
+    second: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Info:
+    """Holds what an agent reports of itself. `sysinfo` is the address of __kernel_vsyscall, 0 if there is no vDSO.
+
+    `sysinfo_cell` is where that address lies in memory; `int80` is the instruction pointer of the traced int80 gate,
+    `vdso_return` the return address of the traced vDSO gate; `code` are the addresses of the program's code.
+    """
+
+    pid: int
+    sysinfo: int
+    page_size: int
+    sysinfo_cell: int
+    int80: int
+    vdso_return: int
+    code: range
+
+    @classmethod
+    def of(cls, data: bytes) -> Info:
+        """Return the info of a reply's eight words. Raises struct.error."""
+        pid, sysinfo, page_size, cell, int80, vdso_return, base, size = struct.unpack("<8I", data)
+        return cls(pid, sysinfo, page_size, cell, int80, vdso_return, range(base, base + size))
+
+
+@dataclass(frozen=True)
+class _Posted:
+    """Is a request without its reply. `what` says what it is for; `expected` is the result of the call that it makes."""
+
+    number: int
+    operation: int
+    what: str
+    expected: int | None
+
+
+class Agent:
+    """Holds a running agent. `info` is what it reported when it started."""
+
+    def __init__(self, command: Sequence[str] = (), deadline: float | None = DEADLINE) -> None:
+        """Start a command that runs the agent, or the agent itself, and wait for its first reply.
+
+        `deadline` is in seconds for each reply, None for none. Raises AgentError; OSError: the command cannot be started.
+        """
+        self.command, self.deadline = list(command), deadline
+        self._queue = bytearray()
+        self._posted: deque[_Posted] = deque()
+        self._received = bytearray()
+        self._number = 0
+        self._status: int | None = None
+        self.pid, self._to, self._from = _spawn(self.command)
+        try:
+            self._skip_noise()
+            self.info = self._info(self._read_reply(_Posted(0, INFO, "start", None)))
+            self.quiet = 3 if self.info.sysinfo else 2
+            if not command:
+                self.post_call("die with the parent", 0, _PRCTL, _PR_SET_PDEATHSIG, signal.SIGKILL)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Agent:
+        """Return the agent."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the agent."""
+        self.close()
+
+    def post(self, operation: int, what: str, first: int = 0, second: int = 0, data: bytes = b"") -> None:
+        """Queue a request that must succeed; `what` says what it is for. Raises Refused: one posted before has failed."""
+        self._request(operation, what, first, second, data, None)
+
+    def post_call(self, what: str, expected: int, *registers: int) -> None:
+        """Queue an untraced call that must have this result. Raises Refused: a request posted before has failed."""
+        words = [register & 0xFFFFFFFF for register in registers] + [0] * (7 - len(registers))
+        self._request(ENTER, what, 0, 0, _ENTER.pack(self.quiet, *words, 0, 0), expected)
+
+    def ask(self, operation: int, first: int = 0, second: int = 0, data: bytes = b"") -> Reply:
+        """Make a request and return its reply. Raises AgentError, Refused if a request posted before has failed."""
+        self._request(operation, _OPERATIONS[operation], first, second, data, None)
+        mine = self._posted.pop()
+        refused = self._settle(mine)
+        # Read in any case: it comes.
+        reply = self._read_reply(mine)
+        if refused:
+            raise Refused(refused)
+        return reply
+
+    def flush(self) -> None:
+        """Send what is queued, and read the replies to all requests posted. Raises AgentError, Refused."""
+        refused = self._settle(self._posted[-1]) if self._posted else ""
+        if refused:
+            raise Refused(refused)
+
+    def _settle(self, last: _Posted) -> str:
+        """Send what is queued, read the replies to all requests posted, and return what is wrong with the first.
+
+        `last` is the request that was sent last. The agent writes the replies to several at once, so it is the one that
+        was not answered if none was.
+        """
+        self._send()
+        refused = ""
+        while self._posted:
+            posted = self._posted.popleft()
+            reply = self._read_reply(posted, last)
+            if reply.status != OK:
+                refused = refused or f"{posted.what}: the agent replied {_status(reply)}"
+            elif posted.expected is not None:
+                (result,) = _RESULT.unpack_from(reply.data)
+                if result != posted.expected & 0xFFFFFFFF:
+                    refused = refused or f"{posted.what}: {_error(signed(result))}"
+        return refused
+
+    def enter(self, path: int, registers: Sequence[int], call_id: int, flags: int = 0) -> bytes:
+        """Make one call, and return its frame: see agent.s. `registers` are the seven, eax to ebp. Raises AgentError."""
+        reply = self.ask(ENTER, data=_ENTER.pack(path, *registers, call_id, flags))
+        if reply.status != OK:
+            raise AgentError(f"enter by path {path}: the agent replied {_status(reply)}")
+        return reply.data
+
+    def call(self, *registers: int) -> int:
+        """Make one untraced call and return its result. Raises AgentError."""
+        words = [register & 0xFFFFFFFF for register in registers] + [0] * (7 - len(registers))
+        return signed(_RESULT.unpack_from(self.enter(self.quiet, words, 0))[0])
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return bytes of the agent's memory. Raises Refused: it faults."""
+        parts = []
+        for at in range(0, size, MOST):
+            reply = self.ask(READ, address + at, min(MOST, size - at))
+            if reply.status != OK:
+                raise Refused(f"read {size} bytes at {address:#x}: the agent replied {_status(reply)}")
+            parts.append(reply.data)
+        return b"".join(parts)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Queue a write to the agent's memory. Raises Refused: a request posted before has failed."""
+        for at in range(0, len(data), MOST):
+            part = data[at : at + MOST]
+            self.post(WRITE, f"write {len(part)} bytes at {address + at:#x}", address + at, 0, part)
+
+    def fork(self) -> int:
+        """Let a child of the agent serve until it ends, and return its pid. `ended` waits for its end. Raises AgentError."""
+        reply = self.ask(FORK)
+        if reply.status != OK:
+            raise AgentError(f"fork: the agent replied {_status(reply)}")
+        self._parent = _Posted(self._number, FORK, "the child's end", None)
+        return reply.first
+
+    def ended(self) -> int:
+        """Wait for the end of the child made by `fork`, and return its wait status. The parent serves again.
+
+        Requests posted before are sent; their replies are lost with the child.
+        """
+        self._send()
+        self._posted.clear()
+        reply = self._read_reply(self._parent)
+        if reply.status != GONE:
+            raise AgentError(f"the child's end: the agent replied {_status(reply)}")
+        return reply.first
+
+    def close(self) -> None:
+        """End the agent: its input ends, and it is killed. Does nothing if it has ended."""
+        for descriptor in (self._to, self._from):
+            with suppress(OSError):
+                os.close(descriptor)
+        self._to = self._from = -1
+        if self._status is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._wait()
+
+    def _wait(self) -> int:
+        if self._status is None:
+            try:
+                _, self._status = os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                self._status = 0
+        return self._status
+
+    def _request(self, operation: int, what: str, first: int, second: int, data: bytes, expected: int | None) -> None:
+        if len(self._posted) >= _POSTED or len(self._queue) >= _QUEUED:
+            self.flush()
+        self._number += 1
+        self._queue += _HEADER.pack(_REQUEST, self._number, operation, len(data), first, second) + data
+        self._posted.append(_Posted(self._number, operation, what, expected))
+
+    def _send(self) -> None:
+        queue, self._queue = memoryview(bytes(self._queue)), bytearray()
+        while queue:
+            try:
+                queue = queue[os.write(self._to, queue) :]
+            except BrokenPipeError:
+                raise self._gone("before it took a request") from None
+
+    def _read_reply(self, wanted: _Posted, last: _Posted | None = None) -> Reply:
+        """Return the reply to a request. Raises AgentError: what comes is none, or belongs to another."""
+        end = None if self.deadline is None else time.monotonic() + self.deadline
+        self._receive(_HEADER.size, wanted if self._received or last is None else last, end)
+        magic, number, status, size, first, second = _HEADER.unpack_from(self._received)
+        if magic != _REPLY:
+            raise self._failed(f"{_what(wanted)}: {_shown(self._received)} is no reply")
+        if number != wanted.number:
+            known = "came already: it came twice or too late" if number < wanted.number else "was never asked for"
+            raise self._failed(f"{_what(wanted)}: reply {number} came instead, which {known}")
+        if status > FAILED or size > MOST:
+            raise self._failed(f"{_what(wanted)}: the reply is damaged: status {status}, {size} bytes")
+        self._receive(_HEADER.size + size, wanted, end)
+        data = bytes(self._received[_HEADER.size : _HEADER.size + size])
+        del self._received[: _HEADER.size + size]
+        if wanted.operation == ENTER and status == OK and size < _RESULT.size:
+            raise self._failed(f"{_what(wanted)}: the reply is damaged: a frame of {size} bytes")
+        return Reply(status, first, second, data)
+
+    def _receive(self, size: int, wanted: _Posted, end: float | None) -> None:
+        while len(self._received) < size:
+            had = len(self._received)
+            came = f"only {had} of {size} bytes of the reply came" if had else "no reply came"
+            if end is not None and not select.select([self._from], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise self._failed(f"{_what(wanted)}: {came} within {self.deadline:g} s")
+            part = os.read(self._from, 1 << 16)
+            if not part:
+                raise self._gone(f"{_what(wanted)}: {came}")
+            self._received += part
+
+    def _skip_noise(self) -> None:
+        """Drop what a console prints before the first reply. Raises AgentError: there is no first reply."""
+        end = None if self.deadline is None else time.monotonic() + self.deadline
+        start = _Posted(0, INFO, "start", None)
+        mark = _REPLY + bytes(8)
+        while (at := self._received.find(mark)) < 0:
+            if len(self._received) > _NOISE_ALLOWED:
+                raise self._failed(f"{_what(start)}: {_shown(self._received)} … is no agent's first reply")
+            try:
+                self._receive(len(self._received) + 1, start, end)
+            except AgentError as error:
+                if not self._received:
+                    raise
+                text = f"{_what(start)}: no reply came, but {_shown(self._received)}"
+                if isinstance(error, AgentGone):
+                    raise AgentGone(f"{text}, and it {_how(error.status)}", error.status) from None
+                raise AgentError(text) from None
+        del self._received[:at]
+
+    def _info(self, reply: Reply) -> Info:
+        try:
+            return Info.of(reply.data)
+        except struct.error:
+            raise self._failed(f"start: {_shown(reply.data)} is no info of an agent") from None
+
+    def _gone(self, when: str) -> AgentGone:
+        status = self._wait()
+        return AgentGone(f"{when}; {self._name()} {_how(status)}", status)
+
+    def _failed(self, text: str) -> AgentError:
+        self.close()
+        return AgentError(f"{text}; {self._name()} was ended")
+
+    def _name(self) -> str:
+        return f"`{' '.join(self.command)}`" if self.command else "the agent"
+
+
+def _what(request: _Posted) -> str:
+    return f"request {request.number} ({request.what})"
+
+
+def _status(reply: Reply) -> str:
+    names = {FAULT: "fault", GONE: "gone", MALFORMED: "malformed request", FAILED: _error(signed(reply.first))}
+    return names.get(reply.status, "success")
+
+
+def _error(result: int) -> str:
+    return os.strerror(-result) if -4096 < result < 0 else hex(result & 0xFFFFFFFF)
+
+
+def _shown(data: bytes | bytearray) -> str:
+    return repr(bytes(data[:_NOISE_SHOWN])).removeprefix("b")
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"died by signal {os.WTERMSIG(status)}"
+    return f"ended with status {os.WEXITSTATUS(status)}"
+
+
+def _spawn(command: list[str]) -> tuple[int, int, int]:
+    """Start a command, or the agent from a sealed file in memory, between two pipes: (pid, to it, from it)."""
+    their_in, to = os.pipe()
+    from_, their_out = os.pipe()
+    descriptors = [their_in, their_out]
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, their_in, 0), (os.POSIX_SPAWN_DUP2, their_out, 1)]
+        # A signal that is blocked or ignored here would be so there.
+        default = (signal.SIGINT, signal.SIGPIPE)
+        if command:
+            pid = os.posix_spawnp(
+                command[0], command, os.environ, file_actions=actions, setsigmask=(), setsigdef=default
+            )
+        else:
+            program = _program()
+            descriptors.append(program)
+            path, argv = f"/proc/self/fd/{program}", ["socketcall-agent"]
+            pid = os.posix_spawn(path, argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=default)
+    except BaseException:
+        os.close(to)
+        os.close(from_)
+        raise
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return pid, to, from_
+
+
+def _program() -> int:
+    """Return a descriptor of the agent as a sealed file in memory. Raises OSError."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        program = os.memfd_create("socketcall-agent", flags | _MFD_EXEC)
+    except OSError:  # Linux before 6.3 does not know the flag.
+        program = os.memfd_create("socketcall-agent", flags)
+    os.write(program, PROGRAM)
+    fcntl.fcntl(program, fcntl.F_ADD_SEALS, _SEALS)
+    return program
