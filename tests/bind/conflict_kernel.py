@@ -52,11 +52,11 @@ class Made(NamedTuple):
 class Kernel:
     """The sockets by slot. Their calls are made over `calls`.
 
-    With `users` each socket is made as the user of its call, which needs root.
+    With `users` each socket is made as the user of its call, which needs root. `shift` is added to every port.
     """
 
-    def __init__(self, calls: Calls, users: bool = False) -> None:
-        self.calls, self.users = calls, users
+    def __init__(self, calls: Calls, users: bool = False, shift: int = 0) -> None:
+        self.calls, self.users, self.shift = calls, users, shift
         self.fds: dict[int, int] = {}
         self._owners: dict[int, int] = {}
         self._limited: set[int] = set()
@@ -119,14 +119,14 @@ class Kernel:
         return self.calls.setsockopt(self.fds[call.slot], level, option, value)
 
     def _bind(self, call: Call) -> Result:
-        return self.calls.bind(self.fds[call.slot], address(call.host, call.port))
+        return self.calls.bind(self.fds[call.slot], address(call.host, call.port + self.shift))
 
     def _listen(self, call: Call) -> Result:
         return self.calls.listen(self.fds[call.slot], BACKLOG)
 
     def _connect(self, call: Call) -> Result:
         self._limit(call.slot, SO_SNDTIMEO)
-        return self.calls.connect(self.fds[call.slot], address(call.host, call.port))
+        return self.calls.connect(self.fds[call.slot], address(call.host, call.port + self.shift))
 
     def _accept(self, call: Call) -> Result:
         self._limit(call.slot, SO_RCVTIMEO)

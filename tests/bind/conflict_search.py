@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, seed, settings
 from hypothesis import strategies as st
 
 from probes.entry.calls import Calls
-from probes.sandbox import namespaces
 from tests.bind.conflict_kernel import Kernel, Made
 from tests.bind.conflict_model import Model, Step
-from tests.bind.conflict_sequences import BINDING, CONNECTING, LARGEST, LENGTH, Composer
+from tests.bind.conflict_sequences import BINDING, CONNECTING, LARGEST, LENGTH, PORTS, Composer
 from tests.bind.conflict_sockets import LOOPBACK_LINK
 
 #: The most sequences that are tried to simplify one that disagrees.
 SIMPLIFIED = 400
+#: How far the ports of each sequence are shifted: they stay below ip_local_port_range.
+_shifts = cycle(range(0, 27000, len(PORTS)))
 
 
 class Disagreement(Exception):
@@ -36,8 +38,8 @@ class Enough(BaseException):
 class Sequences:
     """The sequences of one subject: of calls without connections if `link` names a second link, else with connections.
 
-    Without connections they are played in the sandbox's network namespace, with them each in a new one. `users` are
-    those that sockets may have, `lite` is True if the kernel has UDP-Lite, `inverted` is a rule of the model.
+    Each is played on ports of its own: connections in TIME_WAIT are left on them. `users` are those that sockets may
+    have, `lite` is True if the kernel has UDP-Lite, `inverted` is a rule of the model.
     """
 
     version: tuple[int, ...]
@@ -54,9 +56,7 @@ class Sequences:
 
     def play(self, steps: Sequence[Step], calls: Calls) -> list[Made]:
         """Makes the calls of a sequence, up to one whose result is not the predicted one, and closes its sockets."""
-        if not self.link:
-            namespaces.new_network()
-        kernel = Kernel(calls, len(self.users) > 1)
+        kernel = Kernel(calls, len(self.users) > 1, next(_shifts))
         made = kernel.play(steps)
         kernel.forget(list(kernel.fds))
         return made
