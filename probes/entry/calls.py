@@ -7,6 +7,7 @@ access, so that a kernel that reads one byte too many fails with EFAULT.
 
 from __future__ import annotations
 
+import builtins
 import struct
 from dataclasses import dataclass
 from typing import SupportsInt
@@ -58,6 +59,10 @@ class Output:
     def unpack(self, layout: str) -> Output:
         """Return the output with the list of members of a struct layout, [] if the call failed. Raises struct.error."""
         return Output(self.result, list(struct.unpack(layout, self.bytes)) if self.result >= 0 else [])
+
+    def without(self, chosen: builtins.bytes) -> Output:
+        """Return the output with zeros for the bytes that the machine chose, where they are first found."""
+        return Output(self.result, self.bytes.replace(chosen, bytes(len(chosen)), 1))
 
     def with_result(self) -> Output:
         """Return the output with [result, value]."""

@@ -11,6 +11,7 @@ import errno
 import os
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, SupportsInt
 
@@ -23,6 +24,9 @@ PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
 _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_32BIT, _MAP_NORESERVE = 0x02, 0x20, 0x40, 0x4000
 _MAP_FIXED_NOREPLACE = 0x100000
 _ARENA = 64 << 20
+#: Where arenas are tried first, so that two runs have the same pointers in their values. Programs, their heaps and the
+#: kernel's own choices lie elsewhere, in processes of 32 and of 64 bits.
+_ARENAS = range(0x70000000, 0x7C000000, _ARENA)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -152,6 +156,19 @@ class Block:
         return struct.unpack(f"<{self.size // 4}I", self.read())
 
 
+def _map_arena(space: Space, size: int) -> int:
+    """Map an arena at the first free address of _ARENAS, or anywhere below 4 GiB, and return its address.
+
+    Raises OutOfMemory.
+    """
+    if size == _ARENA:
+        for address in _ARENAS:
+            with suppress(OutOfMemory):
+                space.map_at(address, size)
+                return address
+    return space.map_low(size)
+
+
 class Memory:
     """Allocates blocks. Nothing is freed: each test is a process of its own."""
 
@@ -168,7 +185,7 @@ class Memory:
         start = -(-(self._arena.address + self._used) // align) * align - self._arena.address
         if start + size > self._arena.size:
             room = max(_ARENA, size + align)
-            self._arena = Block(self.space.map_low(room), room, self.space)
+            self._arena = Block(_map_arena(self.space, room), room, self.space)
             start = -(-self._arena.address // align) * align - self._arena.address
         self._used = start + size
         block = self._arena.part(start, size)
@@ -232,7 +249,8 @@ class Memory:
     def unmapped(self) -> int:
         """Return the address, below 4 GiB, of a page without access."""
         if not self._hole:
-            self._hole = self.space.map_low(PAGE, PROT_NONE)
+            self._hole = self.alloc(PAGE, PAGE).address
+            self.space.protect(self._hole, PAGE, PROT_NONE)
         return self._hole
 
 

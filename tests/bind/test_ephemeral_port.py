@@ -1,5 +1,6 @@
 """Ephemeral ports: port 0 in bind, and listen, connect and sendto of an unbound socket."""
 
+import struct
 from errno import EADDRINUSE, EADDRNOTAVAIL, EAGAIN
 from socket import SO_REUSEADDR, SOL_SOCKET
 
@@ -30,7 +31,8 @@ def test_range(kind, new_socket, expect):
     results.of(bound.results, *bound.results)
     ports.of([len(set(bound.ports)), all(low <= port <= high for port in bound.ports)], *bound.results)
     for number in (0, 199):
-        expect(kind.address(bound.ports[number]), socket=number, then="name").of(sockets[number].sockname())
+        port = struct.pack(">H", bound.ports[number])
+        expect(kind.address(0), socket=number, then="name").of(sockets[number].sockname().without(port))
 
 
 #: Small ranges, taken whole: of a larger one with an odd number of ports TCP does not give the last one.

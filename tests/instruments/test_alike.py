@@ -1,0 +1,39 @@
+"""Runs on one kernel are alike: no compared value holds what the machine chose (pointers, ports, names, descriptors)."""
+
+from probes.installation import checkout
+from probes.report.reader import read
+from tests.instruments.support import run_command
+
+#: Behaviours whose values hold pointers, ephemeral ports, names by autobind, and numbers of descriptors.
+CHOSEN_BY_THE_MACHINE = (
+    "entry.registers.preserved*", "entry.signals.registers", "multiplexer.observers.proc", "bind.automatic.range",
+    "bind.rebind.unix", "teardown.close.descriptor",
+)  # fmt: skip
+#: A plugin that runs the tests in another order, the same on every worker of pytest-xdist.
+SHUFFLED = """
+import random
+def pytest_collection_modifyitems(items):
+    random.Random(1).shuffle(items)
+"""
+
+
+def judged(run):
+    """Return all that a run says of each check, but for the time that it took and the numbers of its evidence."""
+    return {check.key: (check.verdict, check.expected, check.actual, check.detail) for check in read(run.report).checks}
+
+
+def test_runs_are_alike(tmp_path):
+    """One process, two workers, and one worker with another order of the tests."""
+    (tmp_path / "shuffled.py").write_text(SHUFFLED)
+    ways = {"alone": ["-n", "0"], "workers": ["-n", "2"], "shuffled": ["-n", "1", "-p", "shuffled"]}
+    path = {"PYTHONPATH": f"{checkout()}:{tmp_path}"}
+    runs = {}
+    for name, words in ways.items():
+        (tmp_path / name).mkdir()
+        runs[name] = run_command(tmp_path / name, "check", *CHOSEN_BY_THE_MACHINE, "--", *words, env=path)
+        assert runs[name].status == 0, runs[name].out + runs[name].err
+    alone = judged(runs["alone"])
+    for name, run in runs.items():
+        assert judged(run) == alone, name
+        done = run_command(tmp_path, "diff", str(runs["alone"].report), str(run.report))
+        assert (done.status, done.out) == (0, ""), name
