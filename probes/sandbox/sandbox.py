@@ -43,6 +43,8 @@ from probes.trace.traced_call import TracedCall
 
 #: Seconds that a test may take on the reference machine; multiply by `slowness()`.
 DEADLINE = 60.0
+#: The lowest descriptor that is free when a body begins.
+_FIRST = 15
 #: Effective uid and gid of the parent.
 _PARENT_IDS = os.geteuid(), os.getegid()
 
@@ -225,6 +227,7 @@ def _run_inside(
             os._exit(0)  # The parent has closed the pipe: it failed.
         os.close(ready)
         os.close(go)
+        _take_descriptors()
         if user and spec.ids == 1:
             namespaces.map_own_ids(*_PARENT_IDS)
         namespaces.set_up(spec.isolation, work)
@@ -247,6 +250,17 @@ def _close_all_but(kept: Collection[int]) -> None:
         if descriptor > 2 and descriptor not in kept:
             with suppress(OSError):  # The one that listed the directory is closed already.
                 os.close(descriptor)
+
+
+def _take_descriptors() -> None:
+    """Open every free descriptor below _FIRST, so that the first one of the body has the same number in every run.
+
+    Which of them pytest has for a test's output differs, also between its own process and a worker of pytest-xdist.
+    """
+    taken = os.open("/", os.O_PATH)
+    while taken < _FIRST:
+        taken = os.dup(taken)
+    os.close(taken)
 
 
 def _why(error: BaseException) -> str:
