@@ -10,7 +10,6 @@ import pytest
 
 from probes.cli import streams
 from probes.cli.collection import choosing_arguments, collected, pytest_arguments, run_pytest
-from probes.cli.requirements import require_start
 from probes.errors import CommandError
 from probes.plugin import options
 from probes.plugin.options import Option
@@ -34,7 +33,6 @@ def main(args: argparse.Namespace) -> int:
     """Judges behaviours, and returns the exit status. Raises CommandError: the run cannot start."""
     if args.list:
         return _list(args)
-    require_start(args.isolation)
     passed = options.words(args, _goes_to_plugin)
     if args.fail_fast:
         passed.append("-x")

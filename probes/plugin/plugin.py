@@ -19,7 +19,7 @@ from probes.interrupts import raise_received
 from probes.plugin import item as items
 from probes.plugin import options
 from probes.plugin.phases import Phases
-from probes.plugin.run_facts import key_of
+from probes.plugin.run_facts import key_of, sandboxes
 from probes.plugin.run_report import EXPECTATIONS, RUN_REPORT, LocalReport
 from probes.plugin.shard import Shard
 from probes.plugin.stream import Stream
@@ -27,13 +27,14 @@ from probes.plugin.verdicts import Subject
 from probes.plugin.xdist import Worker, XdistReport, distributes, is_worker
 from probes.report.failure import Rerun, host_of
 from probes.report.judged_test import Statement
-from probes.sandbox import messages, sandbox
+from probes.sandbox import messages, namespaces, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
 from probes.testing.behaviours import behaviour_of, catalogue
 from probes.testing.fixtures import started_as_root
 
 ROOT_ONLY = "root, which alone maps a second user id and has capabilities outside a user namespace"
+OTHER_IDS = "the user ids 1000 and 1001 in this user namespace, and the capabilities to change to them"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,15 +73,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Returns what a person needs to repeat a failure: word size, gates, seed."""
-    return f"socketcall: {WORD}-bit, gates {' '.join(gate_names())}, seed {config.getoption('seed')}"
+    text = f"socketcall: {WORD}-bit, gates {' '.join(gate_names())}, seed {config.getoption('seed')}"
+    return text if config.option.collectonly or distributes(config) else f"{text}, {sandboxes(config)}"
 
 
 def spec_of(item: pytest.Item) -> SandboxSpec | None:
-    """Returns what a test needs of its sandbox; None if it runs without one (a test of the suite itself)."""
+    """Returns what a test gets of what it needs of its sandbox; None if it runs without one (a test of the suite itself)."""
     mark = item.get_closest_marker("sandbox")
     if mark is None and behaviour_of(item) is None:
         return None
-    return SandboxSpec(**{"isolation": item.config.getoption("isolation"), **(mark.kwargs if mark else {})})
+    found = sandboxes(item.config)
+    return found.spec(SandboxSpec(**{"isolation": found.isolation, **(mark.kwargs if mark else {})}))
 
 
 class Run:
@@ -95,9 +98,12 @@ class Run:
         self.deadline: float | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Pins the process to a CPU, and scales the deadline to its speed."""
+        """Finds the sandboxes that work, pins the process to a CPU, and scales the deadline to its speed."""
         if self._config.getoption("collectonly"):
             return
+        found = sandboxes(self._config)
+        if found.lacks and self._config.getoption("no_header"):
+            self._config.get_terminal_writer().line(f"socketcall: {found}")
         self._work = Path(tempfile.mkdtemp(prefix="socketcall-"))
         sandbox.pin()
         asked: float | None = self._config.getoption("deadline")
@@ -174,6 +180,8 @@ class Run:
             self._around = items.Surroundings(self._reporter, phases, Channel(), self._work, self.deadline)
         if (spec.ids > 1 or spec.initial_user_ns) and not started_as_root():
             result = SandboxResult([messages.NotApplicable(ROOT_ONLY), messages.Finished()])
+        elif spec.ids > 1 and not namespaces.has_other_ids():
+            result = SandboxResult([messages.NotApplicable(OTHER_IDS), messages.Finished()])
         else:
             try:
                 result = items.run(item, spec, self._around)

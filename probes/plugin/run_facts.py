@@ -11,17 +11,38 @@ import pytest
 
 from probes import VERSION
 from probes.entry.gate import WORD
+from probes.errors import CommandError
 from probes.installation import again_words, implementation, target
 from probes.report.check import Key
+from probes.sandbox import trial
+from probes.sandbox.trial import Found
 from probes.testing.behaviours import behaviour_of
 from probes.testing.expect import case_text
 from probes.testing.fixtures import parameters_of, reference
 from probes.testing.reference import local
 
 
+_FOUND: pytest.StashKey[Found] = pytest.StashKey()
+
+
+def sandboxes(config: pytest.Config) -> Found:
+    """Returns the sandboxes that work in this process, found once. Raises UsageError: none does.
+
+    From then on the value of --isolation is what was found.
+    """
+    found = config.stash.get(_FOUND, None)
+    if found is None:
+        try:
+            found = config.stash[_FOUND] = trial.find(config.getoption("isolation"))
+        except CommandError as error:
+            raise pytest.UsageError(str(error)) from error
+        config.option.isolation = found.isolation
+    return found
+
+
 def run_facts(config: pytest.Config) -> dict[str, Any]:
     """Returns the target, the privileges there, the reference and the seed of this run."""
-    host = platform.uname()
+    host, found = platform.uname(), sandboxes(config)
     facts = {
         "name": target(),
         "kernel": {"release": host.release, "version": host.version, "machine": host.machine},
@@ -30,6 +51,8 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
         "implementation": implementation(),
         "again": again_words(),
         "privileges": "root" if os.geteuid() == 0 else "user",
+        "isolation": found.isolation,
+        "traced": found.trace != "none",
         "modules": _modules(),
     }
     seed = config.getoption("seed")

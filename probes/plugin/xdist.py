@@ -18,7 +18,7 @@ import pytest
 
 from probes.errors import CommandError
 from probes.installation import TARGET
-from probes.plugin.run_facts import planned, run_facts
+from probes.plugin.run_facts import planned, run_facts, sandboxes
 from probes.plugin.run_report import EXPECTATIONS, RunReport
 from probes.plugin.xdist_args import arguments, is_remote
 from probes.report.check import Key
@@ -29,7 +29,7 @@ from probes.report.machine_run import MachineRun
 #: The names in a worker's input, which pytest-xdist hands over.
 _INPUT, _CHANNEL = "socketcall", "socketcall_channel"
 #: Target properties that must be equal on all workers of one run.
-_EQUAL = ("kernel", "word", "abi", "implementation", "privileges")
+_EQUAL = ("kernel", "word", "abi", "implementation", "privileges", "isolation", "traced")
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -145,6 +145,9 @@ class XdistReport(RunReport):
         if (mine := self._by_name.get(name)) is not None:
             _require_equal(mine.facts, facts, node.gateway.id)
             return
+        if lacks := self._sent[node.gateway.id]["lacks"]:
+            at = f"{name}: " if name else ""
+            self._config.get_terminal_writer().line(f"socketcall: {at}{lacks}")
         within = self._aside.part / name if self._aside else None
         self._by_name[name] = MachineRun(facts, self.expectations(name), self.writer(facts, within), name)
         self.runs = [self._by_name[name] for name in [*self._names.values(), ""] if name in self._by_name]
@@ -254,7 +257,8 @@ class Worker:
     def pytest_sessionstart(self) -> Generator[None]:
         """Sends the facts of this machine, or why it cannot judge, before pytest-xdist reports it ready."""
         try:
-            self._send(facts=run_facts(self._config))
+            found = sandboxes(self._config)
+            self._send(facts=run_facts(self._config), lacks=str(found) if found.lacks else "")
         except pytest.UsageError as error:
             self._send(error=str(error))
         yield

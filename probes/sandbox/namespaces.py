@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from probes.trace import ptrace
@@ -22,6 +23,8 @@ CAPABILITIES = {
     "CAP_SYS_RESOURCE": 24,
 }  # fmt: skip
 _TYPES = ("user", "net", "pid", "mnt", "ipc")
+#: Words for a person, where they are not the types.
+_NAMES = {"net": "network", "mnt": "mount"}
 #: User and group ids of a sandbox with several: besides 0, these are mapped one to one.
 OTHER_IDS = (1000, 1001)
 
@@ -43,6 +46,22 @@ def _mount(source: str, target: str, filesystem: str, flags: int, data: str = ""
 def unshare(flags: int) -> None:
     """Leave the namespaces of these flags (unshare, section 2) for new ones. Raises OSError."""
     _check(_libc.unshare(flags), f"unshare {flags:#x}")
+
+
+def refused(user: bool) -> Iterator[tuple[str, int]]:
+    """Yield the types of namespaces that this process cannot leave, with the errors; it tries each in a child.
+
+    `user` tries the others in a user namespace of the child's own.
+    """
+    flags = dict(zip(_TYPES, (_NEWUSER, _NEWNET, _NEWPID, _NEWNS, _NEWIPC), strict=True))
+    for name in _TYPES if user else _TYPES[1:]:
+        child = os.fork()
+        if not child:
+            result = _libc.unshare(flags[name] | (_NEWUSER if user else 0))
+            os._exit(ctypes.get_errno() if result else 0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+            yield _NAMES.get(name, name), os.WEXITSTATUS(status)
 
 
 def current() -> dict[str, str]:
@@ -122,13 +141,28 @@ def set_up(isolation: str, work: Path) -> None:
     Raises OSError.
     """
     if isolation != "none":
-        _mount("", "/", "", _MS_REC | _MS_PRIVATE)
-        if isolation == "full":
-            _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-        _mount("tmpfs", str(work), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
+        if _make_mounts_private(needed=isolation == "full"):
+            if isolation == "full":
+                _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+            _mount("tmpfs", str(work), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
         _bring_loopback_up()
     os.chdir(work)
     os.environ["TMPDIR"] = str(work)
+
+
+def _make_mounts_private(needed: bool) -> bool:
+    """Keep later mounts from the caller's mount namespace, and return True. Raises OSError.
+
+    Returns False, if it is not needed, in a chroot whose root is not a mount point: its mount may be shared, and cannot
+    be named there.
+    """
+    try:
+        _mount("", "/", "", _MS_REC | _MS_PRIVATE)
+    except OSError as error:
+        if needed or error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
 
 
 def new_network() -> None:

@@ -18,6 +18,7 @@ and processes that it leaves behind untraced go on.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -127,7 +128,7 @@ def run(
     except OSError as error:
         for fd in (*ready, *go):
             os.close(fd)
-        raise CannotSandbox(str(error)) from error
+        raise CannotSandbox(_why(error)) from error
     if not child.pid:
         _run_inside(body, spec, user, channel, work, before, ready[1], go[0], keep)
     os.close(ready[1])
@@ -139,6 +140,8 @@ def run(
         os.close(ready[0])
         os.close(go[1])
     received = channel.received()
+        if spec.isolation != "full":
+            _empty(work)
     result.messages, result.damage = received.messages, received.damage
     return result
 
@@ -192,7 +195,7 @@ def _start(pid: int, spec: SandboxSpec, user: bool, tracer: Tracer, ready: int, 
         if user and spec.ids > 1:
             namespaces.map_ids(pid, spec.ids)
     except OSError as error:
-        raise CannotSandbox(f"cannot map user ids: {error}") from error
+        raise CannotSandbox(f"cannot map user ids: {_why(error)}") from error
     try:
         if spec.trace != "none":
             tracer.seize(pid)
@@ -200,7 +203,7 @@ def _start(pid: int, spec: SandboxSpec, user: bool, tracer: Tracer, ready: int, 
             # Without a filter nothing stops the child: from this stop on the tracer resumes it by PTRACE_SYSCALL.
             tracer.interrupt(pid)
     except OSError as error:
-        raise CannotTrace(f"cannot trace a child: {error.strerror}") from error
+        raise CannotTrace(f"cannot trace a child: {os.strerror(error.errno or 0)}") from error
     os.write(go, b"g")
 
 
@@ -263,8 +266,20 @@ def _take_descriptors() -> None:
     os.close(taken)
 
 
+def _empty(work: Path) -> None:
+    """Remove what a body left in its directory where that was no tmpfs, or was not its own alone."""
+    for path in work.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
 def _why(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)
+    if not isinstance(error, OSError) or error.strerror is None:
+        return f"{type(error).__name__}: {error}"
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def pin() -> int:

@@ -1,0 +1,158 @@
+"""Find out by trial in which isolation and with which tracing tests can run in this process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from probes.entry.gate import gate, int80_error
+from probes.errors import CommandError
+from probes.sandbox import namespaces, sandbox
+from probes.sandbox.channel import Channel
+from probes.sandbox.messages import Finished, SandboxFailed
+from probes.sandbox.sandbox import CannotSandbox, CannotTrace, SandboxSpec
+
+#: Best first.
+ISOLATIONS = ("full", "net", "none")
+_TRACES = ("gate", "calls", "none")
+_DEADLINE = 30
+_GETPID = 20
+#: How many descriptors tests may have open at once.
+_DESCRIPTORS = 256
+_NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces, the container's profile)"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Describes the sandboxes that can be made here.
+
+    `isolation` is that of SandboxSpec. `trace` is the best that it can have: "gate", "calls" or "none". `lacks` says why
+    it is not better, "" if it is the best, or what was asked for.
+    """
+
+    isolation: str
+    trace: str
+    lacks: str = ""
+
+    def __str__(self) -> str:
+        """Return the words for a person: `isolation net, traced (full: …)`."""
+        text = f"isolation {self.isolation}, {'not traced' if self.trace == 'none' else 'traced'}"
+        return text + (f" ({self.lacks})" if self.lacks else "")
+
+    def spec(self, wanted: SandboxSpec) -> SandboxSpec:
+        """Return a spec with the nearest tracing to the wanted one that can be had."""
+        return replace(wanted, trace=_TRACES[max(_TRACES.index(wanted.trace), _TRACES.index(self.trace))])
+
+
+def find(isolation: str | None) -> Found:
+    """Return the best sandboxes that work here, with the given isolation or, for None, the best that works.
+
+    Raises CommandError, which names what is missing, if no test can run.
+    """
+    _require_proc()
+    _require_descriptors()
+    _require_entry()
+    asked = (isolation,) if isolation else ISOLATIONS
+    with tempfile.TemporaryDirectory(prefix="socketcall-") as work:
+        refusal = partial(_refusal, Channel(1 << 16), Path(work))
+        if not refusal(SandboxSpec(isolation=asked[0])):
+            return Found(asked[0], "gate")
+        lacks: dict[str, str] = {}
+        for name in asked:
+            why = refusal(SandboxSpec(isolation=name, trace="none"))
+            if not why:
+                return _traced(name, refusal, lacks)
+            lacks[name] = why
+    raise CommandError(f"no sandbox: {_joined(lacks)}; {_remedy(lacks)}")
+
+
+def _traced(isolation: str, refusal: Callable[[SandboxSpec], str], lacks: dict[str, str]) -> Found:
+    """Try the ways of tracing in an isolation that works."""
+    for trace in _TRACES[:-1]:
+        why = refusal(SandboxSpec(isolation=isolation, trace=trace))
+        if not why:
+            return Found(isolation, trace, _joined(lacks))
+        lacks["tracing"] = why
+    return Found(isolation, "none", _joined(lacks))
+
+
+def _refusal(channel: Channel, work: Path, spec: SandboxSpec) -> str:
+    """Run one call in a sandbox, and return "" if it works as it should, else why not."""
+
+    def body() -> None:
+        gate("int80").enter(_GETPID)
+        channel.send(Finished())
+
+    try:
+        result = sandbox.run(body, spec, channel, work, _DEADLINE)
+    except CannotTrace as error:
+        return str(error)
+    except CannotSandbox as error:
+        return _exact(error, spec)
+    for message in result.messages:
+        if isinstance(message, SandboxFailed):
+            return message.why
+    if not result.messages:
+        return f"its process ended early, with wait status {result.status}"
+    if spec.trace != "none" and len(result.records()) != 1:
+        return f"the tracer saw {len(result.records())} of 1 call"
+    return ""
+
+
+def _exact(error: CannotSandbox, spec: SandboxSpec) -> str:
+    """Name the first type of namespaces that cannot be left alone, if that is what failed."""
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    if number in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EUSERS):
+        for name, refused in namespaces.refused(namespaces.needs_user(spec.isolation)):
+            return f"no {name} namespace: {os.strerror(refused)}"
+    return str(error)
+
+
+def _joined(lacks: dict[str, str]) -> str:
+    """Return reasons by what they concern; equal ones once."""
+    by_reason: dict[str, list[str]] = {}
+    for what, why in lacks.items():
+        by_reason.setdefault(why, []).append(what)
+    return "; ".join(f"{', '.join(what)}: {why}" for why, what in by_reason.items())
+
+
+def _remedy(lacks: dict[str, str]) -> str:
+    if any(os.strerror(errno.EAGAIN) in why for why in lacks.values()):
+        return "raise the limit of processes (ulimit -u, pids.max)"
+    return _NAMESPACES
+
+
+def _require_proc() -> None:
+    try:
+        of_this_process = str(Path("/proc/self").readlink()) == str(os.getpid())
+    except OSError as error:
+        raise CommandError("there is no /proc here; mount it: mount -t proc proc /proc") from error
+    if not of_this_process:
+        raise CommandError("/proc is of another pid namespace than this process; mount one of its own")
+
+
+def _require_entry() -> None:
+    try:
+        how = int80_error()
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise CommandError(f"cannot start a process: {why}; raise the limit (ulimit -u, pids.max)") from error
+    if how:
+        raise CommandError(
+            f"{how}: this kernel has no IA32 entry; boot one with CONFIG_IA32_EMULATION and no ia32_emulation=0"
+        )
+
+
+def _require_descriptors() -> None:
+    """Raises the soft limit of descriptors as far as it goes. Raises CommandError: that is not far enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _DESCRIPTORS:
+        if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
+            raise CommandError(f"{hard} descriptors are too few for the tests: `ulimit -n {_DESCRIPTORS}` or more")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, hard))
