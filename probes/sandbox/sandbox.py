@@ -139,9 +139,9 @@ def run(
         clone.end(child)
         os.close(ready[0])
         os.close(go[1])
-    received = channel.received()
         if spec.isolation != "full":
             _empty(work)
+    received = channel.received()
     result.messages, result.damage = received.messages, received.damage
     return result
 
