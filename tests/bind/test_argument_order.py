@@ -62,14 +62,15 @@ def test_words(new_socket, calls, memory, expect):
         fresh, bound = (new_socket(*form.kind.triple) for _ in range(2))
         need(bound.bind(form.good))
         wrong = memory.put(family_word(0xFFFF) + bytes(126))
-        for length in (-1, 0, form.enough - 1, form.enough, 129):
-            for address, pointer in {"unreadable": unreadable, "other-family": wrong}.items():
-                case = {"form": form, "length": length, "address": address}
-                expect(-EBADF, fd="none", **case).of(calls.bind(-1, pointer, length))
-                expect(-ENOTSOCK, fd="file", **case).of(calls.bind(file, pointer, length))
-            in_range = -EFAULT if 0 < length <= 128 else -EINVAL
-            for name, socket in {"fresh": fresh, "bound": bound}.items():
-                expect(in_range, fd=name, form=form, length=length).of(socket.bind(unreadable, length))
+        lengths = (-1, 0, form.enough - 1, form.enough, 129)
+        for name, (fd, error) in {"none": (-1, EBADF), "file": (file, ENOTSOCK)}.items():
+            check = expect([-error] * 2 * len(lengths), fd=name, form=form)
+            results = [calls.bind(fd, pointer, length) for pointer in (unreadable, wrong) for length in lengths]
+            check.of(results, *results)
+        for name, socket in {"fresh": fresh, "bound": bound}.items():
+            check = expect([-EFAULT if 0 < length <= 128 else -EINVAL for length in lengths], fd=name, form=form)
+            results = [socket.bind(unreadable, length) for length in lengths]
+            check.of(results, *results)
 
 
 #: Faults in the order in which bind checks them, with their errno.

@@ -158,12 +158,15 @@ def test_every_group(new_socket, expect):
     """bind accepts each of the 32 bits of nl_groups, alone or all together, and getsockname returns them."""
     for protocol, number in {"ROUTE": ROUTE, "USERSOCK": USERSOCK, "KOBJECT_UEVENT": 15}.items():
         require(number)
-        for groups in (*(1 << bit for bit in range(32)), 0xFFFFFFFF):
-            socket = opened(new_socket, number)
-            case = {"protocol": protocol, "groups": f"{groups:#x}"}
-            expect(0, **case).of(socket.bind(netlink(77, groups)))
-            expect(netlink(77, groups), **case, then="name").of(socket.sockname())
-            need(socket.close())
+        masks = (*(1 << bit for bit in range(32)), 0xFFFFFFFF)
+        addresses = [netlink(port, groups) for port, groups in enumerate(masks, 77)]
+        bound = expect([0] * len(masks), protocol=protocol, groups="each")
+        named = expect(addresses, protocol=protocol, groups="each", then="name")
+        sockets = [opened(new_socket, number) for _ in masks]
+        results = [socket.bind(address) for socket, address in zip(sockets, addresses, strict=True)]
+        bound.of(results, *results)
+        names = [socket.sockname() for socket in sockets]
+        named.of([name.actual for name in names], *names)
 
 
 def toggle_loopback() -> None:

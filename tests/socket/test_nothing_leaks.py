@@ -47,11 +47,9 @@ def test_limit_nothing_leaks(kind, make, descriptor_limit, calls, expect):
     counts, rows = expect(counted, told="counts"), expect(listed, told="rows")
     same_descriptors = expect(True, told="descriptors")
     descriptor_limit.leave(0)
-    results = []
-    for attempt in range(20):
-        check = expect(-EMFILE, attempt=attempt)
-        results.append(calls.socket(*kind.triple))
-        check.of(results[-1])
+    refused = expect([-EMFILE] * 20, attempts=20)
+    results = [calls.socket(*kind.triple) for _ in range(20)]
+    refused.of(results, *results)
     descriptor_limit.restore()
     counts.of(procfs.read_until(procfs.socket_counts, counted), *results)
     rows.of(procfs.row_counts(), *results)
