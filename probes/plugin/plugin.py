@@ -6,7 +6,6 @@ import fnmatch
 import gc
 import secrets
 import shutil
-import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from probes.plugin.verdicts import Subject
 from probes.plugin.xdist import Worker, XdistReport, distributes, is_worker
 from probes.report.failure import Rerun, host_of
 from probes.report.judged_test import Statement
-from probes.sandbox import messages, namespaces, sandbox
+from probes.sandbox import messages, namespaces, sandbox, work
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
 from probes.testing.behaviours import behaviour_of, catalogue
@@ -104,7 +103,7 @@ class Run:
         found = sandboxes(self._config)
         if found.lacks and self._config.getoption("no_header"):
             self._config.get_terminal_writer().line(f"socketcall: {found}")
-        self._work = Path(tempfile.mkdtemp(prefix="socketcall-"))
+        self._work = work.unmade()
         sandbox.pin()
         asked: float | None = self._config.getoption("deadline")
         self.deadline = asked or DEADLINE * sandbox.slowness()

@@ -36,6 +36,7 @@ from probes.sandbox import clone, namespaces
 from probes.sandbox.channel import Channel
 from probes.sandbox.clone import Child
 from probes.sandbox.messages import Message, SandboxFailed
+from probes.sandbox.work import made
 from probes.trace import ptrace, seccomp
 from probes.trace.deadline import Deadline
 from probes.trace.loop import Tracer
@@ -108,7 +109,8 @@ def run(
 ) -> SandboxResult:
     """Run a body in a sandbox, and return when all its processes have ended.
 
-    `work` is an empty directory. In the sandbox it is a tmpfs, the current directory and TMPDIR. The body sends its
+    The body works in an empty tmpfs, its current directory and TMPDIR, or where it has no mounts of its own in `work`,
+    an empty directory or the path of one that is made if it is needed. The body sends its
     messages through `channel`. If the sandbox cannot be completed from inside, the body does not run, and the only
     message is SandboxFailed. `deadline` is in seconds, None for none. `keep` are descriptors that the body inherits besides
     0, 1 and 2. Raises CannotSandbox if the sandbox could not be
@@ -120,6 +122,7 @@ def run(
     before = namespaces.current()
     ready, go = os.pipe(), os.pipe()
     try:
+        directory = made(spec.isolation, work)
         user = not spec.initial_user_ns and namespaces.needs_user(spec.isolation)
         flags = namespaces.unshare_flags(spec.isolation, user)
         # Python drops an exception that is raised in a hook of fork.
@@ -130,7 +133,7 @@ def run(
             os.close(fd)
         raise CannotSandbox(_why(error)) from error
     if not child.pid:
-        _run_inside(body, spec, user, channel, work, before, ready[1], go[0], keep)
+        _run_inside(body, spec, user, channel, directory, before, ready[1], go[0], keep)
     os.close(ready[1])
     os.close(go[0])
     try:

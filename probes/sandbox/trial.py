@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from probes.sandbox import namespaces, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.messages import Finished, SandboxFailed
 from probes.sandbox.sandbox import CannotSandbox, CannotTrace, SandboxSpec
+from probes.sandbox.work import work_directory
 
 #: Best first.
 ISOLATIONS = ("full", "net", "none")
@@ -59,8 +59,8 @@ def find(isolation: str | None) -> Found:
     _require_descriptors()
     _require_entry()
     asked = (isolation,) if isolation else ISOLATIONS
-    with tempfile.TemporaryDirectory(prefix="socketcall-") as work:
-        refusal = partial(_refusal, Channel(1 << 16), Path(work))
+    with work_directory() as work:
+        refusal = partial(_refusal, Channel(1 << 16), work)
         if not refusal(SandboxSpec(isolation=asked[0])):
             return Found(asked[0], "gate")
         lacks: dict[str, str] = {}

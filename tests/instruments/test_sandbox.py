@@ -16,7 +16,7 @@ from probes.abi.operations import SOCKETCALL
 from probes.entry.calls import Calls
 from probes.entry.gate import gate
 from probes.entry.memory import Memory
-from probes.sandbox import clone, namespaces, sandbox
+from probes.sandbox import clone, namespaces, sandbox, work
 from probes.sandbox.channel import Channel, ChannelFull, Received
 from probes.sandbox.messages import Broke, Finished, Report, SandboxFailed
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
@@ -69,8 +69,26 @@ def test_files_are_its_own(run, tmp_path):
         found = [path.name for path in Path().iterdir()]
         channel.send(Report({"cwd": str(Path.cwd()), "tmp": os.environ["TMPDIR"], "found": found}))
 
-    assert sent(run(body)) == {"cwd": str(tmp_path), "tmp": str(tmp_path), "found": ["left"]}
-    assert list(tmp_path.iterdir()) == []
+    seen = sent(run(body))
+    assert (seen["tmp"], seen["found"]) == (seen["cwd"], ["left"])
+    assert list(Path(seen["cwd"]).iterdir()) == list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("isolation", ["full", "none"])
+def test_a_directory_is_made_where_it_is_needed_only(
+    isolation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox with mounts of its own works in a directory that exists and is empty, if there is one."""
+    (tmp_path / "used" / "file").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for usual, there in ((["none", "link", "used", "empty"], "empty"), (["used"], "made")):
+        monkeypatch.setattr(work, "_USUALLY_EMPTY", [str(tmp_path / name) for name in usual])
+        work._empty_directory.cache_clear()
+        expected = tmp_path / (there if isolation == "full" else "made")
+        assert work.made(isolation, tmp_path / "made") == expected
+        assert (tmp_path / "made").exists() == (expected.name == "made")
+    work._empty_directory.cache_clear()
 
 
 def test_nothing_is_left(run):
