@@ -39,6 +39,8 @@ class _State:
     #: The signals that are handled: those that the parent process did not ignore.
     handled: tuple[signal.Signals, ...] = ()
     registered = False
+    #: The status of the command is determined: further signals are ignored.
+    ended = False
     #: What is done at a signal instead of raising an exception, inside `ending_by`.
     instead: Callable[[], None] | None = None
 
@@ -52,9 +54,10 @@ def status_of(error: KeyboardInterrupt) -> int:
 def handled() -> Iterator[None]:
     """Raises EndedBySignal for each signal of ENDING in a `with` block, except those that this process inherited ignored.
 
-    After the block these signals end the process by their default action. A forked child has Python's handlers.
+    After the block these signals end the process by their default action, unless `ignore` was called. A forked child has
+    Python's handlers.
     """
-    _State.pid, _State.received = os.getpid(), 0
+    _State.pid, _State.received, _State.ended = os.getpid(), 0, False
     _State.handled = tuple(number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN)
     if not _State.registered:
         os.register_at_fork(after_in_child=_restore)
@@ -66,10 +69,17 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
-        if is_started():
+        if is_started() and not _State.ended:
             for number in _State.handled:
                 signal.signal(number, signal.SIG_DFL)
         sys.unraisablehook = hook
+
+
+def ignore() -> None:
+    """Ignores the signals from here to the end of the process: the status of the command is determined."""
+    _State.ended = True
+    for number in _State.handled:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def raise_received() -> None:
@@ -108,6 +118,8 @@ def deferred() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
+    if _State.ended:
+        return
     if _State.instead is not None:
         _State.received, _State.at = _State.received or number, time.monotonic()
         _State.instead()

@@ -20,9 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
     with interrupts.handled():
         try:
-            return _guarded(sys.argv[1:] if argv is None else argv)
+            status = _guarded(sys.argv[1:] if argv is None else argv)
+            interrupts.ignore()
         except KeyboardInterrupt as error:
-            return interrupts.status_of(error)
+            interrupts.ignore()
+            status = interrupts.status_of(error)
+    return status
 
 
 def _guarded(argv: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """Signals that end a command: what it judged is written, nothing is left, and the status says which signal it was."""
 
+import json
 import os
 import signal
 import subprocess
@@ -142,3 +143,51 @@ def test_a_forked_child_that_comes_back_prints_nothing(tmp_path):
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_DEADLINE, check=False,
     )  # fmt: skip
     assert (run.returncode, run.stdout, run.stderr) == (0, "70\n", "")
+
+
+#: Runs a command once for each line that is executed after it has its status, with a signal there, and prints the statuses.
+AT_THE_END = """
+import os, sys
+from probes import interrupts
+from probes.cli import main as command
+
+def traced(frame, event, arg):
+    global over, lines
+    if event == "return" and frame.f_code is command._guarded.__code__:
+        over = True
+    elif event == "line" and over:
+        lines += 1
+        if lines == at:
+            os.kill(os.getpid(), number)
+    return traced if frame.f_code.co_filename in (command.__file__, interrupts.__file__) else None
+
+def run():
+    sys.settrace(traced)
+    status = command.main(["--version"])
+    sys.settrace(None)
+    os.kill(os.getpid(), number)
+    # Python calls the handlers of signals between instructions.
+    os._exit(status if lines >= at else 99)
+
+number, at, statuses = int(sys.argv[1]), 0, []
+while at < 50 and 99 not in statuses:
+    at, over, lines = at + 1, False, 0
+    pid = os.fork() or run()
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(statuses)
+"""
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_the_last_moments_end_with_the_status_of_the_command_or_of_the_signal(number, tmp_path):
+    """A signal at any line after the command ended: until the status is determined it counts, then it is ignored."""
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", AT_THE_END, str(int(number))], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(checkout())}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=COMMAND_DEADLINE, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    *statuses, beyond = json.loads(run.stdout.rpartition("\n[")[2].join(["[", ""]))
+    counted = statuses.count(128 + number)
+    assert (beyond, statuses) == (99, [128 + number] * counted + [0] * (len(statuses) - counted))
+    assert 0 < counted < len(statuses)
