@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from _pytest.outcomes import Skipped
 
-from probes.entry.gate import gate, gate_names
+from probes.entry.agent import AgentGone
 from probes.plugin import descriptors
 from probes.plugin.phases import Phases
 from probes.plugin.sent_reports import reports_of
@@ -21,6 +21,7 @@ from probes.report.judged_test import JudgedTest, Statement
 from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
+from probes.testing.caller import callers, end_like
 from probes.testing.expect import Broke, NotApplicable, SetUpRefused
 from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED
 
@@ -52,6 +53,8 @@ class Reporter:
         error = call.excinfo
         if error is None or self.channel is None:
             return
+        if isinstance(error.value, AgentGone):
+            end_like(error.value)
         if isinstance(error.value, NotApplicable):
             self.channel.send(messages.NotApplicable(str(error.value.msg)))
         elif isinstance(error.value, SetUpRefused):
@@ -98,7 +101,8 @@ def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxRe
         channel.send(messages.Finished())
 
     began = time.monotonic()
-    result = sandbox.run(body, spec, channel, around.work, around.deadline, descriptors.of_output(config))
+    gates = () if callers(config).name == "python" else callers(config).gates
+    result = sandbox.run(body, spec, channel, around.work, around.deadline, descriptors.of_output(config), gates)
     result.seconds = round(time.monotonic() - began, 4)
     return result
 
@@ -132,7 +136,7 @@ def behaviour_reports(
     The last report carries the checks and the evidence as JSON (`report.socketcall`) to the process that writes them.
     """
     reports = reports_of(item, result)
-    judgement = judge(context.subject, result, {gate(name).page for name in gate_names()})
+    judgement = judge(context.subject, result, {gate.page for gate in callers(item.config).gates})
     expectations.mark(judgement.checks)
     text = "\n\n".join(
         failure.text(check, [judgement.records[at] for at in check.rests_on if at < len(judgement.records)],

@@ -120,6 +120,8 @@ class _Group(Protocol):
 
 OPTIONS = (
     Option("behaviour", "judge only behaviours whose id matches", "GLOB", repeated=True, chooses=True, command=False),
+    Option("caller", "what makes the calls: the test's own Python, or a 32-bit agent that it drives",
+           choices=("python", "agent"), default="python", chooses=True, remote=True),
     Option("route", "judge only over this route", choices=("socketcall", "direct"), chooses=True, remote=True),
     Option("gate", "judge only through this gate", choices=("int80", "vdso"), chooses=True, remote=True),
     Option(

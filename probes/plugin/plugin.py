@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.entry.gate import WORD, gate, gate_names
+from probes.entry.gate import WORD
 from probes.errors import CommandError
 from probes.installation import again_words, target
 from probes.interrupts import raise_received
@@ -30,6 +30,7 @@ from probes.sandbox import messages, namespaces, sandbox, work
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
 from probes.testing.behaviours import behaviour_of, catalogue
+from probes.testing.caller import callers, needs_python
 from probes.testing.fixtures import started_as_root
 
 ROOT_ONLY = "root, which alone maps a second user id and has capabilities outside a user namespace"
@@ -47,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "routes(*names): the only routes of the test's calls; both: it calls over both itself"
     )
+    config.addinivalue_line("markers", "python(reason): the calls are made by the test's own Python, never by an agent")
     config.addinivalue_line(
         "markers", "sandbox(**spec): what a test needs of its sandbox, see probes.sandbox.sandbox.SandboxSpec"
     )
@@ -72,7 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Returns what a person needs to repeat a failure: word size, gates, seed."""
-    text = f"socketcall: {WORD}-bit, gates {' '.join(gate_names())}, seed {config.getoption('seed')}"
+    made = callers(config)
+    text = f"socketcall: {made.word}-bit, gates {' '.join(made.gate_names)}, seed {config.getoption('seed')}"
     return text if config.option.collectonly or distributes(config) else f"{text}, {sandboxes(config)}"
 
 
@@ -109,16 +112,17 @@ class Run:
         self.deadline = asked or DEADLINE * sandbox.slowness()
         if self._config.getoption("usepdb", False):
             self.deadline = None
-        for name in gate_names():
-            gate(name)
+        callers(self._config)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
         """Requires the gate of --gate. Raises UsageError: this process has none of that name."""
         wanted: str | None = self._config.getoption("gate")
-        if wanted not in (None, *gate_names()):
-            there = f"this {WORD}-bit process has {', '.join(gate_names())}"
-            remedy = "; `socketcall target run i386` has both where the kernel has a 32-bit vDSO" if WORD == 64 else ""
+        made = callers(self._config)
+        if wanted not in (None, *made.gate_names):
+            process = f"this {WORD}-bit process" if made.name == "python" else "the agent"
+            there = f"{process} has {', '.join(made.gate_names)}"
+            remedy = "; `--caller agent` has both where the kernel has a 32-bit vDSO" if made.word == 64 else ""
             raise pytest.UsageError(f"--gate {wanted}: {there} only{remedy}")
 
     @pytest.hookimpl(trylast=True)
@@ -177,7 +181,10 @@ class Run:
         if self._around is None:
             phases = Phases(self._config)
             self._around = items.Surroundings(self._reporter, phases, Channel(), self._work, self.deadline)
-        if (spec.ids > 1 or spec.initial_user_ns) and not started_as_root():
+        lacking = needs_python(item) if callers(self._config).name == "agent" else ""
+        if lacking:
+            result = SandboxResult([messages.NotApplicable(lacking), messages.Finished()])
+        elif (spec.ids > 1 or spec.initial_user_ns) and not started_as_root():
             result = SandboxResult([messages.NotApplicable(ROOT_ONLY), messages.Finished()])
         elif spec.ids > 1 and not namespaces.has_other_ids():
             result = SandboxResult([messages.NotApplicable(OTHER_IDS), messages.Finished()])
@@ -189,7 +196,7 @@ class Run:
         this = behaviour_of(item)
         if this is None:
             return items.suite_test_reports(item, result)
-        rerun = Rerun(again_words(), self._config.getoption("seed"), host_of(target()))
+        rerun = Rerun([*again_words(), *callers(self._config).words], self._config.getoption("seed"), host_of(target()))
         subject = Subject(key_of(item), spec.trace != "none", self._config.getoption("route"))
         context = items.Context(subject, Statement(this.id, this.statement, this.source, this.tag), rerun)
         return items.behaviour_reports(item, result, context, self._config.stash[EXPECTATIONS])

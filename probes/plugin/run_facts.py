@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from probes import VERSION
-from probes.entry.gate import WORD
 from probes.errors import CommandError
 from probes.installation import again_words, implementation, target
 from probes.report.check import Key
 from probes.sandbox import trial
 from probes.sandbox.trial import Found
 from probes.testing.behaviours import behaviour_of
+from probes.testing.caller import callers
 from probes.testing.expect import case_text
 from probes.testing.fixtures import parameters_of, reference
 from probes.testing.reference import local
@@ -46,10 +46,11 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
     facts = {
         "name": target(),
         "kernel": {"release": host.release, "version": host.version, "machine": host.machine},
-        "word": WORD,
+        "word": callers(config).word,
+        "caller": callers(config).name,
         "abi": local().abi,
         "implementation": implementation(),
-        "again": again_words(),
+        "again": [*again_words(), *callers(config).words],
         "privileges": "root" if os.geteuid() == 0 else "user",
         "isolation": found.isolation,
         "traced": found.trace != "none",
@@ -71,7 +72,8 @@ def key_of(item: pytest.Item) -> Key:
     callspec = getattr(item, "callspec", None)
     entry = callspec.params.get("entry") if callspec else None
     case = case_text(parameters_of(item))
-    return Key(this.id if this else "", case, entry.route if entry else "", entry.gate if entry else "", WORD)
+    word = callers(item.config).word
+    return Key(this.id if this else "", case, entry.route if entry else "", entry.gate if entry else "", word)
 
 
 def planned(session: pytest.Session) -> dict[str, Key]:

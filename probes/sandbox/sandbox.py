@@ -22,7 +22,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import NoReturn
 
 from probes.abi.events import Exit, Signal
 from probes.abi.record import Record
-from probes.entry.gate import gate, gate_names
+from probes.entry.gate import Gate, gate, gate_names
 from probes.interrupts import deferred, ending_by
 from probes.sandbox import clone, namespaces
 from probes.sandbox.channel import Channel
@@ -106,6 +106,7 @@ def run(
     work: Path,
     deadline: float | None,
     keep: Collection[int] = (),
+    gates: Sequence[Gate] = (),
 ) -> SandboxResult:
     """Run a body in a sandbox, and return when all its processes have ended.
 
@@ -113,8 +114,8 @@ def run(
     an empty directory or the path of one that is made if it is needed. The body sends its
     messages through `channel`. If the sandbox cannot be completed from inside, the body does not run, and the only
     message is SandboxFailed. `deadline` is in seconds, None for none. `keep` are descriptors that the body inherits besides
-    0, 1 and 2. Raises CannotSandbox if the sandbox could not be
-    made, CannotTrace if its process could not be traced.
+    0, 1 and 2. `gates` are those of processes that the body starts: their calls are traced as those of this process's own.
+    Raises CannotSandbox if the sandbox could not be made, CannotTrace if its process could not be traced.
     """
     channel.clear()
     if spec.trace == "gate" and seccomp.is_filtered():
@@ -137,7 +138,7 @@ def run(
     os.close(ready[1])
     os.close(go[0])
     try:
-        result = _supervise(child, spec, user, ready[0], go[1], deadline)
+        result = _supervise(child, spec, user, ready[0], go[1], deadline, gates)
     finally:
         clone.end(child)
         os.close(ready[0])
@@ -149,7 +150,15 @@ def run(
     return result
 
 
-def _supervise(child: Child, spec: SandboxSpec, user: bool, ready: int, go: int, deadline: float | None) -> SandboxResult:
+def _supervise(
+    child: Child,
+    spec: SandboxSpec,
+    user: bool,
+    ready: int,
+    go: int,
+    deadline: float | None,
+    gates: Sequence[Gate],
+) -> SandboxResult:
     """Start the child, trace it, and wait for its end."""
     result = SandboxResult([])
 
@@ -158,9 +167,11 @@ def _supervise(child: Child, spec: SandboxSpec, user: bool, ready: int, go: int,
             result.status = exit.status
             kill(child.init)
 
-    gates = [gate(name) for name in gate_names()]
+    traced = [*(gate(name) for name in gate_names()), *gates]
     every_call = spec.trace == "calls"
-    tracer = Tracer(result.calls.append, gates, every_call=every_call, on_signal=result.signals.append, on_exit=on_exit)
+    tracer = Tracer(
+        result.calls.append, traced, every_call=every_call, on_signal=result.signals.append, on_exit=on_exit
+    )
 
     def kill_all() -> None:
         kill(child.pid)

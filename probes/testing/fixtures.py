@@ -13,14 +13,16 @@ import pytest
 
 from probes.abi.operations import ROUTES
 from probes.entry.calls import Calls, Socket
-from probes.entry.gate import Gate, Result, gate, gate_names
+from probes.entry.gate import Gate, Result
 from probes.entry.memory import Memory
 from probes.report.check import BOTH
 from probes.sandbox import namespaces
 from probes.sandbox.channel import Channel
 from probes.sandbox.wire import Wire
+from probes.testing import procfs
 from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
+from probes.testing.caller import Caller, callers
 from probes.testing.expect import Expect, Expectation, SetUpRefused, need, not_applicable
 from probes.testing.ranges import WHOLE, Ranges
 from probes.testing.reference import Reference, local, parse
@@ -48,12 +50,12 @@ class Entry:
 
 
 def entries(config: pytest.Config, routes: tuple[str, ...]) -> list[Entry]:
-    """Returns the entries of this process that the options --route and --gate select."""
+    """Returns the entries of a caller that the options --route and --gate select."""
     wanted_route, wanted_gate = config.getoption("route"), config.getoption("gate")
     return [
         Entry(route, name)
         for route in (*ROUTES, BOTH)
-        for name in gate_names()
+        for name in callers(config).gate_names
         if route in routes and (wanted_route in (None, route) or route == BOTH) and wanted_gate in (None, name)
     ]
 
@@ -67,15 +69,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def the_gate(entry: Entry) -> Gate:
-    """The gate of this test's calls."""
-    return gate(entry.gate)
+def caller(request: pytest.FixtureRequest) -> Caller:
+    """The process that makes this test's calls: see probes/testing/caller.py."""
+    config = request.config
+    started = callers(config).start(config.stash[OBSERVED])
+    procfs.of_caller(started.pid)
+    return started
 
 
 @pytest.fixture
-def memory() -> Memory:
+def the_gate(entry: Entry, caller: Caller) -> Gate:
+    """The gate of this test's calls."""
+    return caller.gate(entry.gate)
+
+
+@pytest.fixture
+def memory(caller: Caller) -> Memory:
     """Memory that calls may point to."""
-    return Memory()
+    return caller.memory()
 
 
 @pytest.fixture
@@ -97,7 +108,7 @@ def new_socket(calls: Calls) -> Callable[..., Socket]:
 @pytest.fixture
 def prepare(calls: Calls) -> Prepare:
     """Makes sockets in named states, prepare("connected", TCP), over this test's route; these calls are not traced."""
-    return Prepare(Calls(Gate(calls.gate.name, quiet=True), calls.route, calls.memory))
+    return Prepare(Calls(calls.gate.quieted(), calls.route, calls.memory))
 
 
 @pytest.fixture
@@ -192,18 +203,18 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-def unprivileged() -> None:
+def unprivileged(caller: Caller) -> None:
     """Drops every capability for the rest of the test."""
-    namespaces.keep_capabilities(())
+    caller.keep_capabilities(())
 
 
 @pytest.fixture(params=["no-capability", pytest.param("other-user", marks=pytest.mark.sandbox(ids=2))])
-def nobody(request: pytest.FixtureRequest) -> None:
+def nobody(request: pytest.FixtureRequest, caller: Caller) -> None:
     """Runs the test without capabilities: same uid with capabilities dropped, or another uid. A part of the case."""
     if request.param == "no-capability":
-        namespaces.keep_capabilities(())
+        caller.keep_capabilities(())
     else:
-        namespaces.become(namespaces.OTHER_IDS[0])
+        caller.become(namespaces.OTHER_IDS[0])
 
 
 def started_as_root() -> bool:

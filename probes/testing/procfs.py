@@ -28,8 +28,16 @@ _COLUMNS = {
 }
 #: The tables of sockets in /proc/net.
 TABLES = tuple(_COLUMNS)
+#: Whose descriptors are read: the process that makes the calls of the test.
+_caller = "self"
 #: Seconds to wait for the kernel to free closed sockets, which it may do after an RCU grace period.
 _PATIENCE = 2.0
+
+
+def of_caller(pid: int) -> None:
+    """Makes `inode`, `descriptors` and `lowest` read those of a process, the one that makes the calls of this test."""
+    global _caller
+    _caller = "self" if pid == os.getpid() else str(pid)
 
 
 @dataclass(frozen=True)
@@ -105,16 +113,18 @@ def tables_listing(inode: int) -> list[str]:
 
 
 def inode(fd: int) -> int:
-    """Returns the inode of a socket, from the link in /proc/self/fd. Raises Broke if the descriptor is no socket."""
-    link = str(Path(f"/proc/self/fd/{fd}").readlink())
+    """Returns the inode of a socket, from the link in /proc/PID/fd. Raises Broke if the descriptor is no socket."""
+    link = str(Path(f"/proc/{_caller}/fd/{fd}").readlink())
     if not link.startswith("socket:["):
         raise Broke(f"descriptor {fd} is {link}, not a socket")
     return int(link[8:-1])
 
 
 def descriptors() -> list[int]:
-    """Returns the open descriptors of this process."""
-    listed = {int(link.name) for link in Path("/proc/self/fd").iterdir()}
+    """Returns the open descriptors of the process that makes the calls."""
+    listed = {int(link.name) for link in Path(f"/proc/{_caller}/fd").iterdir()}
+    if _caller != "self":
+        return sorted(listed)
     # The listing itself used the lowest free descriptor, which the next open gets again.
     own = os.open("/", os.O_PATH)
     os.close(own)

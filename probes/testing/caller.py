@@ -1,0 +1,191 @@
+"""The process that makes the calls of a test: the test's own Python, or an agent that it starts in its sandbox."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+import pytest
+
+from probes.entry import gate as own
+from probes.entry.agent import Agent, AgentError, AgentGone
+from probes.entry.agent_gate import AgentGate, AgentSpace, gate_names, install_filter, landing_pad
+from probes.entry.gate import WORD, Gate
+from probes.entry.memory import Memory
+from probes.sandbox import namespaces
+from probes.trace import seccomp
+
+NAMES = ("python", "agent")
+#: Fixtures that act on the test's own process, with what they do there.
+_OF_PYTHON = {
+    "meanwhile": "steps that are taken while it is blocked",
+}
+_GETPID = 20
+_CAPSET, _SETGROUPS32, _SETRESUID32, _SETRESGID32 = 185, 206, 208, 210
+_CAPSET_VERSION = 0x20080522
+
+
+class Caller(Protocol):
+    """Is the process that makes the calls of a test. `pid` is its id in the sandbox."""
+
+    pid: int
+
+    def gate(self, name: str) -> Gate:
+        """Returns one of its gates."""
+
+    def memory(self) -> Memory:
+        """Returns memory of it that calls can point to."""
+
+    def keep_capabilities(self, names: Iterable[str]) -> None:
+        """Drops every capability but these; see namespaces.keep_capabilities."""
+
+    def become(self, uid: int) -> None:
+        """Changes to another mapped user and group id, which drops every capability."""
+
+
+class PythonCaller:
+    """Is the test's own process."""
+
+    def __init__(self) -> None:
+        """Takes this process."""
+        self.pid = os.getpid()
+
+    def gate(self, name: str) -> Gate:
+        """Returns one of its gates."""
+        return own.gate(name)
+
+    def memory(self) -> Memory:
+        """Returns memory of it that calls can point to."""
+        return Memory()
+
+    def keep_capabilities(self, names: Iterable[str]) -> None:
+        """Drops every capability but these."""
+        namespaces.keep_capabilities(names)
+
+    def become(self, uid: int) -> None:
+        """Changes to another mapped user and group id."""
+        namespaces.become(uid)
+
+
+class AgentCaller:
+    """Is an agent, a child of the test's process. What changes its privileges changes those of the test's process too."""
+
+    def __init__(self, observed: bool) -> None:
+        """Starts it. `observed`: a tracer watches, so it gets the filter that stops its calls at the gates.
+
+        The deadline is that of the sandbox. Raises AgentError, OSError.
+        """
+        self._agent = Agent(deadline=None)
+        self.pid = self._agent.info.pid
+        if observed:
+            program = seccomp.at_gates(self._agent.info.int80, landing_pad(self._agent))
+            install_filter(self._agent, b"".join(program))
+
+    def gate(self, name: str) -> Gate:
+        """Returns one of its gates."""
+        return AgentGate(self._agent, name)
+
+    def memory(self) -> Memory:
+        """Returns memory of it that calls can point to."""
+        return Memory(AgentSpace(self._agent))
+
+    def keep_capabilities(self, names: Iterable[str]) -> None:
+        """Drops every capability but these."""
+        names = tuple(names)
+        mask = sum(1 << namespaces.CAPABILITIES[name] for name in names)
+        low, high = mask & 0xFFFFFFFF, mask >> 32
+        data = struct.pack("<Ii6I", _CAPSET_VERSION, 0, low, low, 0, high, high, 0)
+        block = self.memory().put(data)
+        self._agent.post_call("capset", 0, _CAPSET, block.address, block.address + 8)
+        self._agent.flush()
+        namespaces.keep_capabilities(names)
+
+    def become(self, uid: int) -> None:
+        """Changes to another mapped user and group id."""
+        self._agent.post_call("setgroups", 0, _SETGROUPS32, 0, 0)
+        self._agent.post_call("setresgid", 0, _SETRESGID32, uid, uid, uid)
+        self._agent.post_call("setresuid", 0, _SETRESUID32, uid, uid, uid)
+        self._agent.flush()
+        namespaces.become(uid)
+
+
+@dataclass(frozen=True)
+class Callers:
+    """Describes the callers of a run, which are alike: their word size, and their gates as a tracer knows them."""
+
+    name: str
+    word: int
+    gates: tuple[Gate, ...]
+
+    @property
+    def gate_names(self) -> tuple[str, ...]:
+        """Returns the names of their gates."""
+        return tuple(gate.name for gate in self.gates)
+
+    @property
+    def words(self) -> list[str]:
+        """Returns the words of a command line that choose them."""
+        return [] if self.name == "python" else ["--caller", self.name]
+
+    def start(self, observed: bool) -> Caller:
+        """Starts one, in the sandbox of its test. Raises AgentError, OSError."""
+        return PythonCaller() if self.name == "python" else AgentCaller(observed)
+
+
+_CALLERS: pytest.StashKey[Callers] = pytest.StashKey()
+
+
+def callers(config: pytest.Config) -> Callers:
+    """Returns what makes the calls of a run, by --caller. Raises UsageError: it cannot run here."""
+    found = config.stash.get(_CALLERS, None)
+    if found is None:
+        name: str = config.getoption("caller")
+        found = config.stash[_CALLERS] = _agents() if name == "agent" else _pythons()
+    return found
+
+
+def _pythons() -> Callers:
+    return Callers("python", WORD, tuple(own.gate(name) for name in own.gate_names()))
+
+
+def _agents() -> Callers:
+    try:
+        with Agent() as agent:
+            gates = tuple(AgentGate(agent, name) for name in gate_names(agent))
+            for gate in gates:
+                if gate.enter(_GETPID) != agent.info.pid:
+                    raise pytest.UsageError(f"--caller agent: getpid by {gate.name} does not return the process id")
+            return Callers("agent", gates[0].word, gates)
+    except OSError as error:
+        text = f"this kernel does not run 32-bit programs ({error.strerror}); it needs CONFIG_IA32_EMULATION"
+        raise pytest.UsageError(f"--caller agent: {text}") from error
+    except AgentError as error:
+        raise pytest.UsageError(f"--caller agent: {error}") from error
+
+
+def needs_python(item: pytest.Item) -> str:
+    """Returns why the calls of a test can only be made by its own Python, "" if an agent can make them.
+
+    A test that acts on its own process says so: `@pytest.mark.python("reason")`.
+    """
+    mark = item.get_closest_marker("python")
+    if mark is not None:
+        return f"Python in the process that calls: {mark.args[0]}"
+    for name in getattr(item, "fixturenames", ()):
+        if name in _OF_PYTHON:
+            return f"Python in the process that calls: {_OF_PYTHON[name]}"
+    return ""
+
+
+def end_like(gone: AgentGone) -> NoReturn:
+    """Ends this process as its agent has ended: a call that kills its caller kills the process of the test."""
+    if os.WIFSIGNALED(gone.status):
+        number = os.WTERMSIG(gone.status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(gone.status) & 0xFF)
