@@ -170,6 +170,7 @@ def test_mode(kind, new_socket, expect):
 
 
 @behaviour("bind.unix.mode-of-descriptor", "unix_bind_bsd `SOCK_INODE(sk->sk_socket)->i_mode`; fchmod(2)")
+@pytest.mark.python("fchmod of its own descriptor")
 @each_kind
 def test_mode_of_descriptor(kind, new_socket, expect):
     """bind makes the file with the mode that fchmod has set on the socket before, less the umask."""
