@@ -3,9 +3,10 @@
     python -m tools.keys TABLE OLD_RESULTS NEW_RESULTS      verify: every old key becomes a key of the new run
     python -m tools.keys --write TABLE OLD NEW [OLD NEW …]  write the table from pairs of runs before and after a change
 
-A table (docs/keys/*.tsv) has a rule a line: ID, CASE-GLOB, old route, new route. A key becomes that of the first rule
-that matches: the new route, its case without the words `over=…`. Keys that no rule matches stay as they are. Several
-old keys may become one: they were the same judgement.
+A table (docs/keys/*.tsv) has a rule a line: ID, CASE-GLOB, old route, new route, and perhaps GLOB>WORD …, the words of
+the case that are replaced (removed if WORD is empty). An old route may name a gate too: socketcall-vdso. A key becomes that
+of the first rule that matches: the new route, its case without the words `over=…`. Keys that no rule matches stay as they
+are. Several old keys may become one: they were the same judgement, or their answers are members of one check now.
 """
 
 from __future__ import annotations
@@ -33,10 +34,19 @@ class Rule:
     case: str
     old_route: str
     new_route: str
+    words: str = ""
 
     def matches(self, key: Key) -> bool:
         """Return True for a key that the rule converts."""
-        return (self.id, self.old_route) == (key.id, key.route) and fnmatch.fnmatchcase(key.case, self.case)
+        here = key.id == self.id and self.old_route in (key.route, f"{key.route}-{key.gate}")
+        return here and fnmatch.fnmatchcase(key.case, self.case)
+
+    def apply(self, key: Key) -> Key:
+        """Return the key that the rule makes of one that it matches."""
+        words = _without_over(key.case).split()
+        for glob, _, new in (change.rpartition(">") for change in self.words.split()):
+            words = [new if fnmatch.fnmatchcase(word, glob) else word for word in words]
+        return replace(key, case=" ".join(filter(None, words)), route=self.new_route)
 
 
 def read_table(path: Path) -> list[Rule]:
@@ -50,8 +60,10 @@ def read_table(path: Path) -> list[Rule]:
         if line.startswith("#") or not line.strip():
             continue
         fields = line.split("\t")
-        if len(fields) != 4:
-            raise CommandError(f"{path} line {number}: {line!r} is not ID, CASE-GLOB, old route, new route")
+        if len(fields) not in (4, 5):
+            raise CommandError(
+                f"{path} line {number}: {line!r} is not ID, CASE-GLOB, old route, new route, GLOB>WORD …"
+            )
         rules.append(Rule(*fields))
     return rules
 
@@ -60,7 +72,7 @@ def convert(key: Key, rules: Iterable[Rule]) -> Key:
     """Return the key that a table makes of an old one."""
     for rule in rules:
         if rule.matches(key):
-            return replace(key, case=_without_over(key.case), route=rule.new_route)
+            return rule.apply(key)
     return key
 
 

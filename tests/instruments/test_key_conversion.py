@@ -1,4 +1,4 @@
-"""The table that converts keys of checks of an earlier suite version."""
+"""The tables that convert keys of checks of earlier suite versions."""
 
 import pytest
 
@@ -9,11 +9,11 @@ from probes.report.references import stored
 from probes.testing.behaviours import registered
 from tools import keys
 
-TABLES = sorted((checkout() / "docs" / "keys").glob("*.tsv"))
+FIRST, SECOND = TABLES = sorted((checkout() / "docs" / "keys").glob("*.tsv"))
 
 
-def key(id: str, case: str, route: str) -> Key:
-    return Key(id, case, route, "int80", 64)
+def key(id: str, case: str, route: str, gate: str = "int80") -> Key:
+    return Key(id, case, route, gate, 64)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
@@ -32,7 +32,7 @@ def test_every_rule_names_a_registered_behaviour(table):
 )
 def test_the_dispatch_tables_have_the_route_of_their_calls(old, new):
     """The case loses `over=`, which is the route; that both routes leave the same has route `both`."""
-    rules = keys.read_table(TABLES[0])
+    rules = keys.read_table(FIRST)
     id = "multiplexer.dispatch.bind"
     assert keys.convert(key(id, *old), rules) == key(id, *new)
 
@@ -40,7 +40,25 @@ def test_the_dispatch_tables_have_the_route_of_their_calls(old, new):
 def test_a_key_without_a_rule_stays():
     """A key that no rule matches is the same in both versions."""
     same = key("bind.rebind.bound", "kind=tcp second=same", "direct")
-    assert keys.convert(same, keys.read_table(TABLES[0])) == same
+    assert keys.convert(same, keys.read_table(FIRST)) == same
+
+
+@pytest.mark.parametrize(
+    ("id", "old", "new"),
+    [
+        ("bind.port.capability", ("kind=tcp ports=1..65535", "direct", "int80"), ("kind=tcp ports=sample", "direct")),
+        ("bind.port.capability", ("kind=tcp ports=1..65535", "socketcall", "vdso"), ("kind=tcp ports=sample", "socketcall")),
+        ("bind.port.capability", ("kind=tcp ports=1..65535", "socketcall", "int80"),
+         ("kind=tcp ports=1..65535", "socketcall")),
+        ("socket.type.two-bits", ("family=AF_UNIX bits=0+31", "direct", "int80"), ("family=AF_UNIX bits=unknown", "direct")),
+        ("socket.type.two-bits", ("family=AF_UNIX bits=3+11", "direct", "int80"), ("family=AF_UNIX bits=3+11", "direct")),
+        ("bind.order.words", ("fd=none form=tcp length=-1 address=unreadable", "direct", "int80"),
+         ("fd=none form=tcp", "direct")),
+    ],
+)  # fmt: skip
+def test_keys_of_ranges_become_those_of_their_checks(id, old, new):
+    """A range swept over another entry becomes a sample; members that one check judges together lose their words."""
+    assert keys.convert(key(id, *old), keys.read_table(SECOND)) == key(id, *new, old[2])
 
 
 def test_stored_runs_have_todays_cases():
