@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "judge the documented behaviours on this kernel",
     "behaviours": "list the catalogue: id, statement, source; --json has more",
     "capture": "show the socket calls of any program, as they cross into the kernel",
+    "sweep": "make the calls for every number of a space: operations, ports, types, families",
     "diff": "compare two runs: exit status 1 if they differ",
     "views": "write ktap.txt, junit.xml, report.html and wire/ of a report directory again",
     "target": "check on another machine, and build what that needs",

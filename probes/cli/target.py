@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "clean", help="remove artefacts whose recipe has changed since; only while no target runs in them"
     )
     clean.set_defaults(action=_clean)
-    running = actions.add_parser("run", help="run `socketcall check` on a target, with the arguments after --")
+    running = actions.add_parser(
+        "run",
+        help="run `socketcall check` on a target, with the arguments after --; with `sweep` before them, `socketcall sweep`",
+    )
     running.add_argument("name")
     running.set_defaults(action=_run)
 
@@ -68,8 +71,9 @@ def _run(args: argparse.Namespace) -> int:
     target = TARGETS.get(args.name)
     if target is None:
         raise CommandError(f"no target is called {args.name!r}: {', '.join(TARGETS)}")
+    command, *words = args.rest if args.rest[:1] == ["sweep"] else ["check", *args.rest]
     # Wrong arguments end the command before a machine is started.
-    return target.run(CheckArguments(args.rest, parsed(["check", *args.rest])), _progress)
+    return target.run(CheckArguments(words, parsed([command, *words]), command), _progress)
 
 
 def _progress(line: str) -> None:

@@ -94,14 +94,17 @@ def argv(root: Path, checkout: Path, command: list[str], writable: list[Path]) -
     ]  # fmt: skip
 
 
-def run(check_args: Sequence[str], checkout: Path, progress: Progress) -> int:
-    """Runs `socketcall check` in the root, builds that first if it is missing, and returns the exit status."""
+def run(check_args: Sequence[str], checkout: Path, progress: Progress, subcommand: str = "check") -> int:
+    """Runs `socketcall check` in the root, builds that first if it is missing, and returns the exit status.
+
+    `subcommand` is the command that takes the arguments, if it is another one.
+    """
     root = store.make(ROOT, progress)
     checkout = checkout.resolve()
     writable = list(_directories_named(check_args, checkout))
     _try(argv(root, checkout, ["true"], writable))
     python = [f"{SUITE}/bin/python3", "-P"]  # -P: probes/ of the checkout, not of the current directory
-    command = argv(root, checkout, [*python, "-m", "probes.cli", "check", *check_args], writable)
+    command = argv(root, checkout, [*python, "-m", "probes.cli", subcommand, *check_args], writable)
     return run_check(command, _judging)
 
 
@@ -177,7 +180,7 @@ class _I386(Target):
     """Names the i386 root as a target."""
 
     def run(self, args: CheckArguments, progress: Progress) -> int:
-        return run(args.words, own_checkout(), progress)
+        return run(args.words, own_checkout(), progress, args.command)
 
 
 TARGET = _I386("i386", ROOT.what, ROOT)

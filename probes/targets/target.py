@@ -23,10 +23,14 @@ _TICK = 0.1
 
 @dataclass(frozen=True)
 class CheckArguments:
-    """Holds the arguments of a `socketcall check`: the words, and what they were parsed to."""
+    """Holds the arguments of a `socketcall check`: the words, and what they were parsed to.
+
+    `command` is "sweep" where they are those of a `socketcall sweep`.
+    """
 
     words: Sequence[str]
     parsed: argparse.Namespace
+    command: str = "check"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class LocalTarget(Target):
 
     def run(self, args: CheckArguments, progress: Progress) -> int:
         """Checks in a process of its own, and returns its exit status."""
-        return run_check([sys.executable, "-m", "probes.cli", "check", *args.words], lambda pid: pid)
+        return run_check([sys.executable, "-m", "probes.cli", args.command, *args.words], lambda pid: pid)
 
 
 def run_check(command: Sequence[str], judging: Callable[[int], int | None]) -> int:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from probes.errors import CommandError
 from probes.installation import checkout
 from probes.targets import box, store
 from probes.targets.i386 import SUITE
@@ -72,6 +73,8 @@ class VagrantTarget(Target):
         # It needs pytest, which `target list` and the processes of a private libvirt do not.
         from probes.targets import remote
 
+        if args.command != "check":
+            raise CommandError(f"{self.name} runs check only; start the VM by hand, and give {args.command} there")
         expectations = remote.expectations_of(args.parsed)
         with guest(self.kernel, progress) as running:
             return remote.RemoteRun(running.machine(), args.parsed, expectations).run()

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from errno import EACCES, EFAULT, EINVAL
+from functools import partial
 from itertools import accumulate, product
 from socket import AF_UNIX
 
@@ -43,7 +44,8 @@ class Track:
     """Describes calls that are made for each value of a range, and what is expected.
 
     `name` is the case of its members. `privileged` is False if they are made without capabilities, which a process cannot
-    take back: such tracks are the last of a space.
+    take back: such tracks are the last of a space. `of` is the value of the space's range that it belongs to, None if
+    that range is its own.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Track:
     sweep: Callable[[Calls], Sweep]
     stretches: Callable[[int, int], Sequence[Stretch]]
     privileged: bool = True
+    of: int | None = None
 
     @property
     def size(self) -> int:
@@ -132,7 +135,7 @@ def _port_tracks(first: int, last: int) -> list[Track]:
     def track(kind: SocketKind, privileged: bool) -> Track:
         stretches = _privileged_stretches if privileged else _unprivileged_stretches
         name = f"kind={kind} capabilities={'all' if privileged else 'none'}"
-        return Track(name, first, last, lambda calls: port_sweep(calls, kind), stretches, privileged)
+        return Track(name, first, last, partial(port_sweep, kind=kind), stretches, privileged)
 
     return [track(kind, privileged) for privileged in (True, False) for kind in WITH_PORTS]
 
@@ -146,7 +149,7 @@ def _type_stretches(first: int, last: int) -> list[Stretch]:
 
 
 def _type_tracks(first: int, last: int) -> list[Track]:
-    return [Track("family=AF_UNIX", first, last, lambda calls: type_word_sweep(calls, AF_UNIX), _type_stretches)]
+    return [Track("family=AF_UNIX", first, last, partial(type_word_sweep, family=AF_UNIX), _type_stretches)]
 
 
 # Families
@@ -162,7 +165,8 @@ def _family_tracks(first: int, last: int) -> list[Track]:
             ]
 
         name = f"family={family} type={type} protocol"
-        return Track(name, 0, _PROTOCOLS - 1, lambda calls: protocol_sweep(calls, family, type), stretches)
+        sweep = partial(protocol_sweep, family=family, type=type)
+        return Track(name, 0, _PROTOCOLS - 1, sweep, stretches, of=family)
 
     return [track(family, type) for family, type in product(range(first, last + 1), range(TYPE_MASK + 1))]
 
@@ -221,6 +225,20 @@ SPACES = {
 """Every space by name."""
 
 
+@dataclass(frozen=True)
+class Expected:
+    """Names members of a plan, `count` from `start` on, of which one answer is expected of the judged kernel."""
+
+    start: int
+    count: int
+    answer: int | str | None
+
+    @property
+    def stop(self) -> int:
+        """Returns the member after the last."""
+        return self.start + self.count
+
+
 @dataclass
 class Plan:
     """Holds the members of a sweep: those of a space for the values first to last, judged as the documents state them."""
@@ -255,14 +273,14 @@ class Plan:
             yield track, value, value + count - 1, start
             start += count
 
-    def stretches(self, start: int, stop: int) -> Iterator[tuple[int, int, Answer | None]]:
-        """Yields (first member, number, expected answer) for the members start to stop - 1."""
+    def expected(self, start: int, stop: int) -> Iterator[Expected]:
+        """Yields what is expected of the members start to stop - 1, in order."""
         for track, first, last, member in self.parts(start, stop):
             for stretch in track.stretches(first, last):
-                expected, _ = resolved(stretch.answer, self.reference)
-                if expected is not None and not isinstance(expected, int | str):
-                    raise TypeError(f"{track.name}: {expected!r} is no answer")
-                yield member + stretch.first - first, stretch.last - stretch.first + 1, expected
+                answer, _ = resolved(stretch.answer, self.reference)
+                if answer is not None and not isinstance(answer, int | str):
+                    raise TypeError(f"{track.name}: {answer!r} is no answer")
+                yield Expected(member + stretch.first - first, stretch.last - stretch.first + 1, answer)
 
     def named(self, start: int, count: int = 1) -> str:
         """Names members of one track: `kind=tcp capabilities=none 80..90`."""
