@@ -38,6 +38,19 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+#: The value of --workers that asks for a worker for each CPU.
+AUTO = "auto"
+
+
+def _count(text: str) -> int | str:
+    """Parses the value of --workers. Raises ArgumentTypeError."""
+    if text == AUTO:
+        return AUTO
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not int(text):
+        raise ArgumentTypeError(f"{text[:40]!r} is not a number of processes from 1")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class Option:
     """Describes one option.
@@ -61,6 +74,8 @@ class Option:
     repeated: bool = False
     #: Its value if it is given without one.
     const: str | None = None
+    #: Its short form on the command line of `socketcall check`.
+    short: str = ""
     chooses: bool = False
     command: bool = True
     plugin: bool = True
@@ -97,7 +112,8 @@ class Option:
     def add_to(self, parser: _Parser) -> None:
         """Adds it to the parser of `socketcall check`."""
         default = self.default if self.command_default is None else self.command_default
-        parser.add_argument(f"--{self.name}", **self._declaration(default))
+        names = [f"-{self.short}"] * bool(self.short) + [f"--{self.name}"]
+        parser.add_argument(*names, **self._declaration(default))
 
     def add_to_pytest(self, group: _Group) -> None:
         """Adds it to pytest's options."""
@@ -131,6 +147,8 @@ OPTIONS = (
     Option("case", "judge only checks whose case matches", "GLOB", remote=True),
     Option("shard", "run only the I-th of N parts", "I/N", Shard.of, chooses=True),
     Option("seed", "repeat the random values of a run (default: a new seed, printed)", "N", _natural),
+    Option("workers", "processes that run tests side by side (default of check: auto, one for each CPU)", "N", _count,
+           command_default=AUTO, short="n"),
     Option("report", "write the files of the run to this directory (default of check: report)", "DIR",
            command_default="report"),
     Option("evidence", "keep the evidence of all checks, or of those that are not as expected", choices=("all", "failing"),

@@ -23,6 +23,7 @@ from probes.plugin.run_report import EXPECTATIONS, RUN_REPORT, LocalReport
 from probes.plugin.shard import Shard
 from probes.plugin.stream import Stream
 from probes.plugin.verdicts import Subject
+from probes.plugin.workers import Reports, Workers, how_many
 from probes.plugin.xdist import Worker, XdistReport, distributes, is_worker
 from probes.report.failure import Rerun, host_of
 from probes.report.judged_test import Statement
@@ -67,7 +68,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_worker(config):
         config.pluginmanager.register(Worker(config))
         return
-    config.pluginmanager.register(LocalReport(config), RUN_REPORT)
+    report = LocalReport(config)
+    config.pluginmanager.register(report, RUN_REPORT)
+    if (count := how_many(config)) > 1:
+        config.pluginmanager.register(Workers(report, run, count))
     if descriptor is not None:
         config.pluginmanager.register(Stream(config, descriptor, lambda: run.deadline))
 
@@ -98,6 +102,8 @@ class Run:
         self._work = Path()
         #: Seconds that a test may take, None under a debugger.
         self.deadline: float | None = None
+        #: In a worker, where reports go instead of to pytest.
+        self._sink: Reports | None = None
 
     def pytest_sessionstart(self) -> None:
         """Finds the sandboxes that work, pins the process to a CPU, and scales the deadline to its speed."""
@@ -171,11 +177,24 @@ class Run:
         spec = spec_of(item)
         if spec is None:
             return None
+        if self._sink is not None:
+            self._sink += self._sandboxed(item, spec)
+            return True
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self._sandboxed(item, spec):
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def has_sandbox(self, item: pytest.Item) -> bool:
+        """Returns True for a test that runs in a sandbox."""
+        return spec_of(item) is not None
+
+    def become_worker(self, number: int) -> Reports:
+        """Makes this process, forked from the one that collected, a worker; returns the list that reports go to."""
+        self._work /= str(number)
+        self._sink = []
+        return self._sink
 
     def _sandboxed(self, item: pytest.Item, spec: SandboxSpec) -> list[pytest.TestReport]:
         if self._around is None:

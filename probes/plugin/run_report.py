@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,6 +19,7 @@ from probes.report.counts import Counts, overall
 from probes.report.expectations import Expectations
 from probes.report.judged_test import JudgedTest
 from probes.report.machine_run import MachineRun
+from probes.report.packed import Scratch
 from probes.report.writer import Writer
 
 #: The name of the plugin that has `status` and `counts` at the end of a run.
@@ -107,10 +109,15 @@ class RunReport:
         # pytest keeps its reports to the end: with the evidence, every fork would copy more.
         del report.socketcall
         with self._writing():
-            self.run_of(report).take(report.nodeid, JudgedTest.of_json(carried))
-
+            self.run_of(report).take(report.nodeid, _judged(carried))
         if self.failure:
             raise pytest.exit.Exception(self.failure, returncode=3)
+
+    def fail(self, error: OSError) -> NoReturn:
+        """Ends the run as an error of its files does. Raises pytest.exit.Exception."""
+        with self._writing():
+            raise error
+        raise pytest.exit.Exception(self.failure, returncode=3)
 
     @contextmanager
     def _writing(self) -> Generator[None]:
@@ -162,8 +169,13 @@ class RunReport:
                 terminalreporter.write_line(line)
 
 
+def _judged(carried: JudgedTest | Mapping[str, Json]) -> JudgedTest:
+    """Returns what a report carries: a worker of this machine sends the object, one of pytest-xdist its JSON."""
+    return carried if isinstance(carried, JudgedTest) else JudgedTest.of_json(carried)
+
+
 class LocalReport(RunReport):
-    """The report of a run in this process."""
+    """The report of a run on this machine, in this process or in workers that it forks."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -184,3 +196,15 @@ class LocalReport(RunReport):
         """Marks the run as begun: from here on its files are kept."""
         self._began = True
         return (yield)
+
+    def scratch(self) -> Scratch | None:
+        """Makes the file of a worker, None if no files are wanted."""
+        return self.runs[0].scratch()
+
+    def condense(self, reports: Sequence[pytest.TestReport], scratch: Scratch | None) -> None:
+        """In a worker: writes what the reports of a test carry to its file, and leaves what the other process needs."""
+        for report in reports:
+            carried = getattr(report, "socketcall", None)
+            if carried is not None:
+                judged = self.runs[0].condense(report.nodeid, _judged(carried), scratch)
+                report.socketcall = judged  # type: ignore[attr-defined]

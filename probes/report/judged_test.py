@@ -22,18 +22,33 @@ class Statement:
         return dict(self.__dict__)
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Says where a worker of this machine wrote what a test adds to the files: results, then evidence, by their sizes.
+
+    `descriptor` is that of the file in the worker and in the process that started it.
+    """
+
+    descriptor: int
+    start: int
+    results: int
+    evidence: int
+
+
 @dataclass
 class JudgedTest:
     """The checks of one test and its evidence.
 
     `evidence` holds lines of evidence.jsonl without `seq`, in the order to which Check.rests_on refers: calls, frames,
-    then signals. `seconds` is what the test took, None if it did not run.
+    then signals. `seconds` is what the test took, None if it did not run. With `segment` its lines are written there, and
+    `evidence` has only those of checks that are not as expected.
     """
 
     checks: list[Check]
     evidence: list[dict[str, Json]] = field(default_factory=list)
     behaviour: Statement | None = None
     seconds: float | None = None
+    segment: Segment | None = None
 
     def as_json(self) -> dict[str, Json]:
         """Return what crosses from one process or machine to another."""

@@ -10,6 +10,7 @@ from probes.report.check import Check, Json, Key
 from probes.report.counts import Counts
 from probes.report.expectations import Expectations
 from probes.report.judged_test import JudgedTest, Statement
+from probes.report.packed import Scratch, brief
 from probes.report.writer import Writer
 
 
@@ -26,6 +27,8 @@ class MachineRun:
         self.facts, self.name = facts, name
         self._expectations, self._writer = expectations, writer
         self._waiting: dict[str, Key] = {}
+        #: The number of each test, from 1, in the order in which tests were planned.
+        self._numbers: dict[str, int] = {}
         self._reported: set[str] = set()
         self._problems: list[str] = []
         self._ended = "the run ended first"
@@ -39,6 +42,8 @@ class MachineRun:
 
     def plan(self, tests: Mapping[str, Key]) -> None:
         """Take the keys of the tests to run. Tests already reported by a worker that was restarted stay reported."""
+        for test in tests:
+            self._number(test)
         self._waiting |= {test: key for test, key in tests.items() if test not in self._reported}
 
     def take(self, test: str, judged: JudgedTest) -> None:
@@ -51,7 +56,20 @@ class MachineRun:
             if check.unexpected:
                 self._explain(check, judged)
         if self._writer is not None:
-            self._writer.add(judged)
+            self._writer.add(judged, self._number(test))
+
+    def _number(self, test: str) -> int:
+        return self._numbers.setdefault(test, len(self._numbers) + 1)
+
+    def scratch(self) -> Scratch | None:
+        """Make the file of a worker of this machine, None if no files are wanted. Raises OSError."""
+        return None if self._writer is None else self._writer.scratch()
+
+    def condense(self, test: str, judged: JudgedTest, scratch: Scratch | None) -> JudgedTest:
+        """In a worker: write the lines of a test to its file, and return what `take` needs of the test."""
+        if self._writer is None or scratch is None:
+            return brief(judged, None)
+        return self._writer.condense(judged, self._number(test), scratch)
 
     def _explain(self, check: Check, judged: JudgedTest) -> None:
         about = judged.behaviour or Statement(check.key.id, "", "")

@@ -6,25 +6,21 @@ import gzip
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from probes.report.check import Check, Json
+from probes.report.check import Json
 from probes.report.counts import Counts
 from probes.report.directory import SCHEMA, ReportDirectory
 from probes.report.formats import html, junit, ktap, pcapng
 from probes.report.judged_test import JudgedTest
+from probes.report.packed import Packed, Scratch, brief, fetch, member, pack
 from probes.report.reader import EVIDENCE, RESULTS, ResultsFile
-
-#: zlib's fastest: it packs a run to a tenth, for less time than writing it unpacked takes.
-_LEVEL = 1
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class Writer:
-    """Writes checks and evidence as they arrive; here, and only here, evidence gets its `seq`.
+    """Writes checks and evidence as they arrive, packed here or by a worker of this machine.
 
     `evidence` is "all", or "failing" for the evidence of checks that are not as expected alone.
 
@@ -35,57 +31,42 @@ class Writer:
         """Make the directory, and write the first line."""
         self._place = ReportDirectory(directory)
         self._part = self._place.part
-        self._results = self._open(RESULTS)
-        self._evidence = self._open(EVIDENCE)
+        self._results = (self._part / RESULTS).open("wb", buffering=0)
+        self._evidence = (self._part / EVIDENCE).open("wb", buffering=0)
         self._all = evidence == "all"
         self._run = dict(run)
         self._began = datetime.now(UTC)
-        self._seq = 0
         self._stated: set[str] = set()
         head = {"type": "run", "schema": SCHEMA, "started": self._began.isoformat(timespec="seconds"), **run}
-        _line(self._results, head)
-        self._flush()
+        _write(self._results, member([head]))
 
-    def _open(self, name: str) -> IO[str]:
-        return gzip.open(self._part / name, "wt", _LEVEL, encoding="utf-8", errors="backslashreplace")
-
-    def add(self, judged: JudgedTest) -> None:
-        """Write the checks and the evidence of a test."""
+    def add(self, judged: JudgedTest, number: int) -> None:
+        """Write the checks and the evidence of a test; `number` is the test's in its run, from 1."""
         about = judged.behaviour
         if about is not None and about.id not in self._stated:
             self._stated.add(about.id)
-            _line(self._results, {"type": "behaviour", **about.as_json()})
-        numbers = self._number(judged)
-        for at, seq in numbers.items():
-            _line(self._evidence, {**judged.evidence[at], "seq": seq})
-        seconds = judged.seconds
-        for check in judged.checks:
-            seqs = [numbers[at] for at in check.rests_on] if self._kept(check) else []
-            numbered = replace(check, seq=seqs, rests_on=[], seconds=seconds)
-            _line(self._results, {"type": "check", **numbered.as_json()})
-            seconds = None
-        self._flush()
+            _write(self._results, member([{"type": "behaviour", **about.as_json()}]))
+        packed = fetch(judged.segment) if judged.segment is not None else self._packed(judged, number)
+        _write(self._evidence, packed.evidence)
+        _write(self._results, packed.results)
 
-    def _kept(self, check: Check) -> bool:
-        return self._all or check.unexpected
+    def scratch(self) -> Scratch:
+        """Make the file of a worker: it packs its tests by `condense`, and `add` copies them."""
+        return Scratch.within(self._part)
 
-    def _number(self, judged: JudgedTest) -> dict[int, int]:
-        """Number the evidence of a test that is written, by its position."""
-        if self._all:
-            wanted = list(range(len(judged.evidence)))
-        else:
-            wanted = sorted({at for check in judged.checks if self._kept(check) for at in check.rests_on})
-        first = self._seq + 1
-        self._seq += len(wanted)
-        return {at: seq for seq, at in enumerate(wanted, first)}
+    def condense(self, judged: JudgedTest, number: int, scratch: Scratch) -> JudgedTest:
+        """Write a test to a worker's file, and return what `add` and a count of its checks take."""
+        return brief(judged, scratch.put(self._packed(judged, number)))
 
-    def _flush(self) -> None:
-        self._results.flush()
-        self._evidence.flush()
+    def _packed(self, judged: JudgedTest, number: int) -> Packed:
+        return pack(judged, number, self._all)
 
     def finish(self, counts: Counts) -> Path:
         """Write the end, the summary and the other formats, and return the directory with them in place."""
-        _line(self._results, {"type": "end", "counts": counts.as_json()})
+        _write(self._results, member([{"type": "end", "counts": counts.as_json()}]))
+        # A file of no bytes is not a gzip file.
+        if not self._evidence.tell():
+            _write(self._evidence, gzip.compress(b"", mtime=0))
         self._results.close()
         self._evidence.close()
         seconds = (datetime.now(UTC) - self._began).total_seconds()
@@ -133,5 +114,8 @@ def _create(path: Path) -> IO[str]:
     return path.open("w", encoding="utf-8", errors="backslashreplace")
 
 
-def _line(file: IO[str], value: Mapping[str, Json]) -> None:
-    file.write(_ENCODER.encode(value) + "\n")
+def _write(file: IO[bytes], data: bytes) -> None:
+    """Write all bytes to a file without a buffer: what a buffer holds after an error would be written later."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]

@@ -296,15 +296,16 @@ def _why(error: BaseException) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
-def pin() -> int:
-    """Bind this process and its children to the CPU that it runs on, and return that CPU.
+def pin(cpu: int | None = None) -> int:
+    """Bind this process and its children to a CPU, by default the one that it runs on, and return that CPU.
 
     A switch between tracer and tracee is several times faster on one CPU than between two.
     """
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    cpu = int(fields[36])
-    if cpu not in os.sched_getaffinity(0):
-        cpu = min(os.sched_getaffinity(0))
+    if cpu is None:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        cpu = int(fields[36])
+        if cpu not in os.sched_getaffinity(0):
+            cpu = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpu})
     return cpu
 

@@ -65,8 +65,13 @@ pytestmark = pytest.mark.routes("socketcall")
 
 
 def unpacked(path):
-    """Return the text of a gzip file, as far as it has been written."""
-    return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(path.read_bytes()).decode()
+    """Return the text of a gzip file of any number of members, as far as it has been written."""
+    packed, text = path.read_bytes(), b""
+    while packed:
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        text += member.decompress(packed)
+        packed = member.unused_data
+    return text.decode()
 
 
 @dataclass
