@@ -11,7 +11,7 @@ from probes.report.reader import Results
 
 @dataclass
 class RunDiff:
-    """The checks that changed, by how. `other` holds pairs whose verdict or actual value changed in another way."""
+    """The checks that changed, by how. `other` holds pairs whose verdict or values changed in another way."""
 
     newly_deviating: list[Check] = field(default_factory=list)
     newly_conforming: list[Check] = field(default_factory=list)
@@ -32,7 +32,7 @@ def compare(old: Results, new: Results) -> RunDiff:
         was = before.get(this)
         if was is None:
             found.appeared.append(check)
-        elif (was.verdict, was.actual) != (check.verdict, check.actual):
+        elif (was.verdict, was.expected, was.actual) != (check.verdict, check.expected, check.actual):
             if check.verdict == "deviates" != was.verdict:
                 found.newly_deviating.append(check)
             elif check.verdict == "conforms" != was.verdict:
@@ -53,7 +53,7 @@ def text(found: RunDiff) -> str:
         for check in checks:
             lines.append(f"{title}: {check.key}" + (f": {comparison(check)}" if check.verdict == "deviates" else ""))
     for was, check in found.other:
-        lines.append(f"changed: {check.key}: {_verdict(was)} to {_verdict(check)}")
+        lines.append(f"changed: {check.key}: {_judgement(was, check)} to {_judgement(check, was)}")
     return "".join(line + "\n" for line in lines)
 
 
@@ -68,5 +68,8 @@ def _judged(check: Check) -> dict[str, Json]:
     return {**check.key.as_json(), "verdict": check.verdict, "expected": check.expected, "actual": check.actual}
 
 
-def _verdict(check: Check) -> str:
-    return f"{check.verdict} ({value(check.actual)})" if check.verdict == "deviates" else check.verdict
+def _judgement(check: Check, other: Check) -> str:
+    """Return the verdict, with the values if it deviates or they alone are another run's difference."""
+    if check.verdict == "conforms" == other.verdict:
+        return f"{check.verdict} ({value(check.actual)})"
+    return f"{check.verdict} ({comparison(check)})" if check.verdict == "deviates" else check.verdict

@@ -2,7 +2,7 @@
 
 from probes.installation import checkout
 from probes.report.reader import read
-from tests.instruments.support import run_command
+from tests.instruments.support import ONE_GATE, run_command, write_tests
 
 #: Behaviours whose values hold pointers, ephemeral ports, names by autobind, and numbers of descriptors.
 CHOSEN_BY_THE_MACHINE = (
@@ -15,6 +15,15 @@ import random
 def pytest_collection_modifyitems(items):
     random.Random(1).shuffle(items)
 """
+#: A check that conforms, and one that deviates, each with a value that differs from run to run.
+DIFFERS = '''
+@law
+def test_it(calls, expect):
+    """A value is one value."""
+    for verdict, actual in (("conforms", int(os.environ["VALUE"])), ("deviates", 0)):
+        check = expect(int(os.environ["VALUE"]), verdict=verdict)
+        check.of(actual, calls.bind(-1, ADDRESS))
+'''
 
 
 def judged(run):
@@ -37,3 +46,16 @@ def test_runs_are_alike(tmp_path):
         assert judged(run) == alone, name
         done = run_command(tmp_path, "diff", str(runs["alone"].report), str(run.report))
         assert (done.status, done.out) == (0, ""), name
+
+
+def test_diff_names_a_value_that_changed(tmp_path):
+    """The verdicts are the same: the values that are expected differ."""
+    write_tests(tmp_path, DIFFERS)
+    for number in ("1", "2"):
+        where = ("--tests", "tests", "--report", f"run{number}")
+        assert run_command(tmp_path, "check", *ONE_GATE, *where, env={"VALUE": number}).status == 1
+    done = run_command(tmp_path, "diff", "run1", "run2")
+    assert done.status == 1
+    conforms, deviates = done.out.splitlines()
+    assert conforms.endswith(": conforms (1) to conforms (2)")
+    assert deviates.endswith(": deviates (expected 1, actual 0) to deviates (expected 2, actual 0)")
