@@ -215,15 +215,16 @@ class Tracer:
 
     def _enter(self, tracee: Tracee) -> None:
         now = time.monotonic_ns()
-        regs = ptrace.registers(tracee.tid)
+        raw = ptrace.raw_registers(tracee.tid)
+        regs = ptrace.registers_in(raw)
         entry = self._gate_entries.get(regs[IP])
         if entry is None:
             entry = self._entry(tracee, regs[IP])
         if entry is not _INT80_GATE and not self._is_wanted(tracee.tid, entry, regs):
-            ptrace.request(self._resume, tracee.tid)
+            ptrace.resume(self._resume, tracee.tid)
             return
-        tracee.call = TracedCall(tracee.pid, tracee.tid, now, regs, entry[0], entry[1], self.gates is not None)
-        ptrace.request(ptrace.SYSCALL, tracee.tid)
+        tracee.call = TracedCall(tracee.pid, tracee.tid, now, raw, regs, entry[0], entry[1], self.gates is not None)
+        ptrace.resume(ptrace.SYSCALL, tracee.tid)
 
     def _is_wanted(self, tid: int, entry: Entry, regs: tuple[int, ...]) -> bool:
         if self.gates is not None:
@@ -239,18 +240,18 @@ class Tracer:
         return number_of(regs) in self.numbers.get(ptrace.ARCH_I386 if entry.i386 else ptrace.ARCH_X86_64, ())
 
     def _leave(self, tracee: Tracee, call: TracedCall) -> None:
-        call.leave(time.monotonic_ns(), ptrace.registers(tracee.tid))
+        call.leave(time.monotonic_ns(), ptrace.raw_registers(tracee.tid))
         tracee.call = None
-        ptrace.request(self._resume, tracee.tid)
+        ptrace.resume(self._resume, tracee.tid)
         # The tracee runs while on_call works.
         self.on_call(call)
 
     def _detach(self, tracee: Tracee, number: int, event: int) -> None:
         call = tracee.call
         if call is not None and number == _SYSCALL_STOP:
-            regs = ptrace.registers(tracee.tid)
-            if not restarts(regs):
-                call.leave(time.monotonic_ns(), regs)
+            raw = ptrace.raw_registers(tracee.tid)
+            if not restarts(raw):
+                call.leave(time.monotonic_ns(), raw)
         delivered = 0 if event or number == _SYSCALL_STOP else number
         ptrace.request(ptrace.DETACH, tracee.tid, 0, delivered)
         ptrace.close_memory(tracee.tid)

@@ -74,20 +74,48 @@ def _fail(number: int, pid: int) -> NoReturn:
     raise OSError(error, f"ptrace request {number:#x} for {pid}: {os.strerror(error)}")
 
 
-_regs = user_regs_struct()
+_WORD = "Q" if ctypes.sizeof(ctypes.c_long) == 8 else "I"
+_regs = (ctypes.c_char * ctypes.sizeof(user_regs_struct))()
 _regs_at = ctypes.addressof(_regs)
-_unpack = struct.Struct(f"={len(REGISTER_NAMES)}{'Q' if ctypes.sizeof(ctypes.c_long) == 8 else 'I'}").unpack
-# Made at every stop: without declared types and with prepared arguments the call takes a fifth less.
+_unpack = struct.Struct(f"={len(REGISTER_NAMES)}{_WORD}").unpack
+_register = struct.Struct(f"={_WORD}").unpack_from
+# Made at every stop: without declared types and with prepared arguments a call takes half the time.
 _bare = ctypes.PyDLL(None).ptrace
 _GETREGS, _regs_pointer = ctypes.c_long(GETREGS), ctypes.c_void_p(_regs_at)
+_RESUMES = {number: ctypes.c_long(number) for number in (CONT, SYSCALL)}
 _message = ctypes.c_ulong()
 
 
-def registers(pid: int) -> tuple[int, ...]:
-    """Return the registers of a stopped tracee in the order of REGISTER_NAMES, each as wide as one of this process."""
+def raw_registers(pid: int) -> bytes:
+    """Return struct user_regs_struct of a stopped tracee, for `registers_in` and `register_in`."""
     if _bare(_GETREGS, pid, None, _regs_pointer) == -1:
         request(GETREGS, pid, 0, _regs_at)
-    return _unpack(_regs)
+    return _regs.raw
+
+
+def registers_in(raw: bytes) -> tuple[int, ...]:
+    """Return registers in the order of REGISTER_NAMES, each as wide as one of this process."""
+    return _unpack(raw)
+
+
+def register_in(raw: bytes, index: int) -> int:
+    """Return one register."""
+    value: int = _register(raw, index * _register_size)[0]
+    return value
+
+
+_register_size = struct.calcsize(f"={_WORD}")
+
+
+def registers(pid: int) -> tuple[int, ...]:
+    """Return the registers of a stopped tracee in the order of REGISTER_NAMES."""
+    return _unpack(raw_registers(pid))
+
+
+def resume(number: int, pid: int) -> None:
+    """Continue a stopped tracee without a signal (CONT, SYSCALL). Raises OSError: ESRCH."""
+    if _bare(_RESUMES[number], pid, None, None) == -1:
+        request(number, pid)
 
 
 def event_message(pid: int) -> int:

@@ -12,6 +12,7 @@ from probes.abi.operations import BY_CALL, BY_DIRECT, BY_X86_64, OPERATIONS, SOC
 from probes.abi.record import RESTART, Record, signed, unsigned
 from probes.entry.gate import MARK
 from probes.trace import ptrace
+from probes.trace.ptrace import register_in, registers_in
 
 _INDEX = {name: index for index, name in enumerate(ptrace.REGISTER_NAMES)}
 _WIDE = "orig_rax" in _INDEX
@@ -49,12 +50,15 @@ class TracedCall:
     )  # fmt: skip
 
     def __init__(
-        self, pid: int, tid: int, t_ns: int, regs: tuple[int, ...], i386: bool, gate: str, numbered: bool
+        self, pid: int, tid: int, t_ns: int, raw: bytes, regs: tuple[int, ...], i386: bool, gate: str, numbered: bool
     ) -> None:
-        """Read the argument words and the memory that the call is going to read. `numbered`: it was made through a gate."""
+        """Read the argument words and the memory that the call is going to read.
+
+        `regs` are the registers in `raw`, which is kept. `numbered`: the call was made through a gate.
+        """
         self.pid, self.tid, self.t_in, self.t_out = pid, tid, t_ns, 0
-        self.regs_in, self.i386, self.gate = regs, i386, gate
-        self.regs_out: tuple[int, ...] = ()
+        self.regs_in, self.i386, self.gate = raw, i386, gate
+        self.regs_out = b""
         self.ret: int | None = None
         self.nr = regs[_NR] & _LOW
         self.args_ptr: int | None = None
@@ -95,24 +99,24 @@ class TracedCall:
     @property
     def word(self) -> int:
         """Return the word size of the calling process: 32 or 64."""
-        return 64 if self.regs_in[_CS] == _CS_64 else 32
+        return 64 if register_in(self.regs_in, _CS) == _CS_64 else 32
 
     @property
     def abi(self) -> str:
         """Return the entry of the kernel: "i386" (32-bit kernel), "ia32-compat" or "x86_64"."""
         if not self.i386:
             return "x86_64"
-        return "i386" if self.regs_in[_CS] == _CS_NATIVE else "ia32-compat"
+        return "i386" if register_in(self.regs_in, _CS) == _CS_NATIVE else "ia32-compat"
 
     @property
     def route(self) -> str:
         """Return the route: "socketcall" or "direct"."""
         return "direct" if self.args_ptr is None else "socketcall"
 
-    def leave(self, t_ns: int, regs: tuple[int, ...]) -> None:
+    def leave(self, t_ns: int, raw: bytes) -> None:
         """Read the registers, the words again and the memory that the call wrote, at the exit stop."""
-        self.t_out, self.regs_out = t_ns, regs
-        low = regs[_RET]
+        self.t_out, self.regs_out = t_ns, raw
+        low = register_in(raw, _RET)
         self.ret = signed(low) if self.i386 else low - (1 << 64 if low >> 63 else 0)
         if self.args and self.args_ptr is not None:
             words = ptrace.read(self.tid, self.args_ptr, 4 * len(self.args))
@@ -127,7 +131,7 @@ class TracedCall:
         if self.route == "socketcall":
             wanted = self.operation.words if self.operation else 0
             if not self.operation:
-                error = f"{signed(self.regs_in[_I386_ARGS[0]])} is no operation: it has no words"
+                error = f"{signed(register_in(self.regs_in, _I386_ARGS[0]))} is no operation: it has no words"
             elif len(args) < wanted:
                 error = f"unreadable after {len(args)} of {wanted} words"
         decoded = {}
@@ -145,12 +149,12 @@ class TracedCall:
         )  # fmt: skip
 
 
-def named_registers(values: tuple[int, ...], entry: bool = False) -> dict[str, str]:
+def named_registers(raw: bytes, entry: bool = False) -> dict[str, str]:
     """Return registers by name, as hex strings; in a 64-bit tracer also the low halves by their i386 names.
 
     At an entry stop eax holds -ENOSYS already: with `entry` it is taken from orig_eax, which keeps the caller's value.
     """
-    held = list(values)
+    held = list(registers_in(raw))
     if entry:
         held[_RET] = held[_NR]
     whole = dict(zip(ptrace.REGISTER_NAMES, map(_hex, held), strict=True))
@@ -163,9 +167,9 @@ def number_of(regs: tuple[int, ...]) -> int:
     return unsigned(regs[_NR])
 
 
-def restarts(regs: tuple[int, ...]) -> bool:
+def restarts(raw: bytes) -> bool:
     """Return whether the call, at its exit stop, was interrupted and the kernel is going to restart it."""
-    return -signed(regs[_RET]) in RESTART
+    return -signed(register_in(raw, _RET)) in RESTART
 
 
 def installs_filter(regs: tuple[int, ...], abi_i386: bool) -> bool:
