@@ -92,7 +92,7 @@ def main(words: list[str]) -> int:
     seed, every = map(int, words[:2])
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report"
-        command = [
+        command: list[str] = [
             sys.executable,
             "-m",
             "probes.cli",

@@ -70,13 +70,13 @@ def test_inet(family, type, calls, expect):
 
 @behaviour("socket.protocol.inet-out-of-range", SOURCE_RANGE)
 @inet
-def test_inet_out_of_range(family, calls, expect):
+def test_inet_out_of_range(family, calls, ranges, expect):
     """socket of AF_INET or AF_INET6 fails with EINVAL for a protocol below 0 or from IPPROTO_MAX on, whatever the type."""
     need_family(family)
     for type in (0, STREAM, DGRAM, RAW, RDM, SEQPACKET):
-        for protocol in (-1, -(2**31), -17, PROTOCOL_MAX, 512, 0x10006, 0x7FFFFFFF):
-            expect(-EINVAL, type=type, protocol=protocol).of(calls.socket(family, type, protocol))
-        expect(-EINVAL, type=type, protocols="-1000..-1").of(protocol_sweep(calls, family, type).run(range(-1000, 0)))
+        # inet_create compares the protocol with 0 and IPPROTO_MAX before it looks for the type.
+        protocols = ranges.sample((-(2**31), -1), (PROTOCOL_MAX, 2**31 - 1))
+        expect(-EINVAL, type=type, protocols="sample").of(protocol_sweep(calls, family, type).run(protocols))
 
 
 @behaviour("socket.protocol.inet-default", f"{SOURCE}; inet_create `IPPROTO_IP == protocol`; socket(7) SO_PROTOCOL")
