@@ -14,6 +14,7 @@ from probes.errors import CommandError
 from probes.plugin import options
 from probes.plugin.options import Option
 from probes.report.counts import overall
+from probes.sandbox import trial
 
 if TYPE_CHECKING:
     from probes.plugin.run_report import RunReport
@@ -33,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
     """Judges behaviours, and returns the exit status. Raises CommandError: the run cannot start."""
     if args.list:
         return _list(args)
+    trial.require_proc()
     passed = options.words(args, _goes_to_plugin)
     if args.fail_fast:
         passed.append("-x")

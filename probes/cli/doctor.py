@@ -50,11 +50,11 @@ def main(_: argparse.Namespace) -> int:
         print(f"{mark}  {finding.what}" + ("" if finding.present or not finding.remedy else f" — {finding.remedy}"))
         if finding.needed and not finding.present:
             status = 2
-    print(_sum(found, findings))
+    print(summary(found, findings))
     return status
 
 
-def _sum(found: Found | CommandError, findings: Sequence[Finding]) -> str:
+def summary(found: Found | CommandError, findings: Sequence[Finding]) -> str:
     """Returns the line that says what of the suite this machine can do: `check: isolation full, traced; i386: ready; …`."""
     missing = [finding.what for finding in findings if finding.needed and not finding.present]
     cannot = str(found) if isinstance(found, CommandError) else ", ".join(missing)

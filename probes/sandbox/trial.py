@@ -55,7 +55,7 @@ def find(isolation: str | None) -> Found:
 
     Raises CommandError, which names what is missing, if no test can run.
     """
-    _require_proc()
+    require_proc()
     _require_descriptors()
     _require_entry()
     asked = (isolation,) if isolation else ISOLATIONS
@@ -128,7 +128,8 @@ def _remedy(lacks: dict[str, str]) -> str:
     return _NAMESPACES
 
 
-def _require_proc() -> None:
+def require_proc() -> None:
+    """Raises CommandError unless /proc is there and names the processes of this one's pid namespace."""
     try:
         of_this_process = str(Path("/proc/self").readlink()) == str(os.getpid())
     except OSError as error:

@@ -19,7 +19,6 @@ LACK = """
 import os, struct, sys
 from probes.trace import ptrace, seccomp
 program = {
-    "ptrace": seccomp.answering(101, 1, ptrace.ARCH_X86_64) if sys.maxsize > 2**32 else seccomp.answering(26, 1),
     "ia32": [struct.pack("<HBBI", 0x20, 0, 0, 4), struct.pack("<HBBI", 0x15, 0, 1, ptrace.ARCH_I386),
              struct.pack("<HBBI", 6, 0, 0, 0x80000000), struct.pack("<HBBI", 6, 0, 0, 0x7fff0000)],
 }[sys.argv[1]]
@@ -28,6 +27,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 NO_NAMESPACES = ("unshare", "--user", "--map-root-user", "sh", "-c",
                  'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"')  # fmt: skip
+
+NO_PROC = ("unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$0" "$@"')
+OTHER_PROC = ("unshare", "--map-root-user", "--pid", "--fork")
 
 
 def lacking(what):
@@ -47,8 +49,11 @@ BAD = {
     "no such tests": (("check", "--tests", "nowhere"), (), "is not a directory"),
     "an unknown target": (("target", "run", "vax"), (), "no target is called 'vax'"),
     "an unknown artefact": (("target", "build", "vax"), (), "no artefact is called 'vax'"),
-    "ptrace forbidden": (("check", "bind.rebind.raw"), lacking("ptrace"), "allow ptrace"),
-    "no user namespaces": (("check", "bind.rebind.raw"), NO_NAMESPACES, "allow user namespaces"),
+    "full isolation without user namespaces": (
+        ("check", "bind.rebind.raw", "--isolation", "full"), NO_NAMESPACES, "full: no user namespace: No space left"
+    ),
+    "no /proc": (("check", "bind.rebind.raw"), NO_PROC, "there is no /proc here; mount it"),
+    "the /proc of another pid namespace": (("check", "bind.rebind.raw"), OTHER_PROC, "/proc is of another pid namespace"),
 }  # fmt: skip
 
 
