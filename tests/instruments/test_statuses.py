@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "check": (["check", *ONE_GATE, "--tests", "{tests}"], 0),
     "check --list": (["check", "--list", *ONE_GATE, "--tests", "{tests}"], 0),
     "capture": (["capture", "-o", "calls", "--", "true"], 0),
+    "sweep": (["sweep", "operations", "--range", "0..30"], 0),
     "diff": (["diff", "{one}", "{other}"], 1),
     "views": (["views", "{one}"], 0),
     "target list": (["target", "list"], 0),
@@ -58,8 +59,8 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
 }
 """Every command that is quick, with its ordinary status."""
 
-PRINTING = ("--version", "--help", "doctor", "check --list", "diff", "target list")
-LIMITED = dict.fromkeys(("doctor", "check"), 2)
+PRINTING = ("--version", "--help", "doctor", "check --list", "sweep", "diff", "target list")
+LIMITED = dict.fromkeys(("doctor", "check", "sweep"), 2)
 
 SURROUNDINGS: dict[str, Surroundings] = {
     "ordinary": Surroundings(),
