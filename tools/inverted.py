@@ -3,7 +3,7 @@
     python -m tools.inverted SEED EVERY [ID-GLOB…] [options of check]
 
 About one check in EVERY is chosen, by its id, case and SEED. A check whose value does not rest on what the kernel answers
-would conform, inverted or not. Of a list or a table one member is inverted: it must be told from the others.
+would conform, inverted or not. Of a list or a table one member is inverted: which must make a difference.
 
 As a pytest plugin (-p tools.inverted) this module inverts the expectations; it acts where SOCKETCALL_INVERTED is set.
 """
@@ -99,7 +99,7 @@ def main(words: list[str]) -> int:
             "check",
             *words[2:],
             "--report",
-            report,
+            str(report),
             "--",
             "-p",
             "tools.inverted",

@@ -1,4 +1,4 @@
-"""The values that a sweep takes: a whole range once for what its answer depends on, elsewhere its ends and a sample.
+"""The values that a sweep takes: a whole range once for what its answer depends on, otherwise its ends and a sample.
 
 A test sweeps a range whole over one entry, WHOLE, and for one of the things that its answer does not depend on.
 docs/ranges.md states for each behaviour with many members what they tell apart.

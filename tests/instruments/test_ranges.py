@@ -33,7 +33,7 @@ def test_the_largest_behaviours_of_a_run_are_stated():
 
 
 def test_a_range_is_whole_over_one_entry():
-    """Elsewhere, and where the test says so, it is a sample."""
+    """Over another, and where the test says so, it is a sample."""
     seeded = random.Random(1)
     assert Ranges(True, seeded).of(1, 65535) == ("1..65535", range(1, 65536))
     for sampled in (Ranges(False, seeded).of(1, 65535), Ranges(True, seeded).of(1, 65535, whole=False)):
