@@ -29,6 +29,8 @@ def pytest_arguments(args: argparse.Namespace) -> list[str]:
     if not tests.is_dir():
         raise CommandError(f"--tests: {tests} is not a directory; name one that holds DIRECTORY/test_*.py")
     plugins = ["-p", "probes.testing.fixtures", "-p", "probes.plugin.plugin", "-p", "no:cacheprovider"]
+    # It imports hypothesis at the end of every session, used or not: as long as all other imports together.
+    plugins += ["-p", "no:hypothesispytest"]
     where = ["-c", str(root / "pyproject.toml"), f"--rootdir={tests.parent}", f"--ignore={tests / 'instruments'}"]
     globs = [f"--behaviour={glob}" for glob in getattr(args, "ids", ())]
     return [str(tests), *plugins, *where, *globs]

@@ -5,12 +5,6 @@ from typing import Any
 
 from probes.testing import not_applicable
 
-# Imported here, before any sandbox: each test is a process of its own and would import it again.
-try:
-    from pyroute2 import IPRoute
-except ImportError:
-    IPRoute = None
-
 #: IFA_F_NODAD, no duplicate address detection: the address can be used at once (include/uapi/linux/if_addr.h).
 _NODAD = 0x02
 #: Addresses of the first link of a pair, from the ranges for documentation (RFC 5737, RFC 3849).
@@ -39,7 +33,9 @@ class Links:
 
 def netlink_route() -> Any:
     """Returns an IPRoute, which configures links and addresses. Not applicable without pyroute2, which is untyped."""
-    if IPRoute is None:
+    try:
+        from pyroute2 import IPRoute
+    except ImportError:
         not_applicable("pyroute2")
     return IPRoute()
 

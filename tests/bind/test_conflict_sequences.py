@@ -4,7 +4,10 @@ The model of conflict_model.py predicts their results. SOCKETCALL_SEQUENCES is t
 gate. What a sequence does depends on neither: over the others a tenth is played.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,12 +19,8 @@ from probes.testing.fixtures import reference
 from probes.testing.procfs import protocols
 from tests.bind.conflict_kernel import transcript
 
-try:
+if TYPE_CHECKING:
     from tests.bind import conflict_search
-except ImportError as error:
-    if error.name != "hypothesis":
-        raise
-    conflict_search = None  # type: ignore[assignment]
 
 SOURCE = "socket(7); ip(7); tcp(7); udp(7); bind(2); listen(2); connect(2); conflict_rules.py, conflict_connect.py"
 SEQUENCES = int(os.environ.get("SOCKETCALL_SEQUENCES", "1000"))
@@ -42,9 +41,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def sequences(about: str, request: pytest.FixtureRequest) -> "conflict_search.Sequences":
+def sequences(about: str, request: pytest.FixtureRequest) -> conflict_search.Sequences:
     """The sequences of one subject. Not applicable without hypothesis or IPv6."""
-    if conflict_search is None:
+    try:
+        from tests.bind import conflict_search
+    except ImportError as error:
+        if error.name != "hypothesis":
+            raise
         not_applicable("Python module hypothesis")
     if "TCPv6" not in protocols():
         not_applicable("IPv6")
@@ -65,6 +68,8 @@ def test_sequences(batch, sequences, entry, calls, memory, ranges, seeded, expec
 
     All sequences are played untraced, then the last one, or the simplest one that disagrees, once more, traced.
     """
+    from tests.bind import conflict_search
+
     quiet = Calls(Gate(entry.gate, quiet=True), entry.route, memory)
     count = BATCH if ranges.whole else BATCH // 10
     check = expect({"sequences": count, "disagreement": []})
