@@ -1,81 +1,50 @@
-"""Measures a whole run against the sum of its bare parts, within one run: `python -m bench.whole [ID-GLOB…]`.
+"""Measures a whole run over the sum of its bare parts, on one CPU.
 
-The bare parts are the least that a run can cost: for each test a fork with the same namespaces, for each traced call a
-tracer that only stops it twice, and the machine-code loops. Exits with 1 if the run takes more than twice their sum.
+The bare parts are the least that the run can cost: for each test an empty C process with the same namespaces, for each
+traced call a C program that only stops it twice, and the machine-code loops themselves.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import pytest
+from bench import commands
+from bench.measure import Row
 
-from bench.__main__ import bare_fork, bare_trace
-
-#: Number of tests after which a bare fork is timed.
-EVERY = 25
-CALLS = 2000
-
-
-class Parts:
-    """Is a plugin that counts and times the parts of a run."""
-
-    def __init__(self, work: Path) -> None:
-        self.work, self.forks, self.traced = work, list[float](), list[float]()
-        self.tests = self.calls = 0
-        self.spent = self.swept = 0.0
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self) -> Iterator[None]:
-        """Times each test, and a bare fork after some."""
-        start = time.perf_counter()
-        result = yield
-        self.spent += time.perf_counter() - start
-        self.tests += 1
-        if self.tests % EVERY == 0:
-            start = time.perf_counter()
-            bare_fork(self.work)
-            self.forks.append(time.perf_counter() - start)
-        if self.tests % (20 * EVERY) == 1:
-            self.traced.append((bare_trace(CALLS) - bare_trace(1)) / CALLS)
-        return result
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Counts the calls of a test, and the seconds of its loops."""
-        carried = getattr(report, "socketcall", {"checks": [], "evidence": []})
-        self.calls += sum(line["type"] == "call" for line in carried["evidence"])
-        self.swept += sum(check["range"]["seconds"] for check in carried["checks"] if "range" in check)
+#: Numbers of tests after which an empty process, and bare stops, are timed.
+EMPTY, STOPS = 10, 100
 
 
-def main() -> int:
-    """Runs the suite, prints the ratio, and returns the exit status."""
-    root = Path(__file__).resolve().parent.parent
-    with tempfile.TemporaryDirectory() as directory:
-        parts = Parts(Path(directory))
-        globs = [f"--behaviour={glob}" for glob in sys.argv[1:]]
-        options = [
-            f"--ignore={root / 'tests' / 'instruments'}",
-            "-p",
-            "no:cacheprovider",
-            "-q",
-            "--no-progress",
-            *globs,
-        ]
-        code = pytest.main([str(root / "tests"), f"--rootdir={root}", *options], plugins=[parts])
-    fork, call = statistics.median(parts.forks), statistics.median(parts.traced)
-    bare = parts.tests * fork + parts.calls * call + parts.swept
-    print(
-        f"{parts.tests} tests in {parts.spent:.1f} s; bare {bare:.1f} s: forks of {1e3 * fork:.2f} ms, "
-        f"{parts.calls} calls of {1e6 * call:.1f} us, loops {parts.swept:.1f} s"
-    )
-    print(f"{parts.spent / bare:6.2f}  a whole run / its bare parts (at most 2)")
-    return 0 if code == 0 and parts.spent <= 2 * bare else 1
+def measure(rounds: int, directory: Path, globs: Sequence[str] = ()) -> Iterator[Row]:
+    """Yields rows; one run is dealt into as many alike parts as there are rounds.
+
+    What is serial (start, collection, report) is divided among the parts.
+    """
+    for name in ("empty", "stops"):
+        commands.compiled(name, directory)
+    settings = {"bare": {"empty": EMPTY, "stops": STOPS}, "programs": str(directory), "parts": rounds}
+    taken, found = commands.timed(commands.check(directory, *globs), directory, **settings)
+    tests = sum(test["seconds"] for test in found)
+    serial = taken.wall - tests - _beside(found)
+    empty, stops = (_median_of(found, name) for name in ("empty", "stops"))
+    parts = [found[len(found) * at // rounds : len(found) * (at + 1) // rounds] for at in range(rounds)]
+    ours = [sum(test["seconds"] for test in part) + serial / rounds for part in parts]
+    bare = [sum(_bare(test, empty, stops) for test in part) for part in parts]
+    yield Row("a whole run on one CPU / its bare parts", "s", 6, ours, bare)
+    yield Row("its start, collection and report / the whole run", "s", None, [serial], [tests + serial])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _bare(test: dict[str, Any], empty: float, stops: float) -> float:
+    return float(empty + test["calls"] * stops + test["swept"])
+
+
+def _median_of(found: Sequence[dict[str, Any]], name: str) -> float:
+    return float(median(test["bare"][name] for test in found if name in test["bare"]))
+
+
+def _beside(found: Sequence[dict[str, Any]]) -> float:
+    """Returns the seconds that the bare forms took themselves: those in C report less than their start and end take."""
+    return float(sum(test["beside"] for test in found))
