@@ -272,9 +272,16 @@ def enterable(code: bytes, slot: int, name: str) -> int:
     return page
 
 
+@functools.cache
 def gate_names() -> tuple[str, ...]:
-    """Return the names of the gates of this process: int80, and in a 32-bit process vdso."""
-    return ("int80",) if WORD == 64 else ("int80", "vdso")
+    """Return the names of the gates of this process: int80, and in a 32-bit process that has __kernel_vsyscall, vdso."""
+    if WORD == 64:
+        return ("int80",)
+    try:
+        landing_pad()
+    except LookupError:
+        return ("int80",)
+    return ("int80", "vdso")
 
 
 _gates: dict[str, Gate] = {}

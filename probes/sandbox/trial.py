@@ -25,6 +25,12 @@ _DEADLINE = 30
 _GETPID = 20
 #: How many descriptors tests may have open at once.
 _DESCRIPTORS = 256
+#: Errors of a limit, with what to do.
+_LIMITS = {
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, pids.max)",
+    errno.ENOMEM: "raise the limit of memory (ulimit -v, memory.max)",
+    errno.EMFILE: "raise the limit of descriptors (ulimit -n)",
+}
 _NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces, the container's profile)"
 
 
@@ -69,7 +75,7 @@ def find(isolation: str | None) -> Found:
             if not why:
                 return _traced(name, refusal, lacks)
             lacks[name] = why
-    raise CommandError(f"no sandbox: {_joined(lacks)}; {_remedy(lacks)}")
+    raise CommandError(f"no sandbox: {_joined(lacks)}; {_NAMESPACES}")
 
 
 def _traced(isolation: str, refusal: Callable[[SandboxSpec], str], lacks: dict[str, str]) -> Found:
@@ -83,7 +89,10 @@ def _traced(isolation: str, refusal: Callable[[SandboxSpec], str], lacks: dict[s
 
 
 def _refusal(channel: Channel, work: Path, spec: SandboxSpec) -> str:
-    """Run one call in a sandbox, and return "" if it works as it should, else why not."""
+    """Run one call in a sandbox, and return "" if it works as it should, else why not.
+
+    Raises CommandError at a limit of processes or memory, which says nothing about isolation.
+    """
 
     def body() -> None:
         gate("int80").enter(_GETPID)
@@ -108,6 +117,8 @@ def _refusal(channel: Channel, work: Path, spec: SandboxSpec) -> str:
 def _exact(error: CannotSandbox, spec: SandboxSpec) -> str:
     """Name the first type of namespaces that cannot be left alone, if that is what failed."""
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    if number in _LIMITS:
+        raise CommandError(f"no sandbox: {error}; {_LIMITS[number]}") from error
     if number in (errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EUSERS):
         for name, refused in namespaces.refused(namespaces.needs_user(spec.isolation)):
             return f"no {name} namespace: {os.strerror(refused)}"
@@ -120,12 +131,6 @@ def _joined(lacks: dict[str, str]) -> str:
     for what, why in lacks.items():
         by_reason.setdefault(why, []).append(what)
     return "; ".join(f"{', '.join(what)}: {why}" for why, what in by_reason.items())
-
-
-def _remedy(lacks: dict[str, str]) -> str:
-    if any(os.strerror(errno.EAGAIN) in why for why in lacks.values()):
-        return "raise the limit of processes (ulimit -u, pids.max)"
-    return _NAMESPACES
 
 
 def require_proc() -> None:
@@ -143,7 +148,7 @@ def _require_entry() -> None:
         how = int80_error()
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        raise CommandError(f"cannot start a process: {why}; raise the limit (ulimit -u, pids.max)") from error
+        raise CommandError(f"cannot start a process: {why}; {_LIMITS.get(error.errno or 0, 'see fork(2)')}") from error
     if how:
         raise CommandError(
             f"{how}: this kernel has no IA32 entry; boot one with CONFIG_IA32_EMULATION and no ia32_emulation=0"

@@ -61,6 +61,12 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
 
 PRINTING = ("--version", "--help", "doctor", "check --list", "sweep", "diff", "target list")
 LIMITED = dict.fromkeys(("doctor", "check", "sweep"), 2)
+#: RLIMIT_NPROC does not hold for root: another user, who may still use root's files.
+ALONE = (
+    ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=+dac_override",
+     "--ambient-caps=+dac_override")
+    if os.geteuid() == 0 else ()
+)  # fmt: skip
 
 SURROUNDINGS: dict[str, Surroundings] = {
     "ordinary": Surroundings(),
@@ -88,6 +94,8 @@ SURROUNDINGS: dict[str, Surroundings] = {
     "no temporary directory": Surroundings(variables={"TMPDIR": "/proc"}),
     "64 descriptors": Surroundings(("sh", "-c", f"ulimit -n 64; {RUN}"), statuses=LIMITED),
     "8 descriptors": Surroundings(("sh", "-c", f"ulimit -n 8; {RUN}"), statuses=LIMITED, scarce=True),
+    "no second process": Surroundings((*ALONE, "prlimit", "--nproc=1"), statuses=LIMITED | {"capture": 125}),
+    "4 processes": Surroundings((*ALONE, "prlimit", "--nproc=4"), scarce=True),
     "100 MB of memory": Surroundings(("sh", "-c", f"ulimit -v 100000; {RUN}"), scarce=True),
     "30 MB of memory": Surroundings(("sh", "-c", f"ulimit -v 30000; {RUN}"), scarce=True),
 }
