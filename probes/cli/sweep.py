@@ -36,7 +36,7 @@ from probes.testing.sweep_chunks import BLOCK, SweepFailed, Task, traced
 _GATES = ("int80", "vdso")
 #: Members of a group of deviations that are made again, traced, and groups for which that is done.
 _TRACED, _GROUPS = 3, 8
-#: Seconds between two lines of progress: on a terminal one line is written again, elsewhere lines follow each other.
+#: Seconds between two lines of progress: on a terminal one line is written again, in a file lines follow each other.
 _TERMINAL_TICK, _LINE_TICK = 0.5, 60.0
 
 EPILOG = f"""Spaces: {"; ".join(f"{space.name}, {space.what}" for space in SPACES.values())}. What is expected of each member

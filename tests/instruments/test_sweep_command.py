@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -14,13 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from probes.cli import sweep_workers as workers
 from probes.cli.sweep_workers import Remaining
+from probes.entry.sweep import Sweep
 from probes.installation import checkout
 from probes.report.sweep import LISTED, Deviations, Outcome
+from probes.sandbox.channel import Channel
+from probes.sandbox.trial import Found
 from probes.targets import i386, store
+from probes.testing import sweep_chunks as chunks
 from probes.testing.reference import parse
 from probes.testing.socket_model import OK
-from probes.testing.spaces import SPACES, Plan
+from probes.testing.spaces import SPACES, Plan, Space, Stretch, Track, around
+from probes.testing.sweep_chunks import Task
 from tests.instruments.support import COMMAND_DEADLINE, end, missing, run_command, wait_for
 
 #: Installs a seccomp filter that answers socketcall with some operation number, and executes `socketcall sweep` under it.
@@ -189,6 +196,63 @@ def test_deviations_are_ranges_by_result():
     assert again.status == 1
 
 
+#: Direct numbers: pause blocks for ever, dup makes a descriptor.
+PAUSE, DUP = 29, 41
+
+
+def swept(tmp_path, track, slowness=1.0):
+    """Sweep a made space of one track in this process, and return what was found."""
+    space = Space("made", "made", "It is made.", "this test", track.last, lambda first, last: [track])
+    plan = Plan(space, track.first, track.last, parse("ia32-compat-6.12"))
+    task = Task(plan, "int80", "socketcall", Found("full", "gate"), slowness)
+    return chunks.sweep(task, 0, plan.size, chunks.Board(), Channel(1 << 16), tmp_path)
+
+
+def numbers(calls):
+    """Return a sweep over the numbers of system calls."""
+    made = Sweep(calls)
+    made.raw(made.value, 0, judged=True)
+    return made
+
+
+def blocks_at(number):
+    """Return a track of numbers that fail with ENOSYS, one of which blocks."""
+    stretches = lambda first, last: around({}, -errno.ENOSYS, first, last)  # noqa: E731
+    return Track("", number, number, numbers, stretches)
+
+
+def test_a_member_that_never_returns_is_narrowed_down(tmp_path):
+    """It deviates after the deadline of its sandbox."""
+    found = swept(tmp_path, blocks_at(PAUSE), slowness=0.03)
+    ((expected, actual, group),) = found.deviations
+    assert (expected, group.ranges, found.deaths) == ("-38 ENOSYS", [[0, 1]], 3)
+    assert actual.startswith("the process did not end within ")
+
+
+def test_too_many_deaths_lose_the_rest_of_a_block(tmp_path, monkeypatch):
+    """What is not narrowed down is lost, which is no deviation."""
+    monkeypatch.setattr(chunks, "_MOST_DEATHS", 0)
+    found = swept(tmp_path, blocks_at(PAUSE), slowness=0.03)
+    assert (found.deviations.count, found.status) == (0, 3)
+    ((start, count, why),) = found.lost
+    assert (start, count) == (0, 1)
+    assert why.startswith("the process did not end within ")
+
+
+def test_descriptors_that_stay_open_are_found(tmp_path):
+    """A call that fails as expected, and leaves a descriptor behind."""
+
+    def leaking(calls):
+        made = Sweep(calls)
+        made.raw(DUP, 0)
+        made.raw(0xFFFF, made.value, judged=True)
+        return made
+
+    found = swept(tmp_path, Track("", 0, 9, leaking, lambda first, last: [Stretch(first, last, -errno.ENOSYS)]))
+    assert found.deviations.count == 0
+    assert (found.left_open, found.status) == ([(0, 10, 10)], 1)
+
+
 # Interruption
 
 
@@ -322,7 +386,7 @@ BAD = {
     "no space": (["numbers"], "invalid choice"),
     "nothing": ([], "the following arguments are required: SPACE"),
     "a route without numbers": (["operations", "--route", "direct"], "over route socketcall only"),
-    "more workers than memory": (["operations", "-n", "900000"], "-n 900000: "),
+    "more workers than descriptors": (["operations", "-n", "900000000"], "descriptors are too few"),
     "no workers": (["operations", "-n", "0"], "is not a number of processes"),
     "a reference": (["operations", "--reference", "vax-1"], "--reference: "),
     "words after --": (["operations", "--", "x"], "nothing can follow --"),
@@ -350,6 +414,17 @@ def test_bad_input(what, tmp_path):
     assert len(done.err) < 400
     assert done.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_workers_than_memory_allows(tmp_path):
+    free = workers._free_megabytes()
+    assert free is not None
+    wanted = free // workers.MEGABYTES + 1000
+    if wanted + 64 > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
+        missing("descriptors for more workers than memory")
+    done = run_command(tmp_path, "sweep", "operations", "-n", str(wanted))
+    assert (done.status, done.err.count("\n")) == (2, 1), done.out + done.err
+    assert f"-n {wanted}: so many workers need {wanted * workers.MEGABYTES} MB of memory" in done.err
 
 
 def test_a_gate_that_is_not_there(tmp_path):
