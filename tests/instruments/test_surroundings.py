@@ -42,6 +42,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 #: In a mount and user namespace: the words after it, as root there.
 INSIDE = ("unshare", "--map-root-user", "--mount", "sh", "-ec")
 RUN = 'exec "$0" "$@"'
+#: In a network namespace in which no link is up: only there are tests without isolation harmless.
+APART = ("unshare", "--map-root-user", "--net")
+LINKED = "ip link add v0 type veth peer name v1; ip link set v0 up"
 BELOW = """
 mkdir place; mount -t tmpfs none place; mount --make-shared place; mkdir place/root
 for path in /*; do
@@ -72,7 +75,7 @@ SURROUNDINGS = {
         (*INSIDE, f"{NO_MORE}; {RUN}"), "net, traced (full: no user namespace: No space left on device)"
     ),
     "no more user namespaces and no capabilities": (
-        (*INSIDE, f"{NO_MORE}; exec setpriv --bounding-set=-all --inh-caps=-all {RUN[5:]}"),
+        (*APART, *INSIDE, f"{NO_MORE}; exec setpriv --bounding-set=-all --inh-caps=-all {RUN[5:]}"),
         "none, traced (full, net: no user namespace: No space left on device)",
     ),
     "no ptrace": ("ptrace", f"full, not traced ({UNTRACED})"),
@@ -97,8 +100,10 @@ def test_other(calls, expect):
 def prefix_of(name):
     if name == "bubblewrap":
         installed("bubblewrap")
-    words = SURROUNDINGS[name][0]
-    return (sys.executable, "-c", PROFILE, words) if isinstance(words, str) else words
+    words, said = SURROUNDINGS[name]
+    if not isinstance(words, str):
+        return words
+    return (*(APART if said.startswith("none") else ()), sys.executable, "-c", PROFILE, words)
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)
@@ -114,6 +119,19 @@ def test_check(name, tmp_path):
     target = ended.lines("results.jsonl")[0]["target"]
     isolation, _, traced = (said or "full, traced").partition(" (")[0].partition(", ")
     assert (target["isolation"], target["traced"]) == (isolation, traced == "traced")
+
+
+def test_none_is_not_chosen_where_a_link_is_up(tmp_path):
+    """Tests without isolation run on a network only if that is asked for."""
+    write_tests(tmp_path, JUDGES)
+    installed("iproute2")
+    profile = (sys.executable, "-c", PROFILE, "namespaces")
+    prefix = (*APART, "sh", "-ec", f"{LINKED}; {RUN}", *profile)
+    ended = run_check(tmp_path, prefix=prefix)
+    assert ended.status == 2, ended.out + ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert "none: tests would send to link v0 and change settings here: --isolation none allows it" in ended.err
+    assert run_check(tmp_path, "--isolation", "none", prefix=prefix).verdicts == ["conforms", "conforms"]
 
 
 def run_pytest(directory, *args, prefix):
