@@ -125,7 +125,7 @@ class Agent:
             self.info = self._info(self._read_reply(_Posted(0, INFO, "start", None)))
             self.quiet = 3 if self.info.sysinfo else 2
             if not command:
-                self.post_call("die with the parent", 0, _PRCTL, _PR_SET_PDEATHSIG, signal.SIGKILL)
+                self.die_with_parent()
         except BaseException:
             self.close()
             raise
@@ -139,6 +139,10 @@ class Agent:
     ) -> None:
         """End the agent."""
         self.close()
+
+    def die_with_parent(self) -> None:
+        """Let the kernel kill the agent when this process ends, also from within a call. A change of user undoes it."""
+        self.post_call("PR_SET_PDEATHSIG", 0, _PRCTL, _PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def post(self, operation: int, what: str, first: int = 0, second: int = 0, data: bytes = b"") -> None:
         """Queue a request that must succeed; `what` says what it is for. Raises Refused: one posted before has failed."""

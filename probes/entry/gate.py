@@ -205,10 +205,13 @@ class Gate:
         self.ip = self.returns if name == "int80" else landing_pad()
         self._enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.page)
         self._frames = threading.local()
+        self._quieted: Gate | None = None
 
     def quieted(self) -> Gate:
-        """Return a quiet gate of the same name, in the same process. Raises OutOfMemory."""
-        return Gate(self.name, quiet=True)
+        """Return a quiet gate of the same name, in the same process, made once. Raises OutOfMemory."""
+        if self._quieted is None:
+            self._quieted = self if self.quiet else Gate(self.name, quiet=True)
+        return self._quieted
 
     def function(self, code: Mapping[int, tuple[bytes, int]]) -> Callable[[int], None]:
         """Load machine code (word size: code, offset of its slot), whose slot becomes this gate's entry, untraced.

@@ -21,7 +21,6 @@ from probes.testing.expect import case_text
 from probes.testing.fixtures import parameters_of, reference
 from probes.testing.reference import local
 
-
 _FOUND: pytest.StashKey[Found] = pytest.StashKey()
 
 

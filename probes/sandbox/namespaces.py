@@ -48,6 +48,15 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), f"unshare {flags:#x}")
 
 
+def enter(pid: int, flags: int) -> None:
+    """Enter the namespaces of a process that these flags name (setns(2)). Raises OSError."""
+    process = os.pidfd_open(pid)
+    try:
+        _check(_libc.setns(process, flags), f"setns {flags:#x}")
+    finally:
+        os.close(process)
+
+
 def refused(user: bool) -> Iterator[tuple[str, int]]:
     """Yield the types of namespaces that this process cannot leave, with the errors; it tries each in a child.
 
@@ -145,7 +154,7 @@ def set_up(isolation: str, work: Path) -> None:
             if isolation == "full":
                 _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
             _mount("tmpfs", str(work), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
-        _bring_loopback_up()
+        bring_loopback_up()
     os.chdir(work)
     os.environ["TMPDIR"] = str(work)
 
@@ -168,10 +177,11 @@ def _make_mounts_private(needed: bool) -> bool:
 def new_network() -> None:
     """Move this process to a new network namespace with nothing but the loopback link, and bring it up. Raises OSError."""
     unshare(_NEWNET)
-    _bring_loopback_up()
+    bring_loopback_up()
 
 
-def _bring_loopback_up() -> None:
+def bring_loopback_up() -> None:
+    """Set IFF_UP on the loopback link of this process's network namespace. Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
 
@@ -218,8 +228,13 @@ def keep_capabilities(names: Iterable[str]) -> None:
 
 def drop_capability(name: str) -> None:
     """Drop one capability. Raises OSError."""
+    keep_capabilities(capabilities_without(name))
+
+
+def capabilities_without(name: str) -> list[str]:
+    """Return the effective capabilities of this process without one."""
     mask = _effective()
-    keep_capabilities(other for other, bit in CAPABILITIES.items() if mask >> bit & 1 and other != name)
+    return [other for other, bit in CAPABILITIES.items() if mask >> bit & 1 and other != name]
 
 
 def become(uid: int) -> None:

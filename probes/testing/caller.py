@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import struct
@@ -24,9 +25,15 @@ NAMES = ("python", "agent")
 _OF_PYTHON = {
     "meanwhile": "steps that are taken while it is blocked",
 }
-_GETPID = 20
-_CAPSET, _SETGROUPS32, _SETRESUID32, _SETRESGID32 = 185, 206, 208, 210
+_GETPID, _PR_SET_DUMPABLE, _CLONE_NEWNET = 20, 4, 0x40000000
+#: System calls of the i386 table that change the caller itself.
+_NUMBERS = {
+    "close": 6, "umask": 60, "capset": 185, "setgroups32": 206, "setresuid32": 208, "setresgid32": 210, "unshare": 310,
+    "prctl": 172, "setns": 346, "pidfd_open": 434, "pidfd_getfd": 438,
+}  # fmt: skip
 _CAPSET_VERSION = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Caller(Protocol):
@@ -43,8 +50,29 @@ class Caller(Protocol):
     def keep_capabilities(self, names: Iterable[str]) -> None:
         """Drops every capability but these; see namespaces.keep_capabilities."""
 
+    def drop_capability(self, name: str) -> None:
+        """Drops one capability."""
+
     def become(self, uid: int) -> None:
         """Changes to another mapped user and group id, which drops every capability."""
+
+    def unshare(self, flags: int) -> None:
+        """Leaves the namespaces of these flags (unshare(2)); what the test reads of /proc is in the new ones too."""
+
+    def new_network(self) -> None:
+        """Moves to a new network namespace with nothing but the loopback link, which is up."""
+
+    def enter(self, pid: int, flags: int) -> None:
+        """Enters the namespaces of a process that these flags name (setns(2)), with the test's process."""
+
+    def umask(self, mask: int) -> int:
+        """Sets the mask of file modes, and returns the former one."""
+
+    def adopt(self, descriptor: int) -> int:
+        """Returns a descriptor that the caller has of a file or socket that this process has open."""
+
+    def lend(self, descriptor: int) -> int:
+        """Returns a new descriptor that this process has of a file or socket that the caller has open."""
 
 
 class PythonCaller:
@@ -66,9 +94,37 @@ class PythonCaller:
         """Drops every capability but these."""
         namespaces.keep_capabilities(names)
 
+    def drop_capability(self, name: str) -> None:
+        """Drops one capability."""
+        namespaces.drop_capability(name)
+
     def become(self, uid: int) -> None:
         """Changes to another mapped user and group id."""
         namespaces.become(uid)
+
+    def unshare(self, flags: int) -> None:
+        """Leaves the namespaces of these flags."""
+        namespaces.unshare(flags)
+
+    def new_network(self) -> None:
+        """Moves to a new network namespace."""
+        namespaces.new_network()
+
+    def enter(self, pid: int, flags: int) -> None:
+        """Enters the namespaces of a process that these flags name."""
+        namespaces.enter(pid, flags)
+
+    def umask(self, mask: int) -> int:
+        """Sets the mask of file modes, and returns the former one."""
+        return os.umask(mask)
+
+    def adopt(self, descriptor: int) -> int:
+        """Returns the descriptor itself."""
+        return descriptor
+
+    def lend(self, descriptor: int) -> int:
+        """Returns a duplicate of the descriptor."""
+        return os.dup(descriptor)
 
 
 class AgentCaller:
@@ -100,17 +156,68 @@ class AgentCaller:
         low, high = mask & 0xFFFFFFFF, mask >> 32
         data = struct.pack("<Ii6I", _CAPSET_VERSION, 0, low, low, 0, high, high, 0)
         block = self.memory().put(data)
-        self._agent.post_call("capset", 0, _CAPSET, block.address, block.address + 8)
-        self._agent.flush()
+        self._do("capset", block.address, block.address + 8)
         namespaces.keep_capabilities(names)
+
+    def drop_capability(self, name: str) -> None:
+        """Drops one capability."""
+        self.keep_capabilities(namespaces.capabilities_without(name))
 
     def become(self, uid: int) -> None:
         """Changes to another mapped user and group id."""
-        self._agent.post_call("setgroups", 0, _SETGROUPS32, 0, 0)
-        self._agent.post_call("setresgid", 0, _SETRESGID32, uid, uid, uid)
-        self._agent.post_call("setresuid", 0, _SETRESUID32, uid, uid, uid)
-        self._agent.flush()
+        self._do("setgroups32", 0, 0)
+        self._do("setresgid32", uid, uid, uid)
+        self._do("setresuid32", uid, uid, uid)
+        self._agent.die_with_parent()
+        # A change of user makes /proc/PID root's, which the test's process is no longer.
+        self._do("prctl", _PR_SET_DUMPABLE, 1)
         namespaces.become(uid)
+
+    def unshare(self, flags: int) -> None:
+        """Leaves the namespaces of these flags, which the test's process enters then."""
+        self._do("unshare", flags)
+        namespaces.enter(self.pid, flags)
+
+    def new_network(self) -> None:
+        """Moves to a new network namespace, with the test's process."""
+        self.unshare(_CLONE_NEWNET)
+        namespaces.bring_loopback_up()
+
+    def enter(self, pid: int, flags: int) -> None:
+        """Enters the namespaces of a process that these flags name, with the test's process."""
+        process = self._do("pidfd_open", pid, 0)
+        self._do("setns", process, flags)
+        self._do("close", process)
+        namespaces.enter(pid, flags)
+
+    def umask(self, mask: int) -> int:
+        """Sets the mask of file modes, and returns the former one."""
+        return self._do("umask", mask)
+
+    def adopt(self, descriptor: int) -> int:
+        """Takes a copy of a descriptor of the test's process (pidfd_getfd(2))."""
+        process = self._do("pidfd_open", os.getpid(), 0)
+        taken = self._do("pidfd_getfd", process, descriptor, 0)
+        self._do("close", process)
+        return taken
+
+    def lend(self, descriptor: int) -> int:
+        """Takes a copy of a descriptor of the agent."""
+        process = os.pidfd_open(self.pid)
+        try:
+            taken: int = _libc.syscall(_NUMBERS["pidfd_getfd"], process, descriptor, 0)
+        finally:
+            os.close(process)
+        if taken < 0:
+            raise OSError(ctypes.get_errno(), f"pidfd_getfd of {descriptor}: {os.strerror(ctypes.get_errno())}")
+        return taken
+
+    def _do(self, name: str, *words: int) -> int:
+        """Makes an untraced call, and returns its result. Raises OSError."""
+        result = self._agent.call(_NUMBERS[name], *words)
+        if result < 0:
+            raise OSError(-result, f"the agent's {name}: {os.strerror(-result)}")
+        return result
 
 
 @dataclass(frozen=True)

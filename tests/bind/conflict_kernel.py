@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import string
 import struct
@@ -24,6 +23,8 @@ OPTIONS = {
     "v6only": (41, 26, "IPV6_V6ONLY"),
 }  # fmt: skip
 SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
+#: The number of setresuid in the i386 table, for ids of 32 bits.
+_SETRESUID32 = 208
 #: Where the model is wrong a connect or an accept may block: it then fails after one second. struct timeval.
 ONE_SECOND = struct.pack("<ii", 1, 0)
 BACKLOG = 16
@@ -57,6 +58,7 @@ class Kernel:
 
     def __init__(self, calls: Calls, users: bool = False, shift: int = 0) -> None:
         self.calls, self.users, self.shift = calls, users, shift
+        self._quiet = Calls(calls.gate.quieted(), calls.route, calls.memory)
         self.fds: dict[int, int] = {}
         self._owners: dict[int, int] = {}
         self._limited: set[int] = set()
@@ -92,7 +94,7 @@ class Kernel:
             self._ends.discard(slot)
             if fd is not None:
                 self._limited.discard(fd)
-                os.close(fd)
+                self._quiet.close(fd)
 
     def _socket(self, call: Call) -> Result:
         self._owners[call.slot] = call.user
@@ -107,11 +109,15 @@ class Kernel:
         user = self._owners.get(slot, 0)
         if not self.users or not user:
             return make()
-        os.seteuid(user)
+        self._become(user)
         try:
             return make()
         finally:
-            os.seteuid(0)
+            self._become(0)
+
+    def _become(self, user: int) -> None:
+        """Changes the effective user of the process that makes the calls, untraced (setresuid(2))."""
+        need(self._quiet.gate.enter(_SETRESUID32, -1, user, -1), "setresuid")
 
     def _set(self, call: Call) -> Result:
         level, option, _ = OPTIONS[call.option]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from probes.entry.calls import Calls
-from probes.sandbox import namespaces
 from probes.testing import Broke
+from probes.testing.caller import Caller
 from probes.testing.expect import Expect
 from tests.bind.conflict_kernel import Kernel, Made
 from tests.bind.conflict_model import Model, Step
@@ -56,6 +56,7 @@ class Player:
     called in every new network namespace.
     """
 
+    caller: Caller
     quiet: Calls
     traced: Calls
     version: tuple[int, ...]
@@ -74,7 +75,7 @@ class Player:
         """Makes the calls of all members untraced, then those of the first, the last and some surprising ones traced."""
         table = plan.table
         if table.leaves_state:
-            namespaces.new_network()
+            self.caller.new_network()
             self.prepare()
         kernel = Kernel(self.traced, self.users)
         traced = kernel.play(Model(self.version).plan(table.before))

@@ -1,6 +1,5 @@
 """What /proc/net and another process show of sockets that are bound."""
 
-import os
 import socket as python
 import struct
 from errno import ECONNREFUSED
@@ -118,7 +117,7 @@ def test_tables_others(new_socket, expect):
 
 
 @behaviour("bind.afterwards.seen-from-outside", "bind(2); psutil net_connections in another process; BEHAVIOURS bind")
-def test_seen_from_outside(new_socket, expect):
+def test_seen_from_outside(new_socket, expect, caller):
     """Another process sees, through psutil, the addresses of bound datagram sockets, listening sockets and AF_UNIX
     sockets, but not a TCP socket that is only bound.
     """
@@ -133,11 +132,11 @@ def test_seen_from_outside(new_socket, expect):
         for kind, (_, shown) in addresses.items()
     }
     results = {kind: sockets[kind].bind(address) for kind, (address, _) in addresses.items()}
-    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(os.getpid())}
+    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.pid)}
     for kind, check in bound.items():
         check.of(seen.get(sockets[kind].fd), results[kind])
     listening = {kind: expect([addresses[kind][1], "", "LISTEN"], kind=kind, then="listening") for kind in CONNECTING}
     results = {kind: sockets[kind].listen() for kind in CONNECTING}
-    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(os.getpid())}
+    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.pid)}
     for kind, check in listening.items():
         check.of(seen.get(sockets[kind].fd), results[kind])

@@ -22,7 +22,6 @@ import pytest
 
 from probes.abi.names import value
 from probes.entry.calls import Socket
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need
 from probes.testing.socket_kinds import NETLINK, PACKET, RAW, RAW6, TCP, TCP6, UDP, UDP6, UNIX, SocketKind
 from tests.bind.bind_forms import ETH_P_ALL, FORMS, family_word, inet, inet6, netlink, packet, selinux, unix
@@ -53,11 +52,11 @@ def case_of(faults: Collection[str]) -> str:
 
 
 @behaviour("bind.order.words", "bind(2) ERRORS; __sys_bind, move_addr_to_kernel; S4 3.1 steps 2 to 5")
-def test_words(new_socket, calls, memory, expect):
+def test_words(new_socket, calls, caller, memory, expect):
     """bind checks the descriptor first (EBADF, ENOTSOCK), then the range of the length (EINVAL), then reads the address
     (EFAULT), and then makes the checks of the family; also on a bound socket.
     """
-    file, unreadable = os.open(".", os.O_RDONLY), memory.unmapped()
+    file, unreadable = caller.adopt(os.open(".", os.O_RDONLY)), memory.unmapped()
     for form in FORMS:
         fresh, bound = (new_socket(*form.kind.triple) for _ in range(2))
         need(bound.bind(form.good))
@@ -86,14 +85,14 @@ INET6 = {
 
 @behaviour("bind.order.inet", "__inet_bind, __inet6_bind; S4 3.2 steps 3 to 9")
 @pytest.mark.parametrize("kind", [TCP, UDP, TCP6, UDP6], ids=str)
-def test_inet(kind, new_socket, expect):
+def test_inet(kind, new_socket, expect, caller):
     """bind of TCP and UDP checks in this order: length, family, local address, privileged port, unbound socket, port in
     use; over IPv6 the local address is checked after the unbound socket.
     """
     order = INET if kind in (TCP, UDP) else INET6
     for port in (TAKEN, TAKEN_PRIVILEGED):
         need(new_socket(*kind.triple).bind(kind.address(port, "any")))
-    namespaces.keep_capabilities(())
+    caller.keep_capabilities(())
     for faults in subsets(list(order)):
         ports = {(): PORT, ("privileged",): PRIVILEGED, ("taken",): TAKEN, ("privileged", "taken"): TAKEN_PRIVILEGED}
         port = ports[tuple(fault for fault in ("privileged", "taken") if fault in faults)]
@@ -182,7 +181,7 @@ def test_unix(kind, new_socket, expect):
 
 
 @behaviour("bind.order.netlink", "netlink_bind; netlink(7)")
-def test_netlink(new_socket, expect):
+def test_netlink(new_socket, expect, caller):
     """bind of AF_NETLINK checks in this order: length and family, the capability for groups, that the socket is not
     bound to another port id, port id in use.
     """
@@ -190,7 +189,7 @@ def test_netlink(new_socket, expect):
     usersock = 2
     order = {"short": EINVAL, "family": EINVAL, "groups": EPERM, "bound": EINVAL, "taken": EADDRINUSE}
     need(new_socket(NETLINK.family, NETLINK.type, usersock).bind(netlink(TAKEN)))
-    namespaces.keep_capabilities(())
+    caller.keep_capabilities(())
     for faults in subsets(list(order)):
         socket = new_socket(NETLINK.family, NETLINK.type, usersock)
         if "bound" in faults:

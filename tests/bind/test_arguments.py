@@ -10,7 +10,8 @@ import pytest
 
 from probes.entry.memory import PAGE, PROT_READ, Block, Memory
 from probes.entry.sweep import Sweep
-from probes.testing import behaviour, need
+from probes.testing import behaviour, need, procfs
+from probes.testing.caller import Caller
 from probes.testing.socket_kinds import TCP, TCP6, UDP, UDP6, UNIX
 from tests.bind.bind_forms import FORMS, LONGEST, family_word, inet, inet6, unix
 
@@ -33,17 +34,16 @@ each_form = pytest.mark.parametrize("form", FORMS, ids=str)
 
 def closed_descriptor() -> int:
     """Returns a descriptor that has been closed."""
-    fd = os.dup(0)
-    os.close(fd)
+    (fd,) = procfs.lowest()
     return fd
 
 
-def no_sockets() -> dict[str, int]:
-    """Opens descriptors of everything but sockets. Returns them by name."""
+def no_sockets(caller: Caller) -> dict[str, int]:
+    """Opens descriptors of everything but sockets. Returns them by name, as the caller has them."""
     reading, writing = os.pipe()
     with select.epoll() as poll:
         epoll = os.dup(poll.fileno())
-    return {
+    opened = {
         "file": os.open("file", os.O_RDWR | os.O_CREAT),
         "folder": os.open(".", os.O_RDONLY),
         "device": os.open("/dev/null", os.O_RDWR),
@@ -53,16 +53,17 @@ def no_sockets() -> dict[str, int]:
         "eventfd": os.eventfd(0),
         "memfd": os.memfd_create("memory"),
     }
+    return {name: caller.adopt(fd) for name, fd in opened.items()}
 
 
 @behaviour("bind.descriptor.not-open", f"{SOURCE_FD}; bind(2) EBADF; open(2) O_PATH")
-def test_not_open(calls, memory, expect):
+def test_not_open(calls, caller, memory, expect):
     """bind of a descriptor that is not open, or that was opened with O_PATH, fails with EBADF for every length and
     address.
     """
     good = memory.guarded(inet(0))
     words = {"good": (good, 16), "unreadable": (memory.unmapped(), 16), "too-long": (good, -1), "none": (0, 0)}
-    closed, path = closed_descriptor(), os.open(".", os.O_PATH)
+    closed, path = closed_descriptor(), caller.adopt(os.open(".", os.O_PATH))
     for address, (pointer, length) in words.items():
         expect(-EBADF, fd="closed", address=address).of(calls.bind(closed, pointer, length))
         expect(-EBADF, fd="path", address=address).of(calls.bind(path, pointer, length))
@@ -76,11 +77,11 @@ def test_not_open(calls, memory, expect):
 
 
 @behaviour("bind.descriptor.no-socket", f"{SOURCE_FD}; bind(2) ENOTSOCK")
-def test_no_socket(calls, memory, expect):
+def test_no_socket(calls, memory, expect, caller):
     """bind of a descriptor that is no socket fails with ENOTSOCK for every length and address."""
     good = memory.guarded(inet(0))
     words = {"good": (good, 16), "unreadable": (memory.unmapped(), 16), "too-long": (good, -1), "none": (0, 0)}
-    for name, fd in no_sockets().items():
+    for name, fd in no_sockets(caller).items():
         for address, (pointer, length) in words.items():
             expect(-ENOTSOCK, fd=name, address=address).of(calls.bind(fd, pointer, length))
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from probes.entry.calls import Calls
-from probes.entry.gate import Gate
 from probes.sandbox import namespaces
 from probes.testing import Broke, behaviour, not_applicable
 from probes.testing.fixtures import reference
@@ -62,7 +61,7 @@ def sequences(about: str, request: pytest.FixtureRequest) -> conflict_search.Seq
 
 
 @behaviour("bind.conflict.sequences", SOURCE, tag="implementation")
-def test_sequences(batch, sequences, entry, calls, memory, ranges, seeded, expect):
+def test_sequences(batch, sequences, entry, calls, memory, ranges, seeded, expect, the_gate):
     """In random sequences of calls, each bind, listen and connect succeeds or fails with the errno that follows from the
     addresses, ports, options, devices, users and states of the other sockets, whatever they did before.
 
@@ -70,7 +69,7 @@ def test_sequences(batch, sequences, entry, calls, memory, ranges, seeded, expec
     """
     from tests.bind import conflict_search
 
-    quiet = Calls(Gate(entry.gate, quiet=True), entry.route, memory)
+    quiet = Calls(the_gate.quieted(), entry.route, memory)
     count = BATCH if ranges.whole else BATCH // 10
     check = expect({"sequences": count, "disagreement": []})
     search = conflict_search.Search(lambda numbers: sequences.play(sequences.steps(numbers), quiet))

@@ -18,6 +18,7 @@ from probes.entry.gate import Gate
 from probes.entry.memory import Memory
 from probes.sandbox import namespaces
 from probes.testing import VersionDifference, behaviour, need, not_applicable
+from probes.testing.caller import Caller
 from probes.testing.fixtures import Entry, reference
 from probes.testing.procfs import protocols
 from probes.testing.ranges import Ranges
@@ -45,12 +46,20 @@ NAMES = {"tcp": "TCP", "udp": "UDP", "udp-lite": "UDP-Lite"}
 
 
 @pytest.fixture
-def player(request: pytest.FixtureRequest, entry: Entry, calls: Calls, memory: Memory, ranges: Ranges) -> Player:
+def player(
+    request: pytest.FixtureRequest,
+    caller: Caller,
+    entry: Entry,
+    the_gate: Gate,
+    calls: Calls,
+    memory: Memory,
+    ranges: Ranges,
+) -> Player:
     """Plays tables: all rows over the first entry, a sample of them over the others."""
     if "TCPv6" not in protocols():
         not_applicable("IPv6")
-    quiet = Calls(Gate(entry.gate, quiet=True), entry.route, memory)
-    return Player(quiet, calls, reference(request.config).version, ranges.whole)
+    quiet = Calls(the_gate.quieted(), entry.route, memory)
+    return Player(caller, quiet, calls, reference(request.config).version, ranges.whole)
 
 
 @behaviour("bind.conflict.tcp", SOURCE_TCP)

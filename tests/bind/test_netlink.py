@@ -1,7 +1,6 @@
 """Port ids and groups of AF_NETLINK sockets."""
 
 import fcntl
-import os
 import socket as python
 import struct
 from collections.abc import Callable
@@ -11,7 +10,6 @@ import pytest
 
 from probes.abi.names import value
 from probes.entry.calls import Socket
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need, not_applicable, procfs
 from probes.testing.socket_kinds import NETLINK
 from tests.bind.bind_forms import family_word, netlink
@@ -66,7 +64,7 @@ def test_padding(new_socket, expect):
 @behaviour(
     "bind.netlink.automatic-port", f"{SOURCE_PORT}; netlink(7) `assigns the process ID to the first netlink socket`"
 )
-def test_automatic_port(new_socket, expect):
+def test_automatic_port(new_socket, expect, caller):
     """bind to port id 0 assigns the process id to the first socket and another, negative port id to each further one;
     when the first is closed the process id is assigned again.
     """
@@ -78,7 +76,7 @@ def test_automatic_port(new_socket, expect):
     results = [socket.bind(NO_PORT) for socket in sockets]
     bound.of(results, *results)
     ports = [int.from_bytes(socket.sockname().bytes[4:8], "little", signed=True) for socket in sockets]
-    first.of(ports[0] == os.getpid(), *results)
+    first.of(ports[0] == caller.pid, *results)
     different.of(len(set(ports)), *results)
     negative.of(all(port <= -4097 for port in ports[1:]), *results)
     need(sockets[0].close())
@@ -86,23 +84,23 @@ def test_automatic_port(new_socket, expect):
     expect(0, then="late").of(late.bind(NO_PORT))
     again = expect(True, then="pid-again")
     name = late.sockname()
-    again.of(name.bytes == netlink(os.getpid()), name)
+    again.of(name.bytes == netlink(caller.pid), name)
 
 
 @behaviour("bind.netlink.automatic-port-by-connect", f"{SOURCE_PORT}; netlink_connect; netlink(7)")
-def test_automatic_port_by_connect(new_socket, expect):
+def test_automatic_port_by_connect(new_socket, expect, caller):
     """connect of an unbound socket assigns the process id as its port id, as bind to port id 0 does."""
     socket = opened(new_socket)
     need(socket.connect(NO_PORT))
     check = expect(True)
     name = socket.sockname()
-    check.of(name.bytes == netlink(os.getpid()), name)
+    check.of(name.bytes == netlink(caller.pid), name)
 
 
 @behaviour(
     "bind.netlink.in-use", f"{SOURCE_PORT}; netlink(7) `it is up to the application to make sure`; bind(2) EADDRINUSE"
 )
-def test_in_use(new_socket, expect):
+def test_in_use(new_socket, expect, caller):
     """bind to the port id of another socket of the same protocol and network namespace fails with EADDRINUSE until that
     socket is closed; other protocols and network namespaces have port ids of their own.
     """
@@ -115,7 +113,7 @@ def test_in_use(new_socket, expect):
     expect(0, protocol="other").of(opened(new_socket, USERSOCK).bind(netlink(77)))
     need(first.close())
     expect(0, protocol="same", then="closed").of(second.bind(netlink(77)))
-    namespaces.unshare(CLONE_NEWNET)
+    caller.unshare(CLONE_NEWNET)
     expect(0, namespace="other").of(opened(new_socket).bind(netlink(77)))
 
 
@@ -136,7 +134,7 @@ def test_rebind(new_socket, expect):
 
 @behaviour("bind.netlink.groups", SOURCE_GROUPS)
 @pytest.mark.parametrize("protocol", OPEN | CLOSED)
-def test_groups(protocol, new_socket, expect):
+def test_groups(protocol, new_socket, expect, caller):
     """bind with groups needs CAP_NET_ADMIN and fails with EPERM without, except for NETLINK_ROUTE, NETLINK_SELINUX,
     NETLINK_KOBJECT_UEVENT and NETLINK_GENERIC; bind without groups needs no capability.
     """
@@ -145,7 +143,7 @@ def test_groups(protocol, new_socket, expect):
     sockets = {who: opened(new_socket, number) for who in ("capability", "nobody", "no-groups")}
     answers = {"capability": 0, "nobody": 0 if protocol in OPEN else -EPERM, "no-groups": 0}
     for who, answer in answers.items():
-        namespaces.keep_capabilities(["CAP_NET_ADMIN"] if who == "capability" else [])
+        caller.keep_capabilities(["CAP_NET_ADMIN"] if who == "capability" else [])
         expect(answer, who=who).of(sockets[who].bind(netlink(0, 0 if who == "no-groups" else 1)))
         joined = 1 if answer == 0 and who != "no-groups" else 0
         expect(joined, who=who, then="groups").of(sockets[who].sockname()[8:12].as_unsigned())

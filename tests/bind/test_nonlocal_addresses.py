@@ -139,17 +139,17 @@ def test_sysctl_ipv6(links, new_socket, expect):
 
 @behaviour("bind.nonlocal.transparent-privilege", SOURCE_PRIVILEGE)
 @pytest.mark.parametrize("capability", ["CAP_NET_RAW", "CAP_NET_ADMIN", "none"])
-def test_transparent_privilege(capability, new_socket, expect):
+def test_transparent_privilege(capability, new_socket, expect, caller):
     """Setting IP_TRANSPARENT needs CAP_NET_RAW or CAP_NET_ADMIN and fails with EPERM without; bind with it set needs
     no capability. IP_FREEBIND needs none.
     """
-    namespaces.keep_capabilities([] if capability == "none" else [capability])
+    caller.keep_capabilities([] if capability == "none" else [capability])
     sockets = [(kind, new_socket(*kind.triple)) for kind in (TCP, UDP, TCP6, UDP6)]
     may = -EPERM if capability == "none" else 0
     for kind, socket in sockets:
         option = "IP_TRANSPARENT" if kind in (TCP, UDP) else "IPV6_TRANSPARENT"
         expect(may, kind=kind, option=option).of(socket.setsockopt(OPTIONS[option], value(option), 1))
-    namespaces.keep_capabilities([])
+    caller.keep_capabilities([])
     for kind, socket in sockets:
         answer = REFUSED if capability == "none" else 0
         host = NEIGHBOUR if kind in (TCP, UDP) else NEIGHBOUR6

@@ -10,7 +10,6 @@ import pytest
 from probes.entry.calls import Calls, Socket
 from probes.entry.gate import Result
 from probes.entry.memory import Memory
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need
 from probes.testing.socket_kinds import PACKET, PACKET_DGRAM
 from tests.bind.bind_forms import ETH_P_ALL, family_word, packet
@@ -127,10 +126,10 @@ def test_link_gone(kind, links, new_socket, expect):
 
 @behaviour("bind.packet.no-capability", "capabilities(7) CAP_NET_RAW; packet_create, and nothing in packet_bind")
 @each_kind
-def test_no_capability(kind, new_socket, expect):
+def test_no_capability(kind, new_socket, expect, caller):
     """bind of a packet socket that is already open needs no capability."""
     socket = new_socket(*kind.triple)
-    namespaces.keep_capabilities(())
+    caller.keep_capabilities(())
     for case, address in {"link": packet(ETH_P_ALL, LOOPBACK), "any": packet(ETH_P_ALL, 0)}.items():
         expect(0, address=case).of(socket.bind(address))
 

@@ -48,9 +48,9 @@ def test_zero(kind, nobody, new_socket, expect):
 
 
 @behaviour("bind.port.capability", f"{SOURCE}; capabilities(7) CAP_NET_BIND_SERVICE")
-def test_capability(kind, calls, ranges, expect):
+def test_capability(kind, calls, ranges, expect, caller):
     """With CAP_NET_BIND_SERVICE and no other capability, every port from 1 to 65535 can be bound."""
-    namespaces.keep_capabilities(["CAP_NET_BIND_SERVICE"])
+    caller.keep_capabilities(["CAP_NET_BIND_SERVICE"])
     name, ports = ranges.of(1, 65535)
     expect(0, ports=name).of(port_sweep(calls, kind).run(ports))
 
@@ -66,12 +66,12 @@ def test_refusal_binds_nothing(kind, unprivileged, new_socket, expect):
 
 @behaviour("bind.port.line-moves", f"{SOURCE}; Documentation/networking/ip-sysctl.rst ip_unprivileged_port_start")
 @pytest.mark.parametrize("start", [0, 1, 80, 1025, 32768])
-def test_start_changes(kind, start, new_socket, calls, ranges, expect):
+def test_start_changes(kind, start, new_socket, calls, ranges, expect, caller):
     """Writing net.ipv4.ip_unprivileged_port_start changes the first unprivileged port of the network namespace, for
     IPv4 and IPv6.
     """
     namespaces.set_sysctl(START, start)
-    namespaces.keep_capabilities(())
+    caller.keep_capabilities(())
     if start > 1:
         expect(-EACCES, ports="below").of(port_sweep(calls, kind).run(ranges.sample((1, start - 1))))
     expect(0, ports="first").of(new_socket(*kind.triple).bind(kind.address(max(start, 1))))

@@ -155,32 +155,33 @@ def test_read_only(kind, new_socket, expect):
     "bind.unix.mode", "unix(7) Pathname socket ownership and permissions; umask(2); unix_bind_bsd `~current_umask()`"
 )
 @each_kind
-def test_mode(kind, new_socket, expect):
+def test_mode(kind, new_socket, expect, caller):
     """bind makes the file with mode 0777 less the umask, and with the effective user and group of the process."""
     for mask in (0, 0o022, 0o077, 0o777, 0o111):
-        old = os.umask(mask)
+        old = caller.umask(mask)
         socket = new_socket(*kind.triple)
         mode = oct(stat.S_IFSOCK | 0o777 & ~mask)
         file = expect([mode, os.geteuid(), os.getegid(), 1], umask=f"{mask:03o}")
         result = socket.bind(unix(b"name"))
-        os.umask(old)
+        caller.umask(old)
         found = Path("name").lstat()
         file.of([oct(found.st_mode), found.st_uid, found.st_gid, found.st_nlink], result)
         Path("name").unlink()
 
 
 @behaviour("bind.unix.mode-of-descriptor", "unix_bind_bsd `SOCK_INODE(sk->sk_socket)->i_mode`; fchmod(2)")
-@pytest.mark.python("fchmod of its own descriptor")
 @each_kind
-def test_mode_of_descriptor(kind, new_socket, expect):
+def test_mode_of_descriptor(kind, new_socket, expect, caller):
     """bind makes the file with the mode that fchmod has set on the socket before, less the umask."""
     for mode in (0o600, 0o000, 0o755):
         socket = new_socket(*kind.triple)
-        os.fchmod(int(socket), mode)
-        old = os.umask(0)
+        lent = caller.lend(int(socket))
+        os.fchmod(lent, mode)
+        os.close(lent)
+        old = caller.umask(0)
         file = expect(oct(stat.S_IFSOCK | mode), mode=f"{mode:03o}")
         result = socket.bind(unix(b"name"))
-        os.umask(old)
+        caller.umask(old)
         file.of(oct(Path("name").lstat().st_mode), result)
         Path("name").unlink()
 

@@ -1,6 +1,5 @@
 """Abstract names of AF_UNIX sockets, given to bind or chosen by the kernel (autobind)."""
 
-import os
 import re
 from errno import EADDRINUSE
 from pathlib import Path
@@ -8,7 +7,6 @@ from socket import SO_PASSCRED, SOL_SOCKET
 
 import pytest
 
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need
 from probes.testing.socket_kinds import UNIX, UNIX_DGRAM
 from tests.bind.bind_forms import family_word, unix
@@ -24,11 +22,11 @@ each_kind = pytest.mark.parametrize("kind", UNIX, ids=str)
 
 @behaviour("bind.unix.abstract", SOURCE_ABSTRACT)
 @each_kind
-def test_abstract(kind, new_socket, expect):
+def test_abstract(kind, new_socket, expect, caller):
     """A name that begins with NUL is abstract: bind makes no file, and the name is all its bytes, further NULs included.
     The umask has no effect.
     """
-    old = os.umask(0o777)
+    old = caller.umask(0o777)
     names = {
         "null": b"\0", "text": b"\0name", "terminated": b"\0name\0", "nulls": b"\0" * 50, "within": b"\0a\0b",
         "path": b"\0/dev/null", "longest": b"\0" + b"n" * 107, "bytes": b"\0\xff\x80",
@@ -41,14 +39,14 @@ def test_abstract(kind, new_socket, expect):
         bound.of(results[-1])
         expect(unix(name), name=case, then="name").of(socket.sockname())
     files.of(list(Path().iterdir()), *results)
-    os.umask(old)
+    caller.umask(old)
 
 
 @behaviour(
     "bind.unix.abstract-in-use", f"{SOURCE_ABSTRACT}; unix(7) EADDRINUSE `automatically disappear`; unix_abstract_hash"
 )
 @each_kind
-def test_abstract_in_use(kind, new_socket, expect):
+def test_abstract_in_use(kind, new_socket, calls, expect, caller):
     """bind to an abstract name fails with EADDRINUSE while a socket of the same type and network namespace has it, until
     the last descriptor of that socket is closed.
     """
@@ -61,13 +59,13 @@ def test_abstract_in_use(kind, new_socket, expect):
         need(socket.close())
     for case, name in {"longer": b"\0name\0", "shorter": b"\0nam", "path": b"name"}.items():
         expect(0, name=case).of(new_socket(*kind.triple).bind(unix(name)))
-    duplicate = os.dup(int(first))
+    duplicate = need(calls.syscall("dup", first))
     need(first.close())
     expect(-EADDRINUSE, after="first-close").of(new_socket(*kind.triple).bind(unix(b"\0name")))
-    os.close(duplicate)
+    need(calls.close(duplicate))
     second = new_socket(*kind.triple)
     expect(0, after="last-close").of(second.bind(unix(b"\0name")))
-    namespaces.unshare(CLONE_NEWNET)
+    caller.unshare(CLONE_NEWNET)
     expect(0, namespace="other").of(new_socket(*kind.triple).bind(unix(b"\0name")))
 
 

@@ -13,6 +13,7 @@ from typing import Protocol, SupportsInt, TypeVar
 from probes.abi import sockaddr
 from probes.abi.operations import OPERATIONS
 from probes.entry.memory import Memory
+from probes.testing.caller import Caller
 from probes.testing.procfs import lowest
 
 _FIONREAD, _F_GETFD, _F_GETFL, _POLLIN = 0x541B, 1, 3, 1
@@ -52,20 +53,20 @@ def judged_over(route: str, calls: Iterable[_Call]) -> Iterator[_Call]:
             yield call
 
 
-def documented_calls(memory: Memory) -> Iterator[DocumentedCall]:
+def documented_calls(memory: Memory, caller: Caller) -> Iterator[DocumentedCall]:
     """Yields each call when it is to be made: the words of some depend on the calls before.
 
     No operation depends on a call that is none, so a run over `socketcall` may leave those out. A new descriptor is the
     lowest free one.
     """
-    yield from _connection(memory)
+    yield from _connection(memory, caller)
     yield from _pair(memory)
-    yield DocumentedCall("getpid", (), os.getpid())
+    yield DocumentedCall("getpid", (), caller.pid)
     # No interrupted call is there to go on with: do_no_restart_syscall.
     yield DocumentedCall("restart_syscall", (), -EINTR)
 
 
-def _connection(memory: Memory) -> Iterator[DocumentedCall]:
+def _connection(memory: Memory, caller: Caller) -> Iterator[DocumentedCall]:
     """Yields the calls on the two ends of a TCP connection."""
     address, text, one = memory.put(sockaddr.inet("127.0.0.1", 5000)), memory.put(b"abc"), memory.words(1)
     room, length = memory.alloc(16), memory.words(16)
@@ -76,7 +77,7 @@ def _connection(memory: Memory) -> Iterator[DocumentedCall]:
     yield DocumentedCall("setsockopt", (server, socket.SOL_SOCKET, socket.SO_KEEPALIVE, one, 4), 0)
     yield DocumentedCall("bind", (server, address, 16), 0)
     yield DocumentedCall("listen", (server, 1), 0)
-    client = socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach()
+    client = caller.adopt(socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach())
     yield DocumentedCall("connect", (client, address, 16), 0)
     peer = lowest()[0]
     yield DocumentedCall("accept4", (server, room, length, 0), peer)

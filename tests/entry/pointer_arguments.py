@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import SupportsInt
 
 from probes.abi import sockaddr
 from probes.entry.memory import Block, Memory, pack_words
+from probes.testing.caller import Caller
 
 _ADDRESS = sockaddr.inet("127.0.0.1", 5000)
 _FIONREAD, _F_GETOWN_EX, _POLLIN = 0x541B, 16, 1
@@ -37,13 +37,13 @@ class PointerArgument:
 class PointerArguments:
     """Makes a UDP socket and a socket pair with a message queued, and lists calls on them that have a pointer."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, caller: Caller) -> None:
         """Takes the memory that all other pointers of the calls point to."""
-        self._memory = memory
+        self._memory, self._caller = memory, caller
         udp, (left, right) = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socketpair()
         left.send(MESSAGE)
         self._text, self._room = memory.put(MESSAGE), memory.alloc(96)
-        self._udp, self._left, self._right = udp.detach(), left.detach(), right.detach()
+        self._udp, self._left, self._right = (caller.adopt(one.detach()) for one in (udp, left, right))
 
     def _set_of_right(self) -> Block:
         """Returns an fd_set with the readable end, in whole words, as the kernel copies it."""
@@ -79,7 +79,7 @@ class PointerArguments:
             PointerArgument("send", "buf", MESSAGE, lambda p: (left, p, 3, 0), 3),
             PointerArgument("setsockopt", "optval", pack_words(1), lambda p: (udp, *KEEPALIVE, p, 4), 0),
             PointerArgument("connect", "addr", _ADDRESS, lambda p: (udp, p, 16), 0),
-            PointerArgument("bind", "addr", _ADDRESS, lambda p: (_new_udp(), p, 16), 0),
+            PointerArgument("bind", "addr", _ADDRESS, lambda p: (self._new_udp(), p, 16), 0),
             PointerArgument("getsockname", "addrlen", pack_words(16), lambda p: (left, room, p), 0),
             PointerArgument("getpeername", "addrlen", pack_words(16), lambda p: (left, room, p), 0),
             PointerArgument("getsockopt", "optlen", pack_words(4), lambda p: (left, *KEEPALIVE, room, p), 0),
@@ -89,7 +89,7 @@ class PointerArguments:
     def _read_of_others(self) -> list[PointerArgument]:
         udp, left, right = self._udp, self._left, self._right
         put, bits, beyond = self._memory.put, self._set_of_right(), self._right + 1
-        readable, owner = struct.pack("<ihh", right, _POLLIN, 0), struct.pack("<ii", 1, os.getpid())
+        readable, owner = struct.pack("<ihh", right, _POLLIN, 0), struct.pack("<ii", 1, self._caller.pid)
         iov = pack_words(self._text.address, 3)
         return [
             PointerArgument("write", "buf", MESSAGE, lambda p: (left, p, 3), 3),
@@ -133,6 +133,5 @@ class PointerArguments:
             PointerArgument("readv", "buf", MESSAGE, lambda p: (right, put(pack_words(p, 3)), 1), 3),
         ]
 
-
-def _new_udp() -> int:
-    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+    def _new_udp(self) -> int:
+        return self._caller.adopt(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach())

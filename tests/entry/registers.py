@@ -8,14 +8,14 @@ from typing import SupportsInt
 
 from probes.abi.operations import OPERATIONS, SOCKETCALL
 from probes.abi.syscalls import SYSCALLS
-from probes.entry.gate import REGISTERS, WORD, Gate, Result
+from probes.entry.gate import REGISTERS, Gate, Result
 from probes.entry.memory import Memory
 
-#: The register of the number and the result, those of the six arguments, and the others.
-RESULT, ARGUMENTS = REGISTERS[WORD][0], REGISTERS[WORD][1:7]
-OTHERS = REGISTERS[WORD][7:]
-#: Values that no register holds by chance: no pointer, no small number, a different one in each register.
-PATTERN = {name: 0x9E3779B97F4A7C15 * (1 + index) & ((1 << WORD) - 1) for index, name in enumerate(REGISTERS[WORD])}
+#: Values that no register holds by chance, by word size: no pointer, no small number, a different one in each register.
+PATTERN = {
+    word: {name: 0x9E3779B97F4A7C15 * (1 + index) & ((1 << word) - 1) for index, name in enumerate(names)}
+    for word, names in REGISTERS.items()
+}
 #: The numbers of calls by name, from the kernel's i386 table.
 NUMBER = {name: number for number, (name, _, _) in SYSCALLS.items()}
 
@@ -38,16 +38,17 @@ class Registers:
     values: Mapping[str, int]
 
     @classmethod
-    def filled(cls, values: Sequence[int]) -> Registers:
+    def filled(cls, word: int, values: Sequence[int]) -> Registers:
         """Puts values into the lower halves of the first registers, eax first, and PATTERN into everything else."""
-        lower = dict(zip(PATTERN, values, strict=False))
-        return cls(PATTERN | {name: PATTERN[name] >> 32 << 32 | value & 0xFFFFFFFF for name, value in lower.items()})
+        pattern = PATTERN[word]
+        lower = dict(zip(pattern, values, strict=False))
+        return cls(pattern | {name: pattern[name] >> 32 << 32 | value & 0xFFFFFFFF for name, value in lower.items()})
 
     def enter(self, gate: Gate) -> Result:
         """Makes the call that these registers are."""
-        first = [self.values[name] for name in (RESULT, *ARGUMENTS)]
-        return gate.enter(*first, others={name: self.values[name] for name in OTHERS})
+        first, others = list(self.values.values())[:7], list(self.values)[7:]
+        return gate.enter(*first, others={name: self.values[name] for name in others})
 
     def without_result(self) -> dict[str, int]:
         """Returns all registers but eax (rax), which a call must leave as they were."""
-        return {name: value for name, value in self.values.items() if name != RESULT}
+        return {name: self.values[name] for name in list(self.values)[1:]}

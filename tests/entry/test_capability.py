@@ -16,6 +16,7 @@ from probes.abi import sockaddr
 from probes.entry.memory import Memory, pack_words
 from probes.sandbox import namespaces
 from probes.testing import VersionDifference, behaviour, not_applicable
+from probes.testing.caller import Caller
 from probes.testing.procfs import lowest
 from tests.entry.documented_calls import judged_over
 
@@ -51,15 +52,15 @@ class Privileged:
 
 
 @pytest.fixture
-def privileged(memory: Memory, keep: Callable[[socket.socket], socket.socket]) -> list[Privileged]:
+def privileged(memory: Memory, caller: Caller, keep: Callable[[socket.socket], socket.socket]) -> list[Privileged]:
     """Lists the calls that need a capability in the user namespace of the network, chroot in the caller's own."""
     tcp, bound = (keep(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(2))
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-    fd, put, one = tcp.fileno(), memory.put, memory.words(1)
+    fd, put, one = caller.adopt(tcp.fileno()), memory.put, memory.words(1)
     flags = put(struct.pack("16sh14x", b"lo", UP_PROMISCUOUS))
     return [
         Privileged("socket", "raw", (socket.AF_INET, socket.SOCK_RAW, 253), (RAW,)),
-        Privileged("setsockopt", "SO_BINDTODEVICE", (bound.fileno(), 1, 25, put(b"lo"), 2), (RAW,)),
+        Privileged("setsockopt", "SO_BINDTODEVICE", (caller.adopt(bound.fileno()), 1, 25, put(b"lo"), 2), (RAW,)),
         Privileged("setsockopt", "IP_TRANSPARENT", (fd, 0, IP_TRANSPARENT, one, 4), (RAW, ADMIN)),
         Privileged("setsockopt", "SO_MARK", (fd, 1, SO_MARK, one, 4), (ADMIN,)),
         Privileged("setsockopt", "SO_PRIORITY", (fd, 1, SO_PRIORITY, put(pack_words(7)), 4), (ADMIN,)),
@@ -84,21 +85,21 @@ EACH = (ADMIN, PORTS, RAW, CHROOT)
 
 @behaviour("entry.capability.refused", SOURCE)
 @pytest.mark.parametrize("who", ["none", "all", *EACH, *(f"all-but-{name}" for name in EACH)])
-def test_refused(who, privileged, entry, enter, expect):
+def test_refused(who, privileged, entry, enter, expect, caller):
     """A call that needs a capability fails without it, whatever others the caller has, and succeeds with it alone."""
     kept = kept_by(who)
-    namespaces.keep_capabilities(kept)
+    caller.keep_capabilities(kept)
     for call in judged_over(entry.route, privileged):
         value = lowest()[0] if call.name == "socket" else 0
         expect(call.returns(kept, value), call=call.name, what=call.what).of(enter(call.name, *call.words))
 
 
 @behaviour("entry.capability.nothing-done", SOURCE)
-def test_nothing_done(privileged, entry, enter, keep, expect):
+def test_nothing_done(privileged, entry, enter, keep, expect, caller):
     """A call that fails for want of a capability makes no descriptor and changes no option, name, flag or root."""
-    namespaces.keep_capabilities(())
+    caller.keep_capabilities(())
     (fd,) = (call.words[0] for call in privileged if call.name == "bind")
-    sock = keep(socket.socket(fileno=os.dup(fd)))
+    sock = keep(socket.socket(fileno=caller.lend(fd)))
     for call in judged_over(entry.route, privileged):
         before = state(sock)
         check = expect([call.error, before], call=call.name, what=call.what)
@@ -118,15 +119,15 @@ INITIAL = {"SO_SNDBUFFORCE": (32, -EPERM), "SO_RCVBUFFORCE": (33, -EPERM), "SO_D
 
 
 @behaviour("entry.capability.other-namespace", SOURCE_FIRST)
-def test_other_namespace(entry, enter, memory, keep, expect, request):
+def test_other_namespace(entry, enter, memory, keep, expect, request, caller):
     """Options and nice values that need a capability in the initial user namespace fail for a caller that has every
     capability in another one.
     """
     if request.config.getoption("isolation") != "full":
         not_applicable("a user namespace of the sandbox's own")
-    udp = keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    fd = caller.adopt(keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).fileno())
     for what, (option, error) in INITIAL.items():
-        expect(error, what=what).of(enter("setsockopt", udp.fileno(), socket.SOL_SOCKET, option, memory.words(1), 4))
+        expect(error, what=what).of(enter("setsockopt", fd, socket.SOL_SOCKET, option, memory.words(1), 4))
     if entry.route == "direct":
         expect(-EPERM, what="nice").of(enter("nice", -5))
 
@@ -134,25 +135,25 @@ def test_other_namespace(entry, enter, memory, keep, expect, request):
 @behaviour("entry.capability.initial-namespace", SOURCE_FIRST)
 @pytest.mark.sandbox(initial_user_ns=True)
 @pytest.mark.parametrize("who", ["none", ADMIN, NICE])
-def test_initial_namespace(who, entry, enter, memory, keep, expect):
+def test_initial_namespace(who, entry, enter, memory, keep, expect, caller):
     """Options and nice values that need a capability in the initial user namespace succeed with it and fail without."""
     # The initial one maps every id to itself (user_namespaces(7)).
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
         not_applicable("the initial user namespace")
     kept = kept_by(who)
     try:
-        namespaces.keep_capabilities(kept)
+        caller.keep_capabilities(kept)
     except PermissionError:
         not_applicable(f"{who}: this root does not have it")
-    udp = keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    fd = caller.adopt(keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).fileno())
     for what, (option, error) in INITIAL.items():
         expect(0 if ADMIN in kept else error, what=what).of(
-            enter("setsockopt", udp.fileno(), socket.SOL_SOCKET, option, memory.words(1), 4)
+            enter("setsockopt", fd, socket.SOL_SOCKET, option, memory.words(1), 4)
         )
     if entry.route == "direct":
-        before = os.getpriority(os.PRIO_PROCESS, 0)
+        before = os.getpriority(os.PRIO_PROCESS, caller.pid)
         returned = expect(0 if NICE in kept else -EPERM, what="nice")
         change = expect(-5 if NICE in kept else 0, what="nice", afterwards="change")
         result = enter("nice", -5)
         returned.of(result)
-        change.of(os.getpriority(os.PRIO_PROCESS, 0) - before, result)
+        change.of(os.getpriority(os.PRIO_PROCESS, caller.pid) - before, result)

@@ -34,11 +34,11 @@ class FaultingCall:
 
 
 @behaviour("entry.fault.read", SOURCE_IN)
-def test_read(enter, entry, memory, expect):
+def test_read(enter, entry, memory, expect, caller):
     """A call that reads through a pointer fails with EFAULT for an unmapped page, a page without access, the last page,
     and an object of which any part lies in such a page. It succeeds if the object ends where the mapping does.
     """
-    for case in judged_over(entry.route, PointerArguments(memory).read()):
+    for case in judged_over(entry.route, PointerArguments(memory, caller).read()):
         bad = [memory.guarded(case.content[:length]) for length in range(len(case.content))]
         bad += [memory.unmapped(), memory.guarded(case.content, PROT_NONE), LAST_PAGE]
         check = expect([-EFAULT] * len(bad), call=case.name, argument=case.argument, pointers=len(bad))
@@ -51,11 +51,11 @@ def test_read(enter, entry, memory, expect):
 
 
 @behaviour("entry.fault.written", SOURCE_OUT)
-def test_written(enter, entry, memory, expect):
+def test_written(enter, entry, memory, expect, caller):
     """A call that writes through a pointer fails with EFAULT for an unmapped page, a read-only page, the last page, and
     an object of which any part lies in such a page. It succeeds if the object ends where the mapping does.
     """
-    for case in judged_over(entry.route, PointerArguments(memory).written()):
+    for case in judged_over(entry.route, PointerArguments(memory, caller).written()):
         bad = [memory.guarded(case.content[:length]) for length in range(len(case.content))]
         bad += [memory.unmapped(), memory.guarded(case.content, PROT_READ), LAST_PAGE]
         check = expect([-EFAULT] * len(bad), call=case.name, argument=case.argument, pointers=len(bad))
@@ -66,10 +66,10 @@ def test_written(enter, entry, memory, expect):
 
 
 @behaviour("entry.fault.nothing-set", SOURCE_NOTHING)
-def test_nothing_set(enter, entry, memory, keep, expect):
+def test_nothing_set(enter, entry, memory, keep, expect, caller):
     """A call that fails with EFAULT changes no name, peer, option, file status flag or owner."""
     udp = keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    fd, hole = udp.fileno(), memory.unmapped()
+    fd, hole = caller.adopt(udp.fileno()), memory.unmapped()
     for pointer, address, option in (("unmapped", hole, hole), ("partly", memory.guarded(15), memory.guarded(3))):
         calls = (
             FaultingCall("bind", (fd, address, 16), udp.getsockname),
@@ -96,10 +96,10 @@ def peer_of(sock: socket.socket) -> object:
 
 @behaviour("entry.fault.nothing-sent", f"{SOURCE_NOTHING}; send(2), write(2), writev(2)")
 @pytest.mark.parametrize("kind", ["unix", "udp", "tcp"])
-def test_nothing_sent(kind, enter, entry, memory, keep, expect):
+def test_nothing_sent(kind, enter, entry, memory, keep, expect, caller):
     """A call that fails with EFAULT sends nothing, not even the part that it could read."""
     left, right = map(keep, PAIRS[kind]())
-    fd, hole, part = left.fileno(), memory.unmapped(), memory.guarded(2)
+    fd, hole, part = caller.adopt(left.fileno()), memory.unmapped(), memory.guarded(2)
     vector = memory.words(memory.put(MESSAGE), 3, hole, 3)
     message = memory.words(0, 0, vector, 2, 0, 0, 0, 0)
     unread = [
@@ -134,12 +134,12 @@ def queued(sock: socket.socket) -> bytes | str:
     "entry.fault.nothing-taken", f"{SOURCE_NOTHING}; recv(2), read(2), readv(2); unix_stream_read_generic, tcp_recvmsg"
 )
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_nothing_taken(kind, enter, entry, memory, keep, expect):
+def test_nothing_taken(kind, enter, entry, memory, keep, expect, caller):
     """A call that fails with EFAULT takes nothing from a stream: what was queued stays queued."""
     left, right = map(keep, PAIRS[kind]())
     left.send(MESSAGE)
     select.select([right], [], [])
-    fd, hole, part = right.fileno(), memory.unmapped(), memory.guarded(2)
+    fd, hole, part = caller.adopt(right.fileno()), memory.unmapped(), memory.guarded(2)
     into = memory.words(0, 0, memory.words(hole, 3), 1, 0, 0, 0, 0)
     calls = [
         DocumentedCall("recv", (fd, hole, 3, 0), -EFAULT),

@@ -12,7 +12,6 @@ from errno import EBADF, EFAULT, ENOSYS
 import pytest
 
 from probes.abi.syscalls import SYSCALLS, VERSIONS
-from probes.entry.gate import WORD
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need, not_applicable
 from probes.testing.procfs import lowest
@@ -50,14 +49,15 @@ def first_beyond(reference: Reference) -> int:
 
 @behaviour("entry.number.documented", SOURCE)
 @pytest.mark.routes("both")
-def test_documented(the_gate, memory, expect):
+def test_documented(the_gate, memory, expect, caller):
     """Every documented call has the number of the i386 table and returns its documented result."""
-    for call in documented_calls(memory):
+    for call in documented_calls(memory, caller):
         expect(call.returns, call=call.name).of(the_gate.enter(NUMBER[call.name], *map(int, call.words)))
     words = memory.words(socket.AF_INET, socket.SOCK_DGRAM, 0)
     expect(lowest()[0], call="socketcall").of(the_gate.enter(NUMBER["socketcall"], 1, int(words)))
 
 
+@pytest.mark.python("a child that returns from fork")
 @behaviour("entry.number.first", f"{SOURCE}; fork(2), _exit(2), open(2), waitpid(2)")
 def test_first(the_gate, memory, expect):
     """exit is number 1, fork 2, read 3, write 4, open 5, close 6 and waitpid 7."""
@@ -116,18 +116,18 @@ def test_beyond(the_gate, calls, seeded, expect):
 
 @behaviour("entry.number.i386-table", f"syscall(2); {SOURCE}; arch/x86/entry/entry_64_compat.S int80 `64-bit programs`")
 @pytest.mark.routes("both")
-def test_i386_table(the_gate, expect):
+def test_i386_table(the_gate, expect, caller):
     """int $0x80 uses the i386 table in a 64-bit process too: 20 is getpid and 102 socketcall, where the syscall
     instruction has writev and getuid.
     """
-    expect(os.getpid(), number=20).of(the_gate.enter(20, 0xFFFFFFFF, 0, 0))
+    expect(caller.pid, number=20).of(the_gate.enter(20, 0xFFFFFFFF, 0, 0))
     expect(-EFAULT, number=102).of(the_gate.enter(102, 1, 0))
 
 
 @behaviour("entry.number.lower-half", "syscall(2) i386; do_int80_emulation `regs->ax & GENMASK(31, 0)`")
 def test_lower_half(the_gate, expect):
     """In a 64-bit process the lower half of rax is the number and the upper half is ignored."""
-    if WORD == 32:
+    if the_gate.word == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
     for upper in [1 << bit for bit in range(32, 64)] + [0xFFFFFFFF << 32]:
         expect(-EBADF, upper=f"{upper >> 32:#x}").of(the_gate.enter(upper | NUMBER["close"], 0xFFFFFFFF))

@@ -1,17 +1,16 @@
 """Judges the registers: at the entry of a call those that it reads, at its return all of them."""
 
 import ctypes
-import os
 import socket
 from errno import EBADF, EFAULT, EINVAL, EMSGSIZE, ENOSYS, EOPNOTSUPP
 
 import pytest
 
-from probes.entry.gate import WORD
+from probes.entry.gate import REGISTERS
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
 from probes.testing import AbiDifference, behaviour, not_applicable
 from tests.entry.documented_calls import documented_calls, judged_over
-from tests.entry.registers import ARGUMENTS, NUMBER, RESULT, Registers, values_of_call
+from tests.entry.registers import NUMBER, Registers, values_of_call
 
 # A call through the vDSO with an ebp of our choice is seen only where every call is.
 pytestmark = pytest.mark.sandbox(trace="calls")
@@ -21,17 +20,16 @@ SOURCE = (
     "arch/x86/entry/entry_64_compat.S, entry_32.S; tools/testing/selftests/x86/test_syscall_vdso.c"
 )
 SOURCE_64 = f"{SOURCE} `Starting in Linux 4.17, R8..11 are preserved`; entry_64_compat.S int80 `Preserve r8-r11`"
-MASK = (1 << WORD) - 1
 #: A number of the table without a call.
 HOLE = 222
 FLAGS = {"carry": 0, "parity": 2, "adjust": 4, "zero": 6, "sign": 7, "direction": 10, "overflow": 11, "id": 21}
 
 
 @behaviour("entry.registers.preserved", SOURCE_64)
-def test_preserved(the_gate, entry, memory, expect):
+def test_preserved(the_gate, entry, memory, expect, caller):
     """Every documented call preserves all general registers but eax, including r8 to r15 and all upper halves."""
-    for call in judged_over(entry.route, documented_calls(memory)):
-        before = Registers.filled(values_of_call(entry.route, call.name, call.words, memory))
+    for call in judged_over(entry.route, documented_calls(memory, caller)):
+        before = Registers.filled(the_gate.word, values_of_call(entry.route, call.name, call.words, memory))
         check = expect(before.without_result(), call=call.name)
         result = before.enter(the_gate)
         check.of(Registers(result.regs_out).without_result(), result)
@@ -48,41 +46,41 @@ def test_preserved_on_error(the_gate, memory, expect):
         ("hole", -ENOSYS, HOLE),
         ("beyond", -ENOSYS, 0xFFFFFFFF),
     ):
-        before = Registers.filled(values)
+        before = Registers.filled(the_gate.word, values)
         check = expect([error, before.without_result()], call=name)
         result = before.enter(the_gate)
         check.of([int(result), Registers(result.regs_out).without_result()], result)
 
 
 @behaviour("entry.registers.nothing-else", f"{SOURCE}; ptrace(2) PTRACE_GETREGS, PTRACE_GET_SYSCALL_INFO")
-def test_nothing_else(the_gate, entry, memory, expect):
+def test_nothing_else(the_gate, entry, memory, expect, caller):
     """A tracer finds every register but eax the same at the exit of a call as at its entry, including the stack
     pointer, flags, segment registers and their bases.
     """
-    for call in judged_over(entry.route, documented_calls(memory)):
-        before = Registers.filled(values_of_call(entry.route, call.name, call.words, memory))
+    for call in judged_over(entry.route, documented_calls(memory, caller)):
+        before = Registers.filled(the_gate.word, values_of_call(entry.route, call.name, call.words, memory))
         clobbered = expect([[]], call=call.name)
         clobbered.seen("clobbered", before.enter(the_gate))
 
 
 @behaviour("entry.registers.result", f"{SOURCE}; do_syscall_32_irqs_on `regs->ax = ia32_sys_call(regs, unr)`, a long")
 @pytest.mark.routes("both")
-def test_result(the_gate, expect):
+def test_result(the_gate, expect, caller):
     """The result is in eax; in a 64-bit process an error is sign-extended to the whole of rax."""
     for name, number, value in (
-        ("getpid", NUMBER["getpid"], os.getpid()), ("close", NUMBER["close"], -EBADF), ("hole", HOLE, -ENOSYS),
+        ("getpid", NUMBER["getpid"], caller.pid), ("close", NUMBER["close"], -EBADF), ("hole", HOLE, -ENOSYS),
         ("socketcall", NUMBER["socketcall"], -EINVAL),
     ):  # fmt: skip
-        check = expect(value & MASK, call=name)
-        result = Registers.filled([number, 0xFFFFFFFF]).enter(the_gate)
-        check.of(result.regs_out[RESULT], result)
+        check = expect(value & (1 << the_gate.word) - 1, call=name)
+        result = Registers.filled(the_gate.word, [number, 0xFFFFFFFF]).enter(the_gate)
+        check.of(result.regs_out[REGISTERS[the_gate.word][0]], result)
 
 
 @behaviour("entry.registers.arguments", f"{SOURCE}; sendto(2); __sys_sendto")
 @pytest.mark.routes("direct")
-def test_arguments(the_gate, memory, expect):
+def test_arguments(the_gate, memory, expect, caller):
     """The six arguments are in ebx, ecx, edx, esi, edi and ebp: a bad value in each gives the error of its argument."""
-    fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+    fd = caller.adopt(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach())
     address = memory.put(bytes([2, 0, 0x13, 0x88, 127, 0, 0, 1]) + bytes(8))
     good = [NUMBER["sendto"], fd, int(memory.put(b"abc")), 3, 0, int(address), 16]
     bad = {
@@ -135,7 +133,7 @@ def test_segments(the_gate, expect):
     check = expect(own, segments="own")
     result = the_gate.enter(NUMBER["getpid"])
     check.of(result.segments[1], result)
-    if WORD == 64:
+    if the_gate.word == 64:
         code = map_low(PAGE)
         ctypes.memmove(code, LOAD_SEGMENTS, len(LOAD_SEGMENTS))
         protect(code, PAGE, PROT_READ | PROT_EXEC)
@@ -156,7 +154,7 @@ def test_abi(the_gate, expect):
     abi = expect(AbiDifference(["i386"], ["ia32-compat"], cite), seen="abi")
     gate = expect([the_gate.name], seen="gate")
     number = expect([NUMBER["getpid"]], seen="nr")
-    word = expect([WORD], seen="word")
+    word = expect([the_gate.word], seen="word")
     result = the_gate.enter(NUMBER["getpid"])
     abi.seen("abi", result)
     gate.seen("gate", result)
@@ -168,15 +166,15 @@ def test_abi(the_gate, expect):
     "entry.registers.argument-halves", "syscall(2) i386; arch/x86/include/asm/syscall_wrapper.h SC_IA32_REGS_TO_ARGS"
 )
 @pytest.mark.routes("direct")
-def test_argument_halves(the_gate, memory, expect):
+def test_argument_halves(the_gate, memory, expect, caller):
     """In a 64-bit process the upper halves of the argument registers are ignored, each alone and all together."""
-    if WORD == 32:
+    if the_gate.word == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
-    fd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+    fd = caller.adopt(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach())
     address = memory.put(bytes([2, 0, 0x13, 0x88, 127, 0, 0, 1]) + bytes(8))
     good = [NUMBER["sendto"], fd, int(memory.put(b"abc")), 3, 0, int(address), 16]
     for name, upper in (("one", 1), ("sign", 0x80000000), ("all", 0xFFFFFFFF)):
         for index in range(1, 7):
             values = [word | (upper << 32 if at == index else 0) for at, word in enumerate(good)]
-            expect(3, register=ARGUMENTS[index - 1], upper=name).of(the_gate.enter(*values))
+            expect(3, register=REGISTERS[64][index], upper=name).of(the_gate.enter(*values))
         expect(3, register="every", upper=name).of(the_gate.enter(*(word | upper << 32 for word in good)))

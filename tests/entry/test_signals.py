@@ -78,7 +78,7 @@ def test_registers(how, the_gate, entry, blocking, memory, meanwhile, expect):
     """A call that was interrupted, restarted or stopped preserves every general register but eax."""
     meanwhile.catch(restart=how == "restarted")
     call = blocking.prepare("recv")
-    before = Registers.filled(values_of_call(entry.route, call.name, call.words, memory))
+    before = Registers.filled(the_gate.word, values_of_call(entry.route, call.name, call.words, memory))
     steps = {
         "interrupted": [meanwhile.signal],
         "restarted": [meanwhile.signal, call.end],

@@ -11,6 +11,7 @@ from probes.entry.calls import Calls
 from probes.entry.gate import Gate
 from probes.entry.memory import Memory
 from probes.testing import Broke, procfs
+from probes.testing.caller import Caller
 from probes.testing.expect import Expect
 from probes.testing.socket_kinds import TCP, UDP, UNIX_STREAM, SocketKind
 from probes.testing.states import Prepare
@@ -56,11 +57,12 @@ class Dispatch:
     Each route prepares the states of its own calls, by a gate that is not traced.
     """
 
-    def __init__(self, gate: Gate, memory: Memory, expect: Expect) -> None:
-        self._memory, self._expect = memory, expect
-        quiet = Gate(gate.name, quiet=True)
+    def __init__(self, gate: Gate, memory: Memory, expect: Expect, caller: Caller) -> None:
+        self._memory, self._expect, self._caller = memory, expect, caller
+        quiet = gate.quieted()
         self._calls = [Calls(gate, route, memory) for route in ROUTES]
-        self._prepare = [Prepare(Calls(quiet, route, memory)) for route in ROUTES]
+        self._quiet = [Calls(quiet, route, memory) for route in ROUTES]
+        self._prepare = [Prepare(calls) for calls in self._quiet]
 
     def judge(self, op: str, rows: Mapping[str, Sequence[Word]], table: str, *, delivers: bool = False) -> None:
         """Judges every cell: the result over each route, and that both leave the same memory and sockets.
@@ -81,19 +83,19 @@ class Dispatch:
                 if delivers and result > 0 and state.peer >= 0:
                     state.wait(state.peer)
                 made = [fd for fd in procfs.descriptors() if fd not in before]
-                left.append(_left(placed, state.fd, state.peer, made))
+                left.append(self._left(placed, state.fd, state.peer, made))
                 results.append(result)
                 state.made += made
                 state.close()
             same.of(differences(*left) or NO_DIFFERENCE, *results)
 
-
-def _left(placed: PlacedWords, fd: int, peer: int, made: Sequence[int]) -> Left:
-    """Returns what a call left: the memory it was given, and each socket."""
-    left: Left = {f"memory {index}": data for index, data in enumerate(placed.contents())} | {"made": len(made)}
-    for name, one in {"fd": fd, "peer": peer, **{f"made {index}": one for index, one in enumerate(made)}}.items():
-        left |= {f"{name} {field}": value for field, value in socket_view(one).items()}
-    return left
+    def _left(self, placed: PlacedWords, fd: int, peer: int, made: Sequence[int]) -> Left:
+        """Returns what a call left: the memory it was given, and each socket."""
+        left: Left = {f"memory {index}": data for index, data in enumerate(placed.contents())} | {"made": len(made)}
+        for name, one in {"fd": fd, "peer": peer, **{f"made {index}": one for index, one in enumerate(made)}}.items():
+            view = socket_view(one, self._caller, self._quiet[0])
+            left |= {f"{name} {field}": value for field, value in view.items()}
+        return left
 
 
 def differences(one: Left, other: Left) -> dict[str, list[object]]:

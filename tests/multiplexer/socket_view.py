@@ -12,6 +12,9 @@ import termios
 from collections.abc import Callable
 from typing import TypeVar
 
+from probes.entry.calls import Calls
+from probes.testing.caller import Caller
+
 _Value = TypeVar("_Value")
 _OPTIONS = {
     "family": socket.SO_DOMAIN,
@@ -23,24 +26,28 @@ _OPTIONS = {
 _SIZE = 64
 
 
-def socket_view(fd: int) -> dict[str, object]:
-    """Returns what can be read of a socket: options, flags, names, queued data, poll events. {} if it is no socket."""
-    if fd < 0 or not stat.S_ISSOCK(os.fstat(fd).st_mode):
+def socket_view(fd: int, caller: Caller, calls: Calls) -> dict[str, object]:
+    """Returns what can be read of a socket: options, flags, names, queued data, poll events. {} if it is no socket.
+
+    Only the flags of the descriptor are read by a call of the caller, which should not be traced.
+    """
+    if fd < 0:
+        return {}
+    lent = caller.lend(fd)
+    if not stat.S_ISSOCK(os.fstat(lent).st_mode):
+        os.close(lent)
         return {}
     poll = select.poll()
-    poll.register(fd, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
-    borrowed = socket.socket(fileno=fd)
-    try:
+    poll.register(lent, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
+    with socket.socket(fileno=lent) as borrowed:
         return {name: borrowed.getsockopt(socket.SOL_SOCKET, number) for name, number in _OPTIONS.items()} | {
-            "flags": [fcntl.fcntl(fd, fcntl.F_GETFD), fcntl.fcntl(fd, fcntl.F_GETFL)],
+            "flags": [int(calls.syscall("fcntl", fd, what, 0)) for what in (fcntl.F_GETFD, fcntl.F_GETFL)],
             "name": borrowed.getsockname(),
             "peer": _or_errno(borrowed.getpeername),
-            "queued": _or_errno(lambda: _queued(fd)),
+            "queued": _or_errno(lambda: _queued(lent)),
             "received": _or_errno(lambda: _received(borrowed)),
             "events": [events for _, events in poll.poll(0)],
         }
-    finally:
-        borrowed.detach()
 
 
 def _queued(fd: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from probes.abi.operations import OPERATIONS, SOCKETCALL
 from probes.abi.sockaddr import inet
 from probes.entry.gate import Result
-from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, pack_words, protect
+from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, pack_words
 from probes.testing import behaviour, procfs
 
 pytestmark = pytest.mark.routes("socketcall")
@@ -55,9 +55,9 @@ def test_straddling(the_gate, memory, samples, second, expect):
             array = pages.part(PAGE - split, len(sample.words))
             array.write(sample.words)
             if second == "read-only":
-                protect(pages.address + PAGE, PAGE, PROT_READ)
+                memory.space.protect(pages.address + PAGE, PAGE, PROT_READ)
             results.append(the_gate.enter(SOCKETCALL, call, array.address))
-            protect(pages.address + PAGE, PAGE, PROT_READ | PROT_WRITE)
+            memory.space.protect(pages.address + PAGE, PAGE, PROT_READ | PROT_WRITE)
         check.of([int(result) for result in results], *results)
 
 
@@ -109,7 +109,7 @@ def test_copied_first(the_gate, memory, samples, expect):
 def test_unreadable(the_gate, memory, samples, expect):
     """Every operation fails with EFAULT if the first byte of its array cannot be read."""
     after = memory.alloc(2 * PAGE, align=PAGE)
-    protect(after.address, PAGE, PROT_NONE)
+    memory.space.protect(after.address, PAGE, PROT_NONE)
     places = {
         "null": 0,
         "first-page": PAGE - 1,

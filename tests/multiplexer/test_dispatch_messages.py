@@ -32,12 +32,12 @@ def rights(descriptor: Word) -> PointerToWords:
 
 
 @behaviour("multiplexer.dispatch.sendmsg", f"{SOURCE}; sendmsg(2); __sys_sendmsg, ___sys_sendmsg, get_compat_msghdr")
-def test_sendmsg(dispatch):
+def test_sendmsg(dispatch, caller):
     """socketcall(16, {fd, msg, flags}) returns what sendmsg(fd, msg, flags) returns, in every state of the
     descriptor, and the peer receives the same.
     """
     data = (PointerTo(DATA), 4)
-    own = PointerToWords((24, socket.SOL_SOCKET, socket.SCM_CREDENTIALS, os.getpid(), os.getuid(), os.getgid()))
+    own = PointerToWords((24, socket.SOL_SOCKET, socket.SCM_CREDENTIALS, caller.pid, os.getuid(), os.getgid()))
     rows = {
         "one": (FD, message(data), QUIET),
         "two": (FD, message((PointerTo(b"da"), 2), (PointerTo(b"ta"), 2)), QUIET),

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from probes.abi.operations import OPERATIONS, SOCKETCALL
-from probes.entry.gate import WORD
 from probes.entry.memory import PAGE, Block, Memory, OutOfMemory
 from probes.entry.sweep import Sweep
 from probes.testing import AbiDifference, Broke, behaviour
@@ -51,15 +50,15 @@ def lay_across(low: Block | None, high: Block | None, split: int, words: bytes) 
             page.write(part)
 
 
-def mapped() -> Iterator[range]:
-    """Yields the ranges of addresses that are mapped in this process."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
+def mapped(pid: int) -> Iterator[range]:
+    """Yields the ranges of addresses that are mapped in a process."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         first, last = line.split(maxsplit=1)[0].split("-")
         yield range(int(first, 16), int(last, 16))
 
 
 @behaviour("multiplexer.array.kernel-part", SOURCE, tag="implementation")
-def test_kernel_part(the_gate, calls, expect):
+def test_kernel_part(the_gate, caller, calls, expect):
     """An array above 3 GiB, where a native kernel has its own memory, fails with EFAULT at every address that the process
     has not mapped: each of the first page, each of the last two pages, and one in each MiB between them.
     """
@@ -67,10 +66,10 @@ def test_kernel_part(the_gate, calls, expect):
         sweep = Sweep(calls)
         sweep.raw(SOCKETCALL, LISTEN, sweep.value, judged=True)
         expect(-EFAULT, addresses=f"{first:#x}..{last:#x}").of(sweep.run(range(first, last + 1)))
-    check, before = expect([-EFAULT], addresses="one-in-each-MiB"), list(mapped())
+    check, before = expect([-EFAULT], addresses="one-in-each-MiB"), list(mapped(caller.pid))
     results = {at: the_gate.enter(SOCKETCALL, LISTEN, at) for at in range(KERNEL, TOP, 1 << 20)}
     # A 32-bit process on an x86-64 kernel has its libraries there, and Python may have asked for more in between.
-    own = before + list(mapped())
+    own = before + list(mapped(caller.pid))
     free = [result for at, result in results.items() if not any(at in part for part in own)]
     check.of(sorted(set(free)), *free)
 
@@ -80,7 +79,7 @@ def test_above_3gib(the_gate, memory, samples, expect):
     """An array in a page that is mapped above 3 GiB is read on an x86-64 kernel; on a native kernel, whose own memory is
     there, it fails with EFAULT.
     """
-    for address in (KERNEL, 0xE0000000, TOP - 2 * PAGE, TOP - PAGE) if WORD == 64 else (KERNEL, 0xE0000000):
+    for address in (KERNEL, 0xE0000000, TOP - 2 * PAGE, TOP - PAGE) if the_gate.word == 64 else (KERNEL, 0xE0000000):
         page = page_at(memory, address)
         for call, sample in samples.items():
             lay_across(None, page, 0, sample.words)
@@ -104,11 +103,11 @@ def test_across_4gib(the_gate, memory, samples, expect):
     """An array that begins below 4 GiB continues above it, not at address 0: it is read where a 64-bit process has memory
     there, and fails with EFAULT in a 32-bit process.
     """
-    low, high = page_at(memory, TOP - PAGE), page_at(memory, TOP) if WORD == 64 else None
+    low, high = page_at(memory, TOP - PAGE), page_at(memory, TOP) if the_gate.word == 64 else None
     for call, sample in samples.items():
         for split in (1, 4, len(sample.words) - 1):
             lay_across(low, high, split, sample.words)
-            expected = above_kernel_start(sample.result, expect, low, high) if WORD == 64 else -EFAULT
+            expected = above_kernel_start(sample.result, expect, low, high) if the_gate.word == 64 else -EFAULT
             check = expect(expected, call=call, below=split)
             check.of(the_gate.enter(SOCKETCALL, call, TOP - split))
 

@@ -50,6 +50,7 @@ def test_tracer(the_gate, memory, samples, expect):
             check.seen(field, result)
 
 
+@pytest.mark.python("a tracer of its own process")
 @behaviour("multiplexer.observers.syscall-info", SOURCE_TRACER)
 @pytest.mark.sandbox(trace="none")
 def test_syscall_info(the_gate, memory, samples, expect):
@@ -71,6 +72,7 @@ def test_syscall_info(the_gate, memory, samples, expect):
         exit_.of([at_exit["op"], at_exit["arch"], at_exit["rval"]], result)
 
 
+@pytest.mark.python("a tracer of its own process")
 @behaviour("multiplexer.observers.syscall-info-registers", SOURCE_TRACER, tag="implementation")
 @pytest.mark.sandbox(trace="none")
 def test_syscall_info_registers(the_gate, memory, samples, expect):
@@ -93,6 +95,7 @@ def test_syscall_info_registers(the_gate, memory, samples, expect):
     part["arguments"].of(tracer.stops[0]["args"], result)
 
 
+@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-data", SOURCE_SECCOMP)
 @pytest.mark.sandbox(trace="calls")
 def test_seccomp_data(the_gate, memory, expect):
@@ -110,6 +113,7 @@ def test_seccomp_data(the_gate, memory, expect):
             check.of(found, *results)
 
 
+@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-registers", SOURCE_SECCOMP, tag="implementation")
 @pytest.mark.sandbox(trace="calls")
 def test_seccomp_registers(the_gate, memory, expect):
@@ -126,6 +130,7 @@ def test_seccomp_registers(the_gate, memory, expect):
         check.of(found, *results)
 
 
+@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-first", "seccomp(2) SECCOMP_RET_ERRNO; syscall_trace_enter; S4 1.5")
 @pytest.mark.routes("both")
 @pytest.mark.sandbox(trace="calls")
@@ -143,6 +148,7 @@ def test_seccomp_first(the_gate, memory, samples, expect):
         expect(sample.result, direct=name).of(direct.make(name, *sample.values))
 
 
+@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-direct", "seccomp(2) Caveats; socketcall(2); S4 1.5 step 3")
 @pytest.mark.routes("both")
 @pytest.mark.sandbox(trace="calls")

@@ -3,7 +3,7 @@
 import pytest
 
 from probes.abi.operations import SOCKETCALL
-from probes.entry.gate import REGISTERS, WORD
+from probes.entry.gate import REGISTERS
 from probes.testing import behaviour, not_applicable
 
 pytestmark = pytest.mark.routes("socketcall")
@@ -30,7 +30,7 @@ def test_two(the_gate, memory, samples, others, expect):
 @pytest.mark.parametrize("register", ["rax", "rbx", "rcx"])
 def test_upper_halves(the_gate, memory, samples, register, expect):
     """In a 64-bit process socketcall ignores each bit of the upper halves of rax, rbx and rcx."""
-    if WORD == 32:
+    if the_gate.word == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
     for call, sample in samples.items():
         array = memory.put(sample.words)
@@ -47,10 +47,10 @@ def test_all_upper_halves(the_gate, memory, samples, expect):
     """In a 64-bit process every operation returns the same with all bits set in the upper half of every register and in
     r8 to r15.
     """
-    if WORD == 32:
+    if the_gate.word == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
     upper = ALL << 32
-    others = dict.fromkeys(REGISTERS[WORD][7:], upper | ALL)
+    others = dict.fromkeys(REGISTERS[the_gate.word][7:], upper | ALL)
     for call, sample in samples.items():
         address = memory.put(sample.words).address
         values = [upper | value for value in (SOCKETCALL, call, address, 0, 0, 0, 0)]

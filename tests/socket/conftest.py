@@ -8,6 +8,7 @@ from probes.entry.calls import Calls, Socket
 from probes.entry.gate import Result
 from probes.entry.memory import Memory
 from probes.testing import need, not_applicable, procfs
+from probes.testing.caller import Caller
 from probes.testing.socket_kinds import (
     NETLINK,
     PACKET,
@@ -56,8 +57,8 @@ def fcntl(calls: Calls) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def descriptor_limit() -> Iterator[DescriptorLimit]:
-    """The limit of this process's descriptors, set back when the test ends."""
-    limit = DescriptorLimit()
+def descriptor_limit(caller: Caller) -> Iterator[DescriptorLimit]:
+    """The limit of the caller's descriptors, set back when the test ends."""
+    limit = DescriptorLimit(caller.pid)
     yield limit
     limit.restore()

@@ -40,15 +40,17 @@ class SocketPair:
 
 
 class DescriptorLimit:
-    """Sets RLIMIT_NOFILE of this process, and sets it back."""
+    """Sets RLIMIT_NOFILE of the process that makes the calls, and sets it back."""
 
-    def __init__(self) -> None:
-        self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
 
     def leave(self, left: int) -> None:
         """Lowers the limit so that `left` more descriptors can be opened, by Python's own calls too."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, (procfs.lowest(left + 1)[left], self._limits[1]))
+        limit = procfs.lowest(left + 1)[left], self._limits[1]
+        resource.prlimit(self._pid, resource.RLIMIT_NOFILE, limit)
 
     def restore(self) -> None:
         """Sets the limit back."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+        resource.prlimit(self._pid, resource.RLIMIT_NOFILE, self._limits)

@@ -7,7 +7,6 @@ import pytest
 
 from probes.abi import sockaddr
 from probes.report.check import Json
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need, procfs
 from probes.testing.observers import Connection, connections, in_child
 from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, RAW6, TCP, TCP6, UDP, UDP6, UNIX
@@ -134,7 +133,7 @@ def test_counters(kind, make, expect):
 
 
 @behaviour("socket.fresh.psutil", f"{SOURCE}; psutil net_connections; tcp4_seq_show, udp4_seq_show, unix_seq_show")
-def test_psutil(make, expect):
+def test_psutil(make, expect, caller):
     """psutil in another process lists fresh sockets of AF_UNIX, with descriptor and type and without names.
 
     It lists no fresh TCP, UDP, raw, netlink or packet socket.
@@ -147,11 +146,11 @@ def test_psutil(make, expect):
     ]
     check = expect(listed)
     made = [make(kind) for kind in KINDS]
-    check.of(connections(os.getpid()), *(one.result for one in made))
+    check.of(connections(caller.pid), *(one.result for one in made))
 
 
 @behaviour("socket.fresh.psutil-bound", f"{SOURCE}; psutil net_connections; the table when it is bound")
-def test_psutil_bound(make, expect):
+def test_psutil_bound(make, expect, caller):
     """psutil in another process lists bound UDP and listening TCP sockets with their names."""
     kinds = (TCP, TCP6, UDP, UDP6)
     sockets = [make(kind).socket for kind in kinds]
@@ -167,18 +166,18 @@ def test_psutil_bound(make, expect):
         if kind.type == STREAM:
             results.append(socket.listen())
             need(results[-1])
-    check.of(connections(os.getpid()), *results)
+    check.of(connections(caller.pid), *results)
 
 
 @behaviour("socket.fresh.tables-of-another-namespace", f"{SOURCE}; network_namespaces(7) /proc/net")
-def test_tables_of_another_namespace(make, expect):
+def test_tables_of_another_namespace(make, expect, caller):
     """The tables and counters of /proc/net in another network namespace do not have a socket of this one."""
     there, here = expect({"tables": [], "sockets": 0}), expect(["raw"], here=True)
     made = make(RAW_KIND)
     inode = made.inode
 
     def read_in_new_namespace() -> Json:
-        namespaces.unshare(CLONE_NEWNET)
+        caller.unshare(CLONE_NEWNET)
         return {"tables": procfs.tables_listing(inode), "sockets": procfs.socket_counts()["sockets"]}
 
     there.of(in_child(read_in_new_namespace), made.result)

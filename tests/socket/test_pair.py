@@ -157,9 +157,9 @@ def test_unnamed(kind, ends, expect):
 
 @behaviour("socket.pair.credentials", "unix(7) SO_PEERCRED; init_peercred in unix_socketpair")
 @every_unix
-def test_credentials(kind, ends, expect):
+def test_credentials(kind, ends, expect, caller):
     """SO_PEERCRED of both ends of a pair is the pid, effective uid and gid of the process that made it."""
-    own = struct.pack("<iII", os.getpid(), os.geteuid(), os.getegid())
+    own = struct.pack("<iII", caller.pid, os.geteuid(), os.getegid())
     for end, socket in enumerate(ends(kind)[:2]):
         equal = expect(True, end=end)
         credentials = read_bytes(socket, "SO_PEERCRED", 12)
@@ -168,7 +168,7 @@ def test_credentials(kind, ends, expect):
 
 @behaviour("socket.pair.seen", "unix(7); proc(5) /proc/net/unix; unix_seq_show; psutil net_connections")
 @every_unix
-def test_seen(kind, ends, expect):
+def test_seen(kind, ends, expect, caller):
     """/proc/net/unix lists both ends of a pair as connected, and psutil lists both in another process."""
     type_and_state = [f"{kind.type:04X}", "03"]
     if kind is UNIX_DGRAM:
@@ -181,7 +181,7 @@ def test_seen(kind, ends, expect):
     *sockets, made = ends(kind)
     for row, socket in zip(rows, sockets, strict=True):
         row.of(procfs.row("unix", procfs.inode(socket.fd)).columns("type", "state"), made)
-    in_psutil.of(connections(os.getpid()), made)
+    in_psutil.of(connections(caller.pid), made)
 
 
 @behaviour("socket.pair.end", f"{SOURCE_UNIX}; read(2), write(2) EPIPE; unix_release_sock")

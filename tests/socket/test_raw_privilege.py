@@ -9,7 +9,6 @@ from probes.abi import sockaddr
 from probes.entry.calls import Calls
 from probes.entry.gate import Result
 from probes.entry.sweep import Sweep
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need, not_applicable, procfs
 from probes.testing.socket_kinds import NETLINK, TCP, TCP6, UDP, UDP6, UNIX
 from probes.testing.socket_model import AF_XDP, DGRAM, FAMILIES, PACKET, PROTOCOL_MAX, RAW, TIMES
@@ -70,9 +69,9 @@ def test_every_protocol(family, unprivileged, calls, expect):
 
 
 @behaviour("socket.privilege.capability", SOURCE)
-def test_capability(needing, calls, expect):
+def test_capability(needing, calls, expect, caller):
     """CAP_NET_RAW alone suffices for every raw, packet and XDP socket."""
-    namespaces.keep_capabilities(["CAP_NET_RAW"])
+    caller.keep_capabilities(["CAP_NET_RAW"])
     (free,) = procfs.lowest()
     for name, triple in needing.items():
         check = expect(free, socket=name)
@@ -82,9 +81,9 @@ def test_capability(needing, calls, expect):
 
 
 @behaviour("socket.privilege.no-other-capability", SOURCE)
-def test_no_other_capability(needing, calls, expect):
+def test_no_other_capability(needing, calls, expect, caller):
     """socket fails with EPERM with every capability except CAP_NET_RAW."""
-    namespaces.drop_capability("CAP_NET_RAW")
+    caller.drop_capability("CAP_NET_RAW")
     for name, triple in needing.items():
         expect(-EPERM, socket=name).of(calls.socket(*triple))
 
@@ -101,7 +100,7 @@ def test_not_needed(kind, make, nobody, calls, expect):
 
 
 @behaviour("socket.privilege.child-user-namespace", SOURCE_NAMESPACE)
-def test_child_user_namespace(needing, calls, expect):
+def test_child_user_namespace(needing, calls, expect, caller):
     """CAP_NET_RAW in a child user namespace does not apply to a network namespace of its parent: socket fails with EPERM."""
     (free,) = procfs.lowest()
     for name, triple in needing.items():
@@ -109,18 +108,18 @@ def test_child_user_namespace(needing, calls, expect):
         made = calls.socket(*triple)
         check.of(made)
         close_made(calls, made)
-    namespaces.unshare(CLONE_NEWUSER)
+    caller.unshare(CLONE_NEWUSER)
     for name, triple in needing.items():
         expect(-EPERM, socket=name, namespace="child").of(calls.socket(*triple))
 
 
 @behaviour("socket.privilege.own-network-namespace", SOURCE_NAMESPACE)
-def test_own_network_namespace(needing, calls, expect):
+def test_own_network_namespace(needing, calls, expect, caller):
     """CAP_NET_RAW in a user namespace applies to a network namespace that was made in it."""
-    namespaces.unshare(CLONE_NEWUSER)
+    caller.unshare(CLONE_NEWUSER)
     for name, triple in needing.items():
         expect(-EPERM, socket=name, namespace="of-the-parent").of(calls.socket(*triple))
-    namespaces.unshare(CLONE_NEWNET)
+    caller.unshare(CLONE_NEWNET)
     (free,) = procfs.lowest()
     for name, triple in needing.items():
         check = expect(free, socket=name, namespace="own")
@@ -130,10 +129,10 @@ def test_own_network_namespace(needing, calls, expect):
 
 
 @behaviour("socket.privilege.made-before", f"{SOURCE}; the check is made when the socket is, not when it is used")
-def test_made_before(calls, new_socket, expect):
+def test_made_before(calls, new_socket, expect, caller):
     """bind and sendto of a raw socket succeed after the process dropped CAP_NET_RAW, with which it was made."""
     socket = new_socket(AF_INET, RAW, 253)
-    namespaces.keep_capabilities(())
+    caller.keep_capabilities(())
     address = sockaddr.inet("127.0.0.1", 0)
     expect(0, step="bind").of(socket.bind(address))
     data = calls.memory.guarded(b"unprivileged")

@@ -124,6 +124,7 @@ def test_nonblock_holds(make, calls, memory, expect):
         check.of(calls.syscall("read", made, buffer, buffer.size), made)
 
 
+@pytest.mark.python("a program that its process executes")
 @behaviour("socket.type.cloexec-holds", f"{SOURCE_FLAGS}; execve(2)")
 def test_cloexec_holds(calls, expect):
     """execve closes a socket made with SOCK_CLOEXEC and keeps one made without it."""

@@ -5,7 +5,6 @@ from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK
 
 import pytest
 
-from probes.sandbox import namespaces
 from probes.testing import behaviour, not_applicable
 from probes.testing.socket_model import AF_XDP, DGRAM, FAMILIES, RAW, RDM, STREAM
 
@@ -72,13 +71,13 @@ def test_arguments(calls, expect):
 
 @behaviour("socket.order.privilege", f"{SOURCE}; {SOURCE_FAMILIES}", tag="implementation")
 @pytest.mark.parametrize("who", ["capable", "unprivileged"])
-def test_privilege(who, calls, expect):
+def test_privilege(who, calls, expect, caller):
     """AF_INET and AF_INET6 check CAP_NET_RAW after type and protocol, AF_PACKET and AF_XDP before them.
 
     Unknown flags and the range of the type come before CAP_NET_RAW in every family.
     """
     if who == "unprivileged":
-        namespaces.keep_capabilities(())
+        caller.keep_capabilities(())
     for wrong, (triple, error) in CASES.items():
         if "privilege" in wrong and present(triple):
             expect(-error, wrong=wrong).of(calls.socket(*triple))

@@ -1,7 +1,7 @@
 # The agent: a static i386 program that makes calls for a driver (probes/entry/agent.py), without libc: a whole ELF file.
 #
 # It reads requests from descriptor 0 and writes replies to descriptor 1, or to the terminal that its argument names, which
-# it makes raw. Both begin with six little-endian words:
+# it makes raw. It works on copies of both, so that a call may close these. Requests and replies begin with six little-endian words:
 #
 #   request:  0 "SCq1"   4 sequence number   8 operation   12 bytes that follow   16 20 operands
 #   reply:    0 "SCr1"   4 that number       8 status      12 bytes that follow   16 20 values
@@ -51,6 +51,9 @@
 .set SAVED_SP, DATA+36
 .set ACTION, DATA+40                    # struct kernel_sigaction: five words
 .set STATUS_WORD, DATA+60
+.set IN_FD, DATA+0xe0
+.set OUT_FD, DATA+0xe4
+.set COPIES, 900                        # the copies have the first free numbers from here on
 .set FRAME, DATA+64                     # 7 registers in, call id, 7 registers out, flags before and after,
 .set CALL_ID, FRAME+28                  # ds es fs gs before and after, esp before and after
 .set OUT, FRAME+32
@@ -101,6 +104,12 @@ auxiliary:
     mov ebx, [esi+8]
     call terminal
 no_terminal:
+    xor ebx, ebx
+    call copy_descriptor
+    mov [IN_FD], eax
+    inc ebx
+    call copy_descriptor
+    mov [OUT_FD], eax
     mov dword ptr [ACTION], BASE+on_fault-header
     mov dword ptr [ACTION+4], 0x40000000    # SA_NODEFER: the handler does not return
     mov ebx, 11                         # SIGSEGV
@@ -160,7 +169,7 @@ more:                                   # everything is answered: waits for inpu
     rep movsb
 again:
     mov eax, 3                          # read
-    xor ebx, ebx
+    mov ebx, [IN_FD]
     mov ecx, edi                        # after the beginning of a request
     mov edx, IN+IN_ROOM
     sub edx, ecx
@@ -270,6 +279,16 @@ unexpected:
     call kernel
     mov ebx, 127
     jmp leave
+
+copy_descriptor:                        # ebx: of which; the same one where the limit of descriptors is too low
+    mov eax, 55                         # fcntl
+    mov ecx, 1030                       # F_DUPFD_CLOEXEC
+    mov edx, COPIES
+    call kernel
+    test eax, eax
+    jns 1f
+    mov eax, ebx
+1:  ret
 
 set_action:                             # rt_sigaction(ebx, ACTION, 0, 8)
     mov eax, 174
@@ -438,7 +457,7 @@ flush:                                  # writes all replies, and preserves ever
 1:  test edi, edi
     jz 2f
     mov eax, 4                          # write
-    mov ebx, 1
+    mov ebx, [OUT_FD]
     mov ecx, esi
     mov edx, edi
     call kernel
