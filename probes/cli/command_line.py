@@ -20,6 +20,7 @@ COMMANDS = {
     "behaviours": "list the catalogue: id, statement, source; --json has more",
     "capture": "show the socket calls of any program, as they cross into the kernel",
     "sweep": "make the calls for every number of a space: operations, ports, types, families",
+    "agent": "write the agent, a static i386 program that makes calls for a driver",
     "diff": "compare two runs: exit status 1 if they differ",
     "views": "write ktap.txt, junit.xml, report.html and wire/ of a report directory again",
     "target": "check on another machine, and build what that needs",

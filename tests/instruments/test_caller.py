@@ -1,8 +1,14 @@
 """`socketcall check --caller agent`: the agent's calls are judged, traced and repeated as those of Python are."""
 
+import os
+import pty
+import subprocess
+import sys
+
 import pytest
 
-from probes.entry.agent import Agent, AgentError
+from probes.entry.agent import PROGRAM, Agent, AgentError
+from probes.installation import checkout
 from tests.instruments.support import missing
 
 BY_AGENT = ("--caller", "agent")
@@ -91,3 +97,32 @@ def test_law(unprivileged, new_socket, calls, expect):
 """
     run = judge(source, args=BY_AGENT)
     assert run.verdicts == ["conforms"] * 3, run.out + run.err
+
+
+def test_agent_is_written_and_runs(socketcall, tmp_path):
+    """`socketcall agent -o FILE` writes a program that serves a driver; a file that exists keeps its inode and mode."""
+    path = tmp_path / "agent"
+    assert socketcall("agent", "-o", str(path)).status == 0
+    with Agent([str(path)]) as agent:
+        assert agent.call(20) == agent.pid
+    path.write_bytes(bytes(1 << 16))
+    path.chmod(0o600)
+    before = path.stat()
+    assert socketcall("agent", "-o", str(path)).status == 0
+    after = path.stat()
+    assert path.read_bytes() == PROGRAM
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+
+
+def test_agent_goes_to_standard_output_unless_that_is_a_terminal():
+    """Without -o the program is written to standard output; to a terminal it is not, and the status is 2."""
+    command = [sys.executable, "-m", "probes.cli", "agent"]
+    assert subprocess.run(command, cwd=checkout(), stdout=subprocess.PIPE, check=True).stdout == PROGRAM
+    master, slave = pty.openpty()
+    try:
+        done = subprocess.run(command, cwd=checkout(), stdout=slave, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "standard output is a terminal" in done.stderr

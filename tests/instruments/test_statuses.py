@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "check --list": (["check", "--list", *ONE_GATE, "--tests", "{tests}"], 0),
     "capture": (["capture", "-o", "calls", "--", "true"], 0),
     "sweep": (["sweep", "operations", "--range", "0..30"], 0),
+    "agent": (["agent", "-o", "agent"], 0),
     "diff": (["diff", "{one}", "{other}"], 1),
     "views": (["views", "{one}"], 0),
     "target list": (["target", "list"], 0),
@@ -86,7 +87,7 @@ SURROUNDINGS: dict[str, Surroundings] = {
     "SIGALRM is blocked": Surroundings(("env", "--block-signal=ALRM")),
     "the checkout is read-only": Surroundings((*MOUNTED, f"mount --bind -o ro {checkout()} {checkout()}; {RUN}")),
     "the current directory is read-only": Surroundings(
-        (*MOUNTED, f'mount --bind -o ro . . && cd "$PWD"; {RUN}'), statuses={"check": 2, "capture": 125}
+        (*MOUNTED, f'mount --bind -o ro . . && cd "$PWD"; {RUN}'), statuses={"check": 2, "capture": 125, "agent": 2}
     ),
     "the disk is full": Surroundings(
         (*MOUNTED, f"mount -t tmpfs -o size=20k none empty && cd empty; {RUN}"), statuses={"check": 3}
