@@ -133,7 +133,7 @@ def behaviour_reports(
 ) -> list[pytest.TestReport]:
     """Returns the reports of a test of a behaviour: it fails if anything deviates or broke, and is not expected to.
 
-    The last report carries the checks and the evidence as JSON (`report.socketcall`) to the process that writes them.
+    The last report carries the checks and the evidence (`report.socketcall`) to what writes them.
     """
     reports = reports_of(item, result)
     judgement = judge(context.subject, result, {gate.page for gate in callers(item.config).gates})
@@ -150,7 +150,7 @@ def behaviour_reports(
         why = (str(item.path), item.reportinfo()[1] or 0, judgement.checks[-1].detail)
         reports.append(pytest.TestReport(item.nodeid, item.location, {}, "skipped", why, "setup"))
     judged = judged_test(judgement, result, context.behaviour)
-    reports[-1].socketcall = judged.as_json()  # type: ignore[attr-defined]
+    reports[-1].socketcall = judged  # type: ignore[attr-defined]
     return reports
 
 

@@ -23,8 +23,9 @@ from probes.plugin.run_report import EXPECTATIONS, RUN_REPORT, LocalReport
 from probes.plugin.shard import Shard
 from probes.plugin.stream import Stream
 from probes.plugin.verdicts import Subject
-from probes.plugin.workers import Reports, Workers, how_many
-from probes.plugin.xdist import Worker, XdistReport, distributes, is_worker
+from probes.plugin.worker_count import how_many
+from probes.plugin.workers import Reports, Workers
+from probes.plugin.xdist import Worker, XdistReport, cpu_of, distributes, is_worker
 from probes.report.failure import Rerun, host_of
 from probes.report.judged_test import Statement
 from probes.sandbox import messages, namespaces, sandbox, work
@@ -113,7 +114,7 @@ class Run:
         if found.lacks and self._config.getoption("no_header"):
             self._config.get_terminal_writer().line(f"socketcall: {found}")
         self._work = work.unmade()
-        sandbox.pin()
+        sandbox.pin(cpu_of(self._config))
         asked: float | None = self._config.getoption("deadline")
         self.deadline = asked or DEADLINE * sandbox.slowness()
         if self._config.getoption("usepdb", False):

@@ -170,7 +170,7 @@ class RunReport:
 
 
 def _judged(carried: JudgedTest | Mapping[str, Json]) -> JudgedTest:
-    """Returns what a report carries: a worker of this machine sends the object, one of pytest-xdist its JSON."""
+    """Returns what a report carries: that of a worker of pytest-xdist carries JSON."""
     return carried if isinstance(carried, JudgedTest) else JudgedTest.of_json(carried)
 
 

@@ -47,8 +47,8 @@ class Stream:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Sends what a test brought."""
-        if (carried := getattr(report, "socketcall", None)) is not None:
-            self._send("test", test=report.nodeid, **carried)
+        if (judged := getattr(report, "socketcall", None)) is not None:
+            self._send("test", test=report.nodeid, **judged.as_json())
 
     def pytest_sessionfinish(self) -> None:
         """Sends the end line."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import signal
 import time
 from collections import deque
@@ -18,13 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import pytest
 
 from probes.interrupts import deferred, handled, raise_received
-from probes.plugin.options import AUTO
 from probes.plugin.run_facts import key_of
 from probes.plugin.run_report import EXPECTATIONS, LocalReport
 from probes.report.check import Check
@@ -34,8 +31,6 @@ from probes.sandbox import clone, sandbox
 from probes.testing.behaviours import behaviour_of
 from probes.trace import ptrace
 
-#: Bytes that a worker and its sandbox take: measured at the largest tests.
-_MEMORY = 100 << 20
 #: Tests that a worker has at once: the next is there when one ends.
 _AHEAD = 2
 #: Seconds that workers have to end their sandboxes before they are killed, and between two looks.
@@ -246,32 +241,6 @@ class Workers:
         except OSError as error:
             return _CannotWrite(error)
         return reports
-
-
-def how_many(config: pytest.Config) -> int:
-    """Returns how many processes are to run tests. Raises UsageError: more than memory allows."""
-    wanted: int | str | None = config.getoption("workers")
-    option = config.option
-    # A debugger and -s have the terminal, --stream tells what one process does.
-    alone = option.usepdb or option.trace or option.capture == "no" or option.stream is not None or option.collectonly
-    if wanted is None or alone:
-        return 1
-    free = _available()
-    fit = max(1, free // _MEMORY)
-    if wanted == AUTO:
-        return min(len(os.sched_getaffinity(0)), fit)
-    if int(wanted) > fit:
-        raise pytest.UsageError(
-            f"-n {wanted}: {free >> 20} MB of memory are available, and a worker takes up to {_MEMORY >> 20}; "
-            f"pass -n {fit} or less, or leave it out"
-        )
-    return int(wanted)
-
-
-def _available() -> int:
-    """Returns the bytes of memory that can be used without swapping (proc_meminfo(5) MemAvailable)."""
-    found = re.search(r"^MemAvailable: *([0-9]+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    return int(found[1]) << 10 if found else _MEMORY
 
 
 def _capture_anew(config: pytest.Config) -> None:

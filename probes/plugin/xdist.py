@@ -43,6 +43,13 @@ def distributes(config: pytest.Config) -> bool:
     return not is_worker(config) and mode != "no" and bool(config.option.tx) and not config.option.collectonly
 
 
+def cpu_of(config: pytest.Config) -> int | None:
+    """Returns the CPU of a worker that pytest-xdist numbered, gw0, gw1, …: another for each; None in other processes."""
+    numbered = re.fullmatch("gw([0-9]+)", getattr(config, "workerinput", {}).get("workerid", ""))
+    cpus = sorted(os.sched_getaffinity(0))
+    return cpus[int(numbered[1]) % len(cpus)] if numbered else None
+
+
 class XdistReport(RunReport):
     """The controller's report. Nodes, specs, gateways and channels are pytest-xdist's and execnet's."""
 
@@ -271,6 +278,12 @@ class Worker:
         except pytest.UsageError as error:
             self._send(error=str(error))
             raise
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Makes what a report carries JSON, before pytest-xdist sends the report."""
+        if (judged := getattr(report, "socketcall", None)) is not None:
+            report.socketcall = judged.as_json()  # type: ignore[attr-defined]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

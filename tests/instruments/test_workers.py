@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from probes.installation import checkout
+from probes.plugin.worker_count import left_in_cgroup
 from tests.instruments.support import COMMAND_DEADLINE, DEADLINE, ONE_GATE, wait_for, write_tests
 
 GOOD = '''
@@ -290,3 +291,14 @@ def test_a_wrong_number(count, judge):
     assert len([line for line in run.err.splitlines() if "error" in line or "socketcall:" in line]) == 1
     assert ("MB of memory are available" in run.err) == (count == "1000000")
     assert not run.report.exists()
+
+
+def test_what_is_left_of_a_container_s_memory(tmp_path):
+    """The limits of the cgroup and of those above it count; what the kernel would drop does not."""
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    for directory, limit in ((inner, "max"), (inner.parent, "500000")):
+        (directory / "memory.max").write_text(f"{limit}\n")
+        (directory / "memory.current").write_text("400000\n")
+        (directory / "memory.stat").write_text("anon 350000\ninactive_file 50000\nactive_file 1\n")
+    assert list(left_in_cgroup(inner)) == [150000]
