@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,7 @@ def available() -> int:
     """Returns the bytes of memory that can be used without swapping, on this machine and in this process's cgroups."""
     found = re.search(r"^MemAvailable: *([0-9]+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     cgroup = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
-    limits = left_in_cgroup(_CGROUPS / cgroup[1]) if cgroup else ()
+    limits: Iterable[int] = left_in_cgroup(_CGROUPS / cgroup[1]) if cgroup else ()
     return min([int(found[1]) << 10 if found else _MEMORY, *limits])
 
 

@@ -270,7 +270,9 @@ def test_a_full_disk(socketcall, tmp_path):
     """A worker that cannot write its file ends the run: one line, status 3, and no report."""
     write_tests(tmp_path, LARGE, LARGE)
     (tmp_path / "small").mkdir()
-    script = 'mount -t tmpfs -o size=64k none small && "$@"; status=$?; ls -A small | sed "s/^/remains: /"; exit $status'
+    script = (
+        'mount -t tmpfs -o size=64k none small && "$@"; status=$?; ls -A small | sed "s/^/remains: /"; exit $status'
+    )
     run = socketcall(
         "check", *ONE_GATE, "--tests", "tests", "-n", "2", "--report", "small/report",
         prefix=("unshare", "-m", "sh", "-c", script, "sh"),
