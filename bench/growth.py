@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +10,9 @@ from statistics import linear_regression, median
 from typing import Any
 
 from bench import commands, swept_call, traced_call
-from bench.measure import SCALES, seconds
+from bench.measure import SCALES, CannotMeasure, seconds
 from probes.sandbox import sandbox
 from probes.sandbox.channel import Channel
-from probes.sandbox.sandbox import SandboxSpec
 
 #: Tests of the smallest run, and checks of each of its tests.
 TESTS, CHECKS = 50, 10
@@ -50,15 +49,21 @@ class Curve:
         """Returns the cost of one more, and the cost of none, by the line through the points with relative errors."""
         return weighted_line(self.medians)
 
+    @property
+    def _is_fitted(self) -> bool:
+        """Returns True if a line through the points means something: more workers do not add up."""
+        return self.name != "workers"
+
+    def titles(self) -> list[str]:
+        """Returns the titles of the columns that `cells` fills."""
+        fitted = ["at none, by the line", "each more"] if self._is_fitted else []
+        return [self.name, *(f"{size:,}" for size, _ in self.points), *fitted]
+
     def cells(self) -> list[str]:
-        """Returns the cells of its line in a table: name, medians, the cost of one more and of none."""
+        """Returns the cells of its line in a table: what it is, the medians, the cost of none and of one more."""
         one, none = self.fit
-        return [
-            f"{self.what}",
-            *(show(value, self.unit) for _, value in self.medians),
-            show(none, self.unit),
-            small(one, self.unit),
-        ]
+        fitted = [show(none, self.unit), small(one, self.unit)] if self._is_fitted else []
+        return [self.what, *(show(value, self.unit) for _, value in self.medians), *fitted]
 
 
 def weighted_line(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
@@ -75,7 +80,7 @@ def show(value: float, unit: str) -> str:
 def small(value: float, unit: str) -> str:
     """Returns the cost of one in the unit that fits its size."""
     if unit == "MB":
-        return f"{value / 1e3:.3g} kB"
+        return f"{value:,.0f} bytes"
     fitting = next((name for name in ("s", "ms", "us", "ns") if abs(value) * SCALES[name] >= 1), "ns")
     return show(value, fitting)
 
@@ -116,13 +121,17 @@ def calls(rounds: int, directory: Path, counts: Sequence[int] = (10**3, 10**4, 1
     yield from (swept, captured, traced, memory)
 
 
-def trace(count: int, directory: Path) -> None:
-    """Makes so many traced calls in a sandbox, and keeps them, as a test does."""
+def trace(count: int, directory: Path) -> int:
+    """Makes so many traced calls, and returns the exit status."""
     work = directory / "work"
     work.mkdir(exist_ok=True)
     sandbox.pin()
-    result = sandbox.run(traced_call.calling(count), SandboxSpec(), Channel(), work, None)
-    assert len(result.calls) == count
+    try:
+        traced_call.traced(count, work, Channel())
+    except CannotMeasure as why:
+        print(why, file=sys.stderr)
+        return 2
+    return 0
 
 
 def workers(rounds: int, directory: Path, counts: Sequence[int] = (1, 2, 3, 4)) -> Iterator[Curve]:
@@ -144,7 +153,4 @@ GROWTHS: dict[str, Callable[[int, Path], Iterator[Curve]]] = {"checks": checks, 
 
 
 if __name__ == "__main__":
-    import sys
-
-    trace(int(sys.argv[1]), Path(sys.argv[2]))
-    os._exit(0)
+    sys.exit(trace(int(sys.argv[1]), Path(sys.argv[2])))
