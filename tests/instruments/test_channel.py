@@ -19,6 +19,7 @@ from probes.sandbox.messages import (
     FrameSeen,
     Judged,
     NotApplicable,
+    Passed,
     Report,
     SandboxFailed,
     SetUpRefused,
@@ -148,6 +149,7 @@ messages = st.one_of(
     st.builds(SandboxFailed, texts),
     st.just(Finished()),
     st.just(Report({})),
+    st.builds(Passed, st.lists(st.lists(st.floats(0, 9), max_size=3), max_size=4)),
 )
 
 
