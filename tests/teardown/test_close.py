@@ -136,6 +136,7 @@ def test_listener(kind, new_socket, memory, calls, expect, expect_direct):
     expect(-ECONNREFUSED, step="late").of(late.connect(kind.address(5000)))
 
 
+@pytest.mark.python("duplicates and children of its own process")
 @behaviour("teardown.close.last", f"{SOURCE_SOCKET}; dup(2), fork(2), unix(7) SCM_RIGHTS")
 @pytest.mark.parametrize("kind", [TCP, UNIX_STREAM], ids=str)
 @pytest.mark.parametrize("how", ["dup", "fork", "in-flight"])
@@ -152,6 +153,7 @@ def test_last(kind, how, connected, calls, memory, expect, expect_direct):
     expect(0, step="last").of(calls.make("recv", right, memory.alloc(16), 16, 0))
 
 
+@pytest.mark.python("a program that its process executes")
 @behaviour("teardown.close.exec", "close(2) NOTES FD_CLOEXEC; execve(2); do_close_on_exec")
 def test_exec(calls, connected, memory, expect):
     """execve closes a descriptor that has FD_CLOEXEC and keeps one that has not: the peer sees end of file, or EAGAIN."""
@@ -187,6 +189,7 @@ def test_signal(connected, calls, meanwhile, expect):
     expect(-EBADF, step="again").of(calls.close(left))
 
 
+@pytest.mark.python("a thread of its own that is blocked")
 @behaviour("teardown.close.blocked", "close(2) Multithreaded processes and close(); __fget_files, fdput")
 @pytest.mark.parametrize("kind", [TCP, UNIX_STREAM], ids=str)
 def test_blocked(kind, connected, calls, memory, expect, expect_direct):

@@ -15,6 +15,7 @@ WHOLE = struct.pack("<hhiii", F_WRLCK, SEEK_SET, 0, 0, 0)
 FREE, LOCKED = 0, 1
 
 
+@pytest.mark.python("duplicates in its own process")
 @behaviour(
     "teardown.close.record-locks", "close(2) `Any record locks`; fcntl(2) F_SETLK; filp_flush, locks_remove_posix"
 )
