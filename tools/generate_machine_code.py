@@ -11,7 +11,10 @@ from pathlib import Path
 MACHINE = Path(__file__).resolve().parents[1] / "probes/entry/machine"
 WORDS = (64, 32)
 #: The modules of probes/entry/machine, with the word sizes of each source that they hold.
-MODULES = {"code": dict.fromkeys(("stub", "loop", "clone", "init"), WORDS), "agent_code": {"agent": (32,)}}
+MODULES: dict[str, dict[str, tuple[int, ...]]] = {
+    "code": dict.fromkeys(("stub", "loop", "clone", "init"), WORDS),
+    "agent_code": {"agent": (32,)},
+}
 
 
 def assemble(source: str, word: int) -> tuple[bytes, int]:

@@ -25,7 +25,7 @@ _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_32BIT, _MAP_NORESERVE = 0x02, 0x20, 0x40, 0x4
 _MAP_FIXED_NOREPLACE = 0x100000
 _ARENA = 64 << 20
 #: Where arenas are tried first, so that two runs have the same pointers in their values. Programs, their heaps and the
-#: kernel's own choices lie elsewhere, in processes of 32 and of 64 bits.
+#: kernel's own choices lie outside, in processes of 32 and of 64 bits.
 _ARENAS = range(0x70000000, 0x7C000000, _ARENA)
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     descriptor: int | None = config.getoption("stream")
     if distributes(config):
         if descriptor is not None:
-            raise pytest.UsageError("--stream tells of one process: leave out -n, --dist and --tx")
+            raise pytest.UsageError("--stream writes the run of one process: leave out -n, --dist and --tx")
         config.pluginmanager.register(XdistReport(config), RUN_REPORT)
         return
     reporter = items.Reporter()

@@ -20,7 +20,7 @@ def how_many(config: pytest.Config) -> int:
     """Returns how many processes are to run tests. Raises UsageError: more than memory allows."""
     wanted: int | str | None = config.getoption("workers")
     option = config.option
-    # A debugger and -s have the terminal, --stream tells what one process does.
+    # A debugger and -s have the terminal, --stream writes what one process does.
     alone = option.usepdb or option.trace or option.capture == "no" or option.stream is not None or option.collectonly
     if wanted is None or alone:
         return 1
