@@ -213,7 +213,7 @@ USAGE = {
     "no such reference": (["--reference", "i386"], "--reference: 'i386' is not ABI-VERSION"),
     "a list that names no behaviour": (["--expect", "wrong"], "wrong line 1: no behaviour matches 'made.no.such'"),
     "no such list": (["--expect", "nowhere"], "cannot read nowhere"),
-    "a stream": (["--stream", "1"], "--stream tells of one process"),
+    "a stream": (["--stream", "1"], "--stream writes the run of one process"),
 }
 
 
