@@ -191,11 +191,12 @@ class Workers:
     def _end(self) -> None:
         """Ends all workers as a signal ends a run of one process: with their sandboxes, and nothing is left."""
         for worker in self._workers:
-            os.kill(worker.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGTERM)
         left = {worker.pid for worker in self._workers}
         limit = time.monotonic() + _PATIENCE
         while left:
-            left -= {pid for pid in left if os.waitpid(pid, os.WNOHANG)[0]}
+            left -= {pid for pid in left if _is_reaped(pid)}
             time.sleep(_TICK * bool(left))
             if time.monotonic() > limit:
                 for pid in left:
@@ -250,6 +251,14 @@ def _capture_anew(config: pytest.Config) -> None:
     inherited.stop_capturing()
     manager.start_global_capturing()
     manager.suspend_global_capture()
+
+
+def _is_reaped(pid: int) -> bool:
+    """Reaps a child if it has ended, and returns True if it is none any more."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
 
 
 def _stop_if_asked(session: pytest.Session) -> None:

@@ -20,6 +20,7 @@ from probes.errors import CommandError
 from probes.installation import TARGET
 from probes.plugin.run_facts import planned, run_facts, sandboxes
 from probes.plugin.run_report import EXPECTATIONS, RunReport
+from probes.plugin.shard import Shard
 from probes.plugin.xdist_args import arguments, is_remote
 from probes.report.check import Key
 from probes.report.directory import ReportDirectory
@@ -44,10 +45,17 @@ def distributes(config: pytest.Config) -> bool:
 
 
 def cpu_of(config: pytest.Config) -> int | None:
-    """Returns the CPU of a worker that pytest-xdist numbered, gw0, gw1, …: another for each; None in other processes."""
-    numbered = re.fullmatch("gw([0-9]+)", getattr(config, "workerinput", {}).get("workerid", ""))
+    """Returns the CPU of a process that is one of several on its machine, another for each; None for other processes.
+
+    They are the workers that pytest-xdist numbers, gw0, gw1, …, and the parts of a run that are streamed.
+    """
     cpus = sorted(os.sched_getaffinity(0))
-    return cpus[int(numbered[1]) % len(cpus)] if numbered else None
+    if numbered := re.fullmatch("gw([0-9]+)", getattr(config, "workerinput", {}).get("workerid", "")):
+        return cpus[int(numbered[1]) % len(cpus)]
+    part: Shard | None = config.getoption("shard")
+    if part is None or config.getoption("stream") is None:
+        return None
+    return cpus[(part.number - 1) * len(cpus) // part.count]
 
 
 class XdistReport(RunReport):

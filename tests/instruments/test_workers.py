@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from probes.installation import checkout
+from probes.plugin.shard import Shard
 from probes.plugin.worker_count import left_in_cgroup
 from tests.instruments.support import COMMAND_DEADLINE, DEADLINE, ONE_GATE, wait_for, write_tests
 
@@ -179,6 +180,21 @@ def test_two_workers_are_at_work_at_once(judge, tmp_path):
     of_a, of_b = json.loads(Path(a).read_text()), json.loads(Path(b).read_text())
     assert (len(of_a), len(of_b)) == (1, 1)
     assert of_a != of_b
+
+
+@pytest.mark.skipif(CPUS < 2, reason="one CPU")
+@pytest.mark.parametrize("shard", ["1/1", "2/2"])
+def test_streamed_parts_have_a_cpu_each(shard, start, tmp_path):
+    """As the parts of a run in a VM, whatever part of a whole run that is."""
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    sources = [MEETS.format(mine=a, other=b), MEETS.format(mine=b, other=a)]
+    write_tests(tmp_path, *[source for source in sources for _ in range(Shard.of(shard).count)])
+    words = ("--report=", "--stream", "1", "--shard")
+    parts = [start(*words, str(Shard.of(shard).part(number, CPUS)), prefix=ON_ALL_CPUS) for number in range(2)]
+    for part in parts:
+        out, err = part.communicate(timeout=COMMAND_DEADLINE)
+        assert part.returncode == 0, out + err
+    assert json.loads(Path(a).read_text()) != json.loads(Path(b).read_text())
 
 
 ONE_PROCESS = {
