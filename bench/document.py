@@ -25,7 +25,7 @@ COMMANDS = {
 }
 """The command that writes each file."""
 
-_BLOCK = re.compile(r"(<!-- ([a-z]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def load(name: str, directory: Path = DIRECTORY) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def render(page: str, ratios: Mapping[str, Any], growth: Mapping[str, Any]) -> s
     def filled(match: re.Match[str]) -> str:
         if match[2] not in blocks:
             raise CannotMeasure(f"{PAGE.name}: there is no table {match[2]!r}; choose from {', '.join(blocks)}")
-        return f"{match[1]}{blocks[match[2]]}\n"
+        return f"{match[1]}{blocks[match[2]]}\n{match[3]}"
 
     return _BLOCK.sub(filled, page)
 
@@ -80,7 +80,7 @@ def _machine(about: Mapping[str, Any]) -> str:
     guest = ", a virtual machine" if about["hypervisor"] else ""
     return (
         f"Linux {about['kernel']} on {about['machine']}{guest}; {about['cpus']} CPUs, {about['memory'] / 2**30:.0f} GB; "
-        f"Python {about['python']};\nload when it began {about['load']:.1f}; {about['rounds']} rounds; "
+        f"Python {about['python']};\nload when it began {about['load']:.1f}; rounds: {about['rounds']}; "
         f"suite {about['suite']}."
     )
 

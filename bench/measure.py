@@ -109,7 +109,7 @@ def machine() -> dict[str, Any]:
     """Returns what kind of machine this is, and how busy it was when the measurements began."""
     return {
         "suite": VERSION,
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "machine": platform.machine(),
         "hypervisor": _is_guest(),
         "cpus": len(os.sched_getaffinity(0)),
