@@ -281,7 +281,13 @@ def _take_descriptors() -> None:
 
 
 def _empty(work: Path) -> None:
-    """Remove what a body left in its directory where that was no tmpfs, or was not its own alone."""
+    """Remove what a body left in its directory where that was no tmpfs, or was not its own alone.
+
+    It may have removed the directory, or put a link in its place, which is not followed.
+    """
+    if work.is_symlink() or not work.is_dir():
+        work.unlink(missing_ok=True)
+        return
     for path in work.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -74,6 +74,26 @@ def test_files_are_its_own(run, tmp_path):
     assert list(Path(seen["cwd"]).iterdir()) == list(tmp_path.iterdir()) == []
 
 
+def test_a_body_may_remove_its_directory(run, tmp_path):
+    """A body without mounts of its own that removes its directory, or puts a link in its place, harms no later one."""
+    (tmp_path.parent / "other").mkdir()
+    (tmp_path.parent / "other" / "file").touch()
+
+    def remove(channel):
+        tmp_path.rmdir()
+
+    def replace(channel):
+        tmp_path.rmdir()
+        tmp_path.symlink_to("other")
+
+    for body in (remove, replace):
+        run(body, isolation="none", trace="none")
+        run(lambda channel: channel.send(Report({"found": os.listdir()})), isolation="none", trace="none")
+    assert tmp_path.is_dir()
+    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in (tmp_path.parent / "other").iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("isolation", ["full", "none"])
 def test_a_directory_is_made_where_it_is_needed_only(
     isolation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
