@@ -135,7 +135,7 @@ class Board:
             raise SweepFailed(f"the sandbox damaged its notes at members {start} to {stop - 1}")
         if state == _FINISHED and position == stop:
             return _Attempt(position, runs, left_open)
-        return _Attempt(position, runs, 0, state == _FULL, death or "it ended early")
+        return _Attempt(position, runs, 0, state == _FULL, death or "ended early")
 
 
 def sweep(task: Task, start: int, stop: int, board: Board, channel: Channel, work: Path) -> Outcome:
