@@ -88,7 +88,11 @@ def test_a_body_may_remove_its_directory(run, tmp_path):
 
     for body in (remove, replace):
         run(body, isolation="none", trace="none")
-        run(lambda channel: channel.send(Report({"found": os.listdir()})), isolation="none", trace="none")
+        run(
+            lambda channel: channel.send(Report({"found": [*map(str, Path().iterdir())]})),
+            isolation="none",
+            trace="none",
+        )
     assert tmp_path.is_dir()
     assert list(tmp_path.iterdir()) == []
     assert [path.name for path in (tmp_path.parent / "other").iterdir()] == ["file"]
