@@ -217,7 +217,8 @@ class Run:
         if this is None:
             return items.suite_test_reports(item, result)
         rerun = Rerun([*again_words(), *callers(self._config).words], self._config.getoption("seed"), host_of(target()))
-        subject = Subject(key_of(item), spec.trace != "none", self._config.getoption("route"))
+        option = self._config.getoption
+        subject = Subject(key_of(item), spec.trace != "none", option("route"), option("case") is not None)
         context = items.Context(subject, Statement(this.id, this.statement, this.source, this.tag), rerun)
         return items.behaviour_reports(item, result, context, self._config.stash[EXPECTATIONS])
 

@@ -21,6 +21,7 @@ from probes.sandbox.messages import (
     FrameSeen,
     Judged,
     Message,
+    NoAnswer,
     NotApplicable,
     SandboxFailed,
     SetUpRefused,
@@ -40,11 +41,13 @@ class Subject:
 
     `key.route` is the route that the test's calls take, "both" if the test calls over several routes itself.
     `observed` is True if a tracer watches its calls. `only` is the route of --route: other checks are left out.
+    `partial`: the run judges some cases only (--case), so that a test may judge nothing.
     """
 
     key: Key
     observed: bool = True
     only: str | None = None
+    partial: bool = False
 
     def check(self, verdict: str, detail: str, rests_on: Sequence[int] = ()) -> Check:
         """Returns a check of the whole test, in which nothing was compared."""
@@ -77,7 +80,8 @@ class _Judge:
         self._records = result.records() or [record for one in self._judged for record in one.noted]
         traced = {record.call for record in self._records}
         # A refused call of a gate that is not traced has the gate's own note only.
-        for refused in _of_type(result.messages, SetUpRefused):
+        refusals = (message for message in result.messages if isinstance(message, SetUpRefused | NoAnswer))
+        for refused in refusals:
             self._records += [record for record in refused.noted if record.call not in traced]
         self._frames = [one.frame for one in _of_type(result.messages, FrameSeen)]
         self._frame_at = {frame.number: len(self._records) + at for at, frame in enumerate(self._frames)}
@@ -151,13 +155,26 @@ class _Judge:
         pending = [one for number, one in self._announced.items() if number not in judged]
         for refused in _of_type(messages, SetUpRefused):
             return self._refused(refused, pending)
+        for unanswered in _of_type(messages, NoAnswer):
+            return self._unanswered(unanswered, pending)
         finished = bool(_of_type(messages, Finished))
         error = next((one.why for one in _of_type(messages, Broke)), None)
         if finished and error is None:
-            return [subject.check("not_applicable", one.missing) for one in _of_type(messages, NotApplicable)[:1]]
+            return self._finished(pending)
         if finished:
             return [self._broke(error or "", pending)]
         return self._unfinished(pending)
+
+    def _finished(self, pending: Sequence[Announced]) -> list[Check]:
+        """The test says that it ran to its end: then it has judged something, and all that it announced.
+
+        `expect` requires this in the sandbox; a test may have sent the message by itself.
+        """
+        for one in _of_type(self._result.messages, NotApplicable):
+            return [self._subject.check("not_applicable", one.missing)]
+        if pending:
+            return [self._broke("announced and never judged", pending)]
+        return [] if self._judged or self._subject.partial else [self._broke("the test judged nothing", ())]
 
     def _refused(self, refused: SetUpRefused, pending: Sequence[Announced]) -> list[Check]:
         """A documented call refused in set-up: what was announced deviates, or a check of the set-up does."""
@@ -169,6 +186,18 @@ class _Judge:
         for check in checks:
             check.actual, check.rests_on = refused.error, list(rests_on)
             check.detail = f"in set-up, {refused.why} was refused"
+        return checks
+
+    def _unanswered(self, unanswered: NoAnswer, pending: Sequence[Announced]) -> list[Check]:
+        """A call ended its process, or did not return: what was announced deviates, or a check of the set-up does."""
+        rests_on = self._at.get(unanswered.call, [])
+        records = [self._records[at] for at in rests_on]
+        key = replace(self._subject.key, case=f"{self._subject.key.case} set-up=refused".strip())
+        checks = [Check(self._key(one, records), "deviates", one.expected) for one in pending]
+        in_set_up = "" if checks else "in set-up, "
+        for check in checks or (checks := [Check(key, "deviates", "success")]):
+            check.actual, check.rests_on = unanswered.how, list(rests_on)
+            check.detail = f"{in_set_up}{unanswered.why}"
         return checks
 
     def _broke(self, why: str, pending: Sequence[Announced], rests_on: Sequence[int] = ()) -> Check:
@@ -216,9 +245,14 @@ def ending(result: SandboxResult) -> str:
         return "no return before the deadline"
     if result.status is None:
         return "vanished"
-    if WIFSIGNALED(result.status):
-        return f"died {signal_name(WTERMSIG(result.status))}"
-    return f"exited {WEXITSTATUS(result.status) if WIFEXITED(result.status) else result.status}"
+    return how_ended(result.status)
+
+
+def how_ended(status: int) -> str:
+    """Returns a wait status in words: `died SIGSEGV`, `exited 3`."""
+    if WIFSIGNALED(status):
+        return f"died {signal_name(WTERMSIG(status))}"
+    return f"exited {WEXITSTATUS(status) if WIFEXITED(status) else status}"
 
 
 def _mark_duplicates(checks: Sequence[Check]) -> None:

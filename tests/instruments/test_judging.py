@@ -13,7 +13,7 @@ from probes.abi.syscalls import SYSCALLS
 from probes.plugin.verdicts import Subject, judge, route_of
 from probes.report.causes import Causes
 from probes.report.check import BOTH, Check, Key
-from probes.sandbox.messages import Announced, Broke, Finished, Judged, Message, SetUpRefused
+from probes.sandbox.messages import Announced, Broke, Finished, Judged, Message, Passed, SetUpRefused
 from probes.sandbox.sandbox import SandboxResult
 
 KEY = Key("made.up.law", "", "direct", "int80", 32)
@@ -182,3 +182,13 @@ def test_causes_are_grouped_most_frequent_first() -> None:
     for number in range(300):
         causes.add(Check(KEY, "deviates", number, -1), [], lambda: "line\n" * 12)
     assert len(causes.lines()) <= 50
+
+
+def test_a_test_that_claims_to_have_finished_has_judged() -> None:
+    """A test that sent by itself that it passed and finished broke: it judged nothing, or left an announced check open."""
+    passed = [Passed([[0, 1]] * 3), Finished()]
+    (check,) = judge(Subject(KEY), SandboxResult([*passed]), set()).checks
+    assert (check.verdict, check.detail) == ("broke", "the test judged nothing")
+    assert judge(Subject(KEY, partial=True), SandboxResult([*passed]), set()).checks == []
+    (check,) = judge(Subject(KEY, partial=True), SandboxResult([Announced(1, "a=1", 0), *passed]), set()).checks
+    assert (check.key.case, check.verdict, check.detail) == ("a=1", "broke", "announced and never judged")
