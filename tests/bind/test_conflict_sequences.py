@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tests.bind import conflict_search
 
 SOURCE = "socket(7); ip(7); tcp(7); udp(7); bind(2); listen(2); connect(2); conflict_rules.py, conflict_connect.py"
-SEQUENCES = int(os.environ.get("SOCKETCALL_SEQUENCES", "1000"))
+SEQUENCES = int(os.environ.get("SOCKETCALL_SEQUENCES", "500"))
 #: Sequences of one check: each is a test of its own, within the deadline of any test.
-BATCH = 250
+BATCH = 125
 #: Subjects of sequences, with their shares. Sequences of several users come on top: only root can play them.
 SHARES = {"ports": 0.25, "connections": 0.75, "users": 0.25}
 
