@@ -82,6 +82,7 @@ class _Worker:
     chunk: tuple[int, int] | None = None
     #: Members a second, 0 if not known.
     rate: float = 0.0
+    reaped: bool = False
 
 
 class Workers:
@@ -99,10 +100,13 @@ class Workers:
         try:
             for number in range(self._count):
                 self._workers.append(self._start(number))
-        except OSError as error:
+        except BaseException as error:
+            number = len(self._workers) + 1
             self.end()
+            if not isinstance(error, OSError):
+                raise
             raise CommandError(
-                f"-n {self._count}: worker {len(self._workers) + 1} cannot be started: {error.strerror}; start fewer"
+                f"-n {self._count}: worker {number} cannot be started: {error.strerror}; start fewer"
             ) from error
         return self
 
@@ -134,11 +138,11 @@ class Workers:
 
     def end(self) -> None:
         """Ends the workers and waits for them."""
-        for worker in self._workers:
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGTERM)
+        left = [worker for worker in self._workers if not worker.reaped]
+        for worker in left:
+            os.kill(worker.pid, signal.SIGTERM)
         late = time.monotonic() + _PATIENCE
-        for worker in self._workers:
+        for worker in left:
             worker.socket.close()
             while os.waitpid(worker.pid, os.WNOHANG)[0] == 0:
                 if time.monotonic() > late:
@@ -201,6 +205,7 @@ class Workers:
         interrupts.raise_received()
         worker.socket.close()
         _, status = os.waitpid(worker.pid, 0)
+        worker.reaped = True
         if worker.chunk is not None:
             start, stop = worker.chunk
             self._tries[start] = self._tries.get(start, 0) + 1

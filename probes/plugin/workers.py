@@ -62,6 +62,7 @@ class _Worker:
     connection: Connection
     #: The numbers of the tests that it has and has not answered; it runs the first.
     tests: deque[int] = field(default_factory=deque)
+    reaped: bool = False
 
     def take_from(self, waiting: deque[int]) -> None:
         """Sends it a test of those that wait. If it is dead, its end is noticed when its answer is read."""
@@ -97,8 +98,7 @@ class Workers:
         # It was pinned to measure the machine; now it takes the CPU that is idle.
         os.sched_setaffinity(0, self._cpus)
         try:
-            for number in range(count):
-                self._workers.append(self._start(number))
+            self._start_all(count)
             self._distribute(session)
         finally:
             with deferred():
@@ -150,10 +150,15 @@ class Workers:
     def _replace(self, worker: _Worker, waiting: deque[int]) -> Iterator[tuple[int, Reports]]:
         """Puts another worker in the place of one that died. The test that it ran is lost, others run again."""
         _, status = os.waitpid(worker.pid, 0)
+        worker.reaped = True
         worker.connection.close()
         lost = worker.tests.popleft() if worker.tests else None
         waiting.extendleft(reversed(worker.tests))
-        another = self._workers[worker.number] = self._start(worker.number)
+        try:
+            another = self._workers[worker.number] = self._start(worker.number)
+        except OSError as error:
+            why = f"a worker died and cannot be replaced: {error.strerror}; -n 1 needs none"
+            raise pytest.exit.Exception(why, returncode=3) from error
         for _ in range(_AHEAD):
             another.take_from(waiting)
         if lost is not None:
@@ -168,6 +173,16 @@ class Workers:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     # Starting and ending
+
+    def _start_all(self, count: int) -> None:
+        """Starts workers, fewer where a limit allows no more. Raises OSError: not even one."""
+        for number in range(count):
+            try:
+                self._workers.append(self._start(number))
+            except OSError:
+                if not self._workers:
+                    raise
+                return
 
     def _start(self, number: int) -> _Worker:
         """Forks a worker. Raises OSError."""

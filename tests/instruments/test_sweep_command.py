@@ -318,6 +318,20 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
     assert report["results"] == {"-22 EINVAL": 399981, "-14 EFAULT": 20}
 
 
+def test_a_worker_that_cannot_be_replaced(tmp_path):
+    """The sweep ends in one line; its state holds."""
+    process = start(tmp_path, *LONG, "-n", "1", "--state", "state", "--quiet")
+    try:
+        wait_for(lambda: len(lines(tmp_path / "state")) > 1, "a chunk")
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, 3))
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        _, err = process.communicate(timeout=COMMAND_DEADLINE)
+    finally:
+        end(process)
+    assert process.returncode == 3, err
+    assert err == "socketcall: a worker died and cannot be replaced: Too many open files\n"
+
+
 def test_workers_are_bound_to_different_processors(tmp_path):
     if (os.cpu_count() or 1) < 2:
         missing("two CPUs")

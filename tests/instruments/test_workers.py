@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -232,6 +233,22 @@ def test_a_worker_that_is_killed(start, held, tmp_path):
     assert [(line["id"], line["detail"]) for line in lost] == [
         ("made.m1.law", "the worker that ran it was ended by SIGKILL")
     ]  # fmt: skip
+    assert "Traceback" not in out + err
+
+
+def test_a_worker_that_cannot_be_replaced(start, held, tmp_path):
+    """The run ends as an error that says so."""
+    path, holder = held
+    write_tests(tmp_path, GOOD, WAITS.format(path=path), GOOD)
+    run = start("-n", "2")
+    worker = holder(run).parent()
+    # It may open no descriptor more.
+    used = len([*Path(f"/proc/{run.pid}/fd").iterdir()])
+    resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (used, used))
+    worker.kill()
+    out, err = run.communicate(timeout=COMMAND_DEADLINE)
+    assert run.returncode == 3, out + err
+    assert "a worker died and cannot be replaced: Too many open files" in out + err
     assert "Traceback" not in out + err
 
 
