@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from probes.entry.agent import PROGRAM
+from probes.entry.agent_start import PROGRAM
 from probes.errors import CommandError
 
 

@@ -6,7 +6,6 @@ requests must succeed: a failure raises at the next `ask`. Requests posted befor
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
@@ -19,11 +18,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
 
-from probes.abi.record import signed
-from probes.entry.machine.agent_code import AGENT
+from probes.abi.record import Record, signed
+from probes.entry import agent_start
 
-#: The whole program, an ELF file.
-PROGRAM = AGENT[32][0]
 #: Seconds within which a reply must begin and end, unless another number is given.
 DEADLINE = 10.0
 INFO, WRITE, READ, ENTER, CALL, FORK, EXIT = range(7)
@@ -38,25 +35,33 @@ _ENTER = struct.Struct("<10I")
 _RESULT = struct.Struct("<32xI")
 #: Unanswered requests, and bytes of them, at which they are sent: what they and their replies take fits into two pipes.
 _POSTED, _QUEUED = 100, 0x4000
-_NOISE_SHOWN = 40
+_NOISE_SHOWN, _SAID_SHOWN = 40, 200
+_WRITES_KEPT = 64
 #: As bytes of noise before the first reply, from a console that prints first.
 _NOISE_ALLOWED = 1 << 20
-_MFD_EXEC = 0x10
-_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 _PRCTL, _PR_SET_PDEATHSIG = 172, 1
 
 
 class AgentError(Exception):
-    """The agent did not reply as it should: the text says to what, and what came instead."""
+    """The agent did not reply as it should: the text says to what, and what came instead.
+
+    `call` is the record of the call in which it has ended, or which has not returned; None if it was another request.
+    """
+
+    call: Record | None = None
+
+
+class AgentSilent(AgentError):
+    """Nothing of a reply came within the deadline."""
 
 
 class AgentGone(AgentError):
-    """The agent has ended. `status` is its wait status."""
+    """The agent has ended. `status` is its wait status; `partly`: a part of a reply came before."""
 
-    def __init__(self, text: str, status: int) -> None:
+    def __init__(self, text: str, status: int, partly: bool = False) -> None:
         """Take the wait status."""
         super().__init__(text)
-        self.status = status
+        self.status, self.partly = status, partly
 
 
 class Refused(AgentError):
@@ -108,18 +113,31 @@ class _Posted:
 class Agent:
     """Holds a running agent. `info` is what it reported when it started."""
 
-    def __init__(self, command: Sequence[str] = (), deadline: float | None = DEADLINE) -> None:
+    def __init__(
+        self, command: Sequence[str] = (), deadline: float | None = DEADLINE, until: float | None = None
+    ) -> None:
         """Start a command that runs the agent, or the agent itself, and wait for its first reply.
 
-        `deadline` is in seconds for each reply, None for none. Raises AgentError; OSError: the command cannot be started.
+        `deadline` is in seconds for each reply, None for none; none comes later than `until` (time.monotonic). What the
+        command writes to stderr is kept: its last line is part of an error. Raises AgentError; OSError: the command
+        cannot be started.
         """
-        self.command, self.deadline = list(command), deadline
+        self.command, self.deadline, self.until = list(command), deadline, until
+        #: The newest writes to its memory by address, if a command runs it: what its calls read, where nothing else sees it.
+        self.written: dict[int, bytes] = {}
+        self._said = os.memfd_create("socketcall-stderr") if command else -1
+        #: The ABI that the records of its calls name where no tracer watches.
+        self.abi = "i386"
         self._queue = bytearray()
         self._posted: deque[_Posted] = deque()
         self._received = bytearray()
         self._number = 0
         self._status: int | None = None
-        self.pid, self._to, self._from = _spawn(self.command)
+        try:
+            self.pid, self._to, self._from = agent_start.start(self.command, self._said)
+        except BaseException:
+            self._forget()
+            raise
         try:
             self._skip_noise()
             self.info = self._info(self._read_reply(_Posted(0, INFO, "start", None)))
@@ -216,6 +234,24 @@ class Agent:
         for at in range(0, len(data), MOST):
             part = data[at : at + MOST]
             self.post(WRITE, f"write {len(part)} bytes at {address + at:#x}", address + at, 0, part)
+            if self.command:
+                self.written.pop(address + at, None)
+                self.written[address + at] = part
+                if len(self.written) > _WRITES_KEPT:
+                    del self.written[next(iter(self.written))]
+
+    def wrote(self, address: int, size: int) -> bytes:
+        """Return up to `size` bytes of memory as this process wrote them last, fewer where it did not."""
+        found = b""
+        while len(found) < size:
+            at = address + len(found)
+            for start, data in reversed(self.written.items()):
+                if start <= at < start + len(data):
+                    found += data[at - start : at - start + size - len(found)]
+                    break
+            else:
+                break
+        return found
 
     def fork(self) -> int:
         """Let a child of the agent serve until it ends, and return its pid. `ended` waits for its end. Raises AgentError."""
@@ -243,18 +279,46 @@ class Agent:
             with suppress(OSError):
                 os.close(descriptor)
         self._to = self._from = -1
+        self._kill()
+        self._forget()
+
+    def _kill(self) -> int:
+        """Kill the agent if it has not ended, and return its wait status. A command is killed with its process group."""
         if self._status is None:
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(self.pid, signal.SIGKILL)
-            self._wait()
-
-    def _wait(self) -> int:
-        if self._status is None:
+                if self.command:
+                    os.killpg(self.pid, signal.SIGKILL)
+                else:
+                    os.kill(self.pid, signal.SIGKILL)
             try:
                 _, self._status = os.waitpid(self.pid, 0)
             except ChildProcessError:
                 self._status = 0
         return self._status
+
+    def _wait(self) -> int:
+        """Wait for the end of the agent, whose output has ended, and return its wait status; kill it at the deadline."""
+        if self._status is None:
+            end = self._end()
+            with suppress(ProcessLookupError):
+                process = os.pidfd_open(self.pid)
+                try:
+                    select.select([process], [], [], _left(end))
+                finally:
+                    os.close(process)
+        return self._kill()
+
+    def _forget(self) -> None:
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
+
+    def _end(self) -> float | None:
+        """Return the time (time.monotonic) until which a reply to a request that is made now must have come."""
+        ends = [self.until] if self.until is not None else []
+        if self.deadline is not None:
+            ends.append(time.monotonic() + self.deadline)
+        return min(ends, default=None)
 
     def _request(self, operation: int, what: str, first: int, second: int, data: bytes, expected: int | None) -> None:
         if len(self._posted) >= _POSTED or len(self._queue) >= _QUEUED:
@@ -273,7 +337,7 @@ class Agent:
 
     def _read_reply(self, wanted: _Posted, last: _Posted | None = None) -> Reply:
         """Return the reply to a request. Raises AgentError: what comes is none, or belongs to another."""
-        end = None if self.deadline is None else time.monotonic() + self.deadline
+        end = self._end()
         self._receive(_HEADER.size, wanted if self._received or last is None else last, end)
         magic, number, status, size, first, second = _HEADER.unpack_from(self._received)
         if magic != _REPLY:
@@ -294,16 +358,17 @@ class Agent:
         while len(self._received) < size:
             had = len(self._received)
             came = f"only {had} of {size} bytes of the reply came" if had else "no reply came"
-            if end is not None and not select.select([self._from], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise self._failed(f"{_what(wanted)}: {came} within {self.deadline:g} s")
+            if not select.select([self._from], [], [], _left(end))[0]:
+                kind = AgentError if had else AgentSilent
+                raise self._failed(f"{_what(wanted)}: {came} within {self._patience}", kind)
             part = os.read(self._from, 1 << 16)
             if not part:
-                raise self._gone(f"{_what(wanted)}: {came}")
+                raise self._gone(f"{_what(wanted)}: {came}", bool(had))
             self._received += part
 
     def _skip_noise(self) -> None:
         """Drop what a console prints before the first reply. Raises AgentError: there is no first reply."""
-        end = None if self.deadline is None else time.monotonic() + self.deadline
+        end = self._end()
         start = _Posted(0, INFO, "start", None)
         mark = _REPLY + bytes(8)
         while (at := self._received.find(mark)) < 0:
@@ -326,16 +391,36 @@ class Agent:
         except struct.error:
             raise self._failed(f"start: {_shown(reply.data)} is no info of an agent") from None
 
-    def _gone(self, when: str) -> AgentGone:
+    def _gone(self, when: str, partly: bool = False) -> AgentGone:
         status = self._wait()
-        return AgentGone(f"{when}; {self._name()} {_how(status)}", status)
+        return AgentGone(f"{when}; {self._name()} {_how(status)}{self._last_words()}", status, partly)
 
-    def _failed(self, text: str) -> AgentError:
+    def _failed(self, text: str, kind: type[AgentError] = AgentError) -> AgentError:
+        self._kill()
+        said = self._last_words()
         self.close()
-        return AgentError(f"{text}; {self._name()} was ended")
+        return kind(f"{text}; {self._name()} was ended{said}")
 
     def _name(self) -> str:
         return f"`{' '.join(self.command)}`" if self.command else "the agent"
+
+    @property
+    def _patience(self) -> str:
+        return "the time of the test" if self.deadline is None else f"{self.deadline:g} s"
+
+    def _last_words(self) -> str:
+        """Return the last line that a command wrote to stderr, "" if there is none."""
+        if self._said < 0:
+            return ""
+        size = os.fstat(self._said).st_size
+        lines = os.pread(self._said, _SAID_SHOWN, max(0, size - _SAID_SHOWN)).decode(errors="replace").split("\n")
+        line = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"; it wrote: {''.join(c if c.isprintable() else '?' for c in line)}" if line else ""
+
+
+def _left(end: float | None) -> float | None:
+    """Return the seconds that are left until a time."""
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 def _what(request: _Posted) -> str:
@@ -359,43 +444,3 @@ def _how(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"died by signal {os.WTERMSIG(status)}"
     return f"ended with status {os.WEXITSTATUS(status)}"
-
-
-def _spawn(command: list[str]) -> tuple[int, int, int]:
-    """Start a command, or the agent from a sealed file in memory, between two pipes: (pid, to it, from it)."""
-    their_in, to = os.pipe()
-    from_, their_out = os.pipe()
-    descriptors = [their_in, their_out]
-    try:
-        actions = [(os.POSIX_SPAWN_DUP2, their_in, 0), (os.POSIX_SPAWN_DUP2, their_out, 1)]
-        # A signal that is blocked or ignored here would be so there.
-        default = (signal.SIGINT, signal.SIGPIPE)
-        if command:
-            pid = os.posix_spawnp(
-                command[0], command, os.environ, file_actions=actions, setsigmask=(), setsigdef=default
-            )
-        else:
-            program = _program()
-            descriptors.append(program)
-            path, argv = f"/proc/self/fd/{program}", ["socketcall-agent"]
-            pid = os.posix_spawn(path, argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=default)
-    except BaseException:
-        os.close(to)
-        os.close(from_)
-        raise
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-    return pid, to, from_
-
-
-def _program() -> int:
-    """Return a descriptor of the agent as a sealed file in memory. Raises OSError."""
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        program = os.memfd_create("socketcall-agent", flags | _MFD_EXEC)
-    except OSError:  # Linux before 6.3 does not know the flag.
-        program = os.memfd_create("socketcall-agent", flags)
-    os.write(program, PROGRAM)
-    fcntl.fcntl(program, fcntl.F_ADD_SEALS, _SEALS)
-    return program

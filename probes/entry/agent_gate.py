@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from probes.abi.record import signed, unsigned
+from probes.abi.fetch import fetch
+from probes.abi.note import with_memory
+from probes.abi.operations import BY_NAME, SOCKETCALL, named
+from probes.abi.record import Record, signed, unsigned
 from probes.entry import agent as agents
-from probes.entry.agent import Agent, Refused
+from probes.entry.agent import Agent, AgentError, AgentGone, AgentSilent, Refused
 from probes.entry.gate import COOKIE, SIX_ARGUMENTS, FrameLayout, Gate, Result, next_call_id
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, OutOfMemory
 from probes.entry.vdso import LANDING
@@ -25,16 +30,43 @@ _RESERVED = 64 << 20
 _VDSO_ROOM = 2 * PAGE
 
 
+@dataclass(frozen=True)
+class Read:
+    """Holds what a call that no tracer sees reads, as the driver wrote it: its words, and what they point to."""
+
+    words: tuple[int, ...]
+    memory: Mapping[str, bytes]
+
+    @classmethod
+    def by(cls, agent: Agent, registers: Sequence[int]) -> Read:
+        """Look up what a call with these registers is going to read."""
+        operation = BY_NAME.get(named(registers[0], registers[1])[0])
+        if operation is None:
+            return cls((), {})
+        words = tuple(registers[1 : 1 + operation.words])
+        if registers[0] == SOCKETCALL:
+            data = agent.wrote(registers[2], 4 * operation.words)
+            words = struct.unpack_from(f"<{len(data) // 4}I", data)
+        return cls(words, fetch(operation, words, agent.wrote, None, _WORD))
+
+
 class AgentResult(Result):
-    """Is the result of a call that an agent made. `frame` is its frame: see agent.s."""
+    """Is the result of a call that an agent made. `frame` is its frame: see agent.s. `read`: what the call read."""
 
     layout: ClassVar[FrameLayout] = FrameLayout(_WORD)
     pid: int
+    abi: str
+    read: Read | None = None
 
     @property
     def caller(self) -> tuple[int, int]:
         """Return the agent's process and thread."""
         return self.pid, self.pid
+
+    def record(self) -> Record:
+        """Return a record of the call; see Result.record. One by a command's agent has words and memory as written."""
+        record = super().record()
+        return record if self.read is None else with_memory(record, self.abi, self.read.words, self.read.memory)
 
     @property
     def stack_pointers(self) -> tuple[int, int]:
@@ -77,10 +109,27 @@ class AgentGate(Gate):
             ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS and not self.quiet else 0
         call_id = next_call_id()
         registers = [unsigned(value) for value in (eax, ebx, ecx, edx, esi, edi, ebp)]
-        frame = self.agent.enter(self._path, registers, call_id, flags)
+        read = Read.by(self.agent, registers) if self.agent.command else None
+        try:
+            frame = self.agent.enter(self._path, registers, call_id, flags)
+        except AgentError as error:
+            if isinstance(error, AgentSilent) or (isinstance(error, AgentGone) and not error.partly):
+                error.call = self._unanswered(registers, call_id, read)
+            raise
         result = AgentResult(signed(int.from_bytes(frame[32:36], "little")))
+        return self._noted(result, call_id, frame, read)
+
+    def _noted(self, result: AgentResult, call_id: int, frame: bytes, read: Read | None) -> AgentResult:
         result.call_id, result.frame, result.gate, result.pid = call_id, frame, self.name, self.agent.info.pid
+        result.abi, result.read = self.agent.abi, read
         return result
+
+    def _unanswered(self, registers: Sequence[int], call_id: int, read: Read | None) -> Record:
+        """Return the record of a call from which its process has not come back."""
+        frame = struct.pack("<8I", *registers, call_id).ljust(AgentResult.layout.whole.size, b"\0")
+        # An error: nothing was written, so nothing is decoded of the memory after it.
+        record = self._noted(AgentResult(-1), call_id, frame, read).record()
+        return replace(record, regs_out=None, ret=None)
 
     def quieted(self) -> Gate:
         """Return a quiet gate of the same name, in the same process."""

@@ -10,21 +10,23 @@ from pathlib import Path
 import pytest
 from _pytest.outcomes import Skipped
 
-from probes.entry.agent import AgentGone
+from probes.entry.agent import AgentError, AgentGone
 from probes.plugin import descriptors
 from probes.plugin.phases import Phases
 from probes.plugin.sent_reports import reports_of
-from probes.plugin.verdicts import Judgement, Subject, ending, judge
+from probes.plugin.verdicts import Judgement, Subject, ending, how_ended, judge
 from probes.report import failure
 from probes.report.expectations import Expectations
 from probes.report.judged_test import JudgedTest, Statement
 from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
-from probes.testing.caller import callers, end_like
+from probes.testing.callers import callers, end_like
 from probes.testing.expect import Broke, NotApplicable, SetUpRefused
-from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED
+from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED, UNTIL
 
+#: The part of a test's time after which a call by another process has not returned: enough is left to say so.
+_PART = 0.9
 #: The name under which a test's report carries each case that --case left out.
 LEFT_OUT = "socketcall-left-out"
 
@@ -53,9 +55,11 @@ class Reporter:
         error = call.excinfo
         if error is None or self.channel is None:
             return
-        if isinstance(error.value, AgentGone):
+        if isinstance(error.value, AgentError) and callers(item.config).via is not None:
+            self.channel.send(_without_answer(error.value))
+        elif isinstance(error.value, AgentGone):
             end_like(error.value)
-        if isinstance(error.value, NotApplicable):
+        elif isinstance(error.value, NotApplicable):
             self.channel.send(messages.NotApplicable(str(error.value.msg)))
         elif isinstance(error.value, SetUpRefused):
             result, why = error.value.result, error.value.why
@@ -67,6 +71,15 @@ class Reporter:
             self.channel.send(messages.Broke(why))
         else:
             self.channel.send(messages.Broke(f"{call.when}: {error.typename}: {error.value}"))
+
+
+def _without_answer(error: AgentError) -> messages.Message:
+    """Returns what an agent that a command runs has done in place of answering: its call deviates, other requests broke."""
+    if error.call is None:
+        return messages.Broke(str(error))
+    record = error.call
+    how = how_ended(error.status) if isinstance(error, AgentGone) else "no return"
+    return messages.NoAnswer(record.call or 0, how, str(error), [record])
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxRe
     def body() -> None:
         config.stash[CHANNEL] = reporter.channel = channel
         config.stash[OBSERVED] = spec.trace != "none"
+        config.stash[UNTIL] = None if around.deadline is None else began + _PART * around.deadline
         if not config.getoption("usepdb", False):
             # Reports of subtests reach the terminal here as well; the parent is the one that prints them.
             config.get_terminal_writer()._file = io.StringIO()

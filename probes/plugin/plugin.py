@@ -32,8 +32,8 @@ from probes.sandbox import messages, namespaces, sandbox, work
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
 from probes.testing.behaviours import behaviour_of, catalogue
-from probes.testing.caller import callers, needs_python
-from probes.testing.fixtures import started_as_root
+from probes.testing.callers import callers, needs_python
+from probes.testing.fixtures import reference, started_as_root
 
 ROOT_ONLY = "root, which alone maps a second user id and has capabilities outside a user namespace"
 OTHER_IDS = "the user ids 1000 and 1001 in this user namespace, and the capabilities to change to them"
@@ -113,10 +113,14 @@ class Run:
         found = sandboxes(self._config)
         if found.lacks and self._config.getoption("no_header"):
             self._config.get_terminal_writer().line(f"socketcall: {found}")
+        if (via := callers(self._config).via) is not None and self._config.getoption("no_header"):
+            self._config.get_terminal_writer().line(f"socketcall: {via}, judged against {reference(self._config)}")
         self._work = work.unmade()
         sandbox.pin(cpu_of(self._config))
         asked: float | None = self._config.getoption("deadline")
-        self.deadline = asked or DEADLINE * sandbox.slowness()
+        via = callers(self._config).via
+        # A machine without IA32 entry may run an emulator.
+        self.deadline = asked or (DEADLINE * sandbox.slowness() if via is None else DEADLINE)
         if self._config.getoption("usepdb", False):
             self.deadline = None
         callers(self._config)

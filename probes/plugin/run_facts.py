@@ -16,7 +16,7 @@ from probes.report.check import Key
 from probes.sandbox import trial
 from probes.sandbox.trial import Found
 from probes.testing.behaviours import behaviour_of
-from probes.testing.caller import callers
+from probes.testing.callers import callers
 from probes.testing.expect import case_text
 from probes.testing.fixtures import parameters_of, reference
 from probes.testing.reference import local
@@ -32,7 +32,8 @@ def sandboxes(config: pytest.Config) -> Found:
     found = config.stash.get(_FOUND, None)
     if found is None:
         try:
-            found = config.stash[_FOUND] = trial.find(config.getoption("isolation"))
+            calls = config.getoption("via") is None
+            found = config.stash[_FOUND] = trial.find(config.getoption("isolation"), calls)
         except CommandError as error:
             raise pytest.UsageError(str(error)) from error
         config.option.isolation = found.isolation
@@ -41,14 +42,15 @@ def sandboxes(config: pytest.Config) -> Found:
 
 def run_facts(config: pytest.Config) -> dict[str, Any]:
     """Returns the target, the privileges there, the reference and the seed of this run."""
-    host, found = platform.uname(), sandboxes(config)
+    host, found, via = platform.uname(), sandboxes(config), callers(config).via
     facts = {
         "name": target(),
         "kernel": {"release": host.release, "version": host.version, "machine": host.machine},
         "word": callers(config).word,
         "caller": callers(config).name,
-        "abi": local().abi,
-        "implementation": implementation(),
+        "abi": local().abi if via is None else reference(config).abi,
+        "implementation": config.getoption("implementation") or (via.implementation if via else implementation()),
+        **({"via": via.text} if via else {}),
         "again": [*again_words(), *callers(config).words],
         "privileges": "root" if os.geteuid() == 0 else "user",
         "isolation": found.isolation,

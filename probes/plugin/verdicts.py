@@ -21,6 +21,7 @@ from probes.sandbox.messages import (
     FrameSeen,
     Judged,
     Message,
+    NoAnswer,
     NotApplicable,
     SandboxFailed,
     SetUpRefused,
@@ -79,7 +80,8 @@ class _Judge:
         self._records = result.records() or [record for one in self._judged for record in one.noted]
         traced = {record.call for record in self._records}
         # A refused call of a gate that is not traced has the gate's own note only.
-        for refused in _of_type(result.messages, SetUpRefused):
+        refusals = (message for message in result.messages if isinstance(message, SetUpRefused | NoAnswer))
+        for refused in refusals:
             self._records += [record for record in refused.noted if record.call not in traced]
         self._frames = [one.frame for one in _of_type(result.messages, FrameSeen)]
         self._frame_at = {frame.number: len(self._records) + at for at, frame in enumerate(self._frames)}
@@ -153,6 +155,8 @@ class _Judge:
         pending = [one for number, one in self._announced.items() if number not in judged]
         for refused in _of_type(messages, SetUpRefused):
             return self._refused(refused, pending)
+        for unanswered in _of_type(messages, NoAnswer):
+            return self._unanswered(unanswered, pending)
         finished = bool(_of_type(messages, Finished))
         error = next((one.why for one in _of_type(messages, Broke)), None)
         if finished and error is None:
@@ -183,6 +187,15 @@ class _Judge:
             check.actual, check.rests_on = refused.error, list(rests_on)
             check.detail = f"in set-up, {refused.why} was refused"
         return checks
+
+    def _unanswered(self, unanswered: NoAnswer, pending: Sequence[Announced]) -> list[Check]:
+        """A call ended its process, or did not return: what was announced deviates, or a check of the set-up does."""
+        rests_on = self._at.get(unanswered.call, [])
+        records, how, why = [self._records[at] for at in rests_on], unanswered.how, unanswered.why
+        if pending:
+            return [Check(self._key(one, records), "deviates", one.expected, how, why, list(rests_on)) for one in pending]
+        key = replace(self._subject.key, case=f"{self._subject.key.case} set-up=refused".strip())
+        return [Check(key, "deviates", "success", how, f"in set-up, {why}", list(rests_on))]
 
     def _broke(self, why: str, pending: Sequence[Announced], rests_on: Sequence[int] = ()) -> Check:
         last = range(max(0, len(self._records) - _LAST_CALLS), len(self._records))
@@ -229,9 +242,14 @@ def ending(result: SandboxResult) -> str:
         return "no return before the deadline"
     if result.status is None:
         return "vanished"
-    if WIFSIGNALED(result.status):
-        return f"died {signal_name(WTERMSIG(result.status))}"
-    return f"exited {WEXITSTATUS(result.status) if WIFEXITED(result.status) else result.status}"
+    return how_ended(result.status)
+
+
+def how_ended(status: int) -> str:
+    """Returns a wait status in words: `died SIGSEGV`, `exited 3`."""
+    if WIFSIGNALED(status):
+        return f"died {signal_name(WTERMSIG(status))}"
+    return f"exited {WEXITSTATUS(status) if WIFEXITED(status) else status}"
 
 
 def _mark_duplicates(checks: Sequence[Check]) -> None:

@@ -7,10 +7,11 @@ what it reads: a test may have written anything to the channel's memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from probes.abi.frame import Frame
+from probes.abi.note import completed
 from probes.abi.record import Record
 from probes.report.check import Json, Range
 from probes.sandbox import untrusted
@@ -87,6 +88,16 @@ class SetUpRefused:
 
 
 @dataclass(frozen=True)
+class NoAnswer:
+    """A call ended the process that made it, which no tracer watches, or did not return: the call, how, why."""
+
+    call: int
+    how: str
+    why: str
+    noted: Sequence[Record] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
 class NotApplicable:
     """The test judges nothing here: what is missing."""
 
@@ -106,7 +117,17 @@ class Finished:
 
 
 Message = (
-    Announced | Judged | FrameSeen | Report | Passed | Broke | SetUpRefused | NotApplicable | SandboxFailed | Finished
+    Announced
+    | Judged
+    | FrameSeen
+    | Report
+    | Passed
+    | Broke
+    | SetUpRefused
+    | NoAnswer
+    | NotApplicable
+    | SandboxFailed
+    | Finished
 )
 _TYPES: Mapping[str, type[Message]] = {one.__name__: one for one in get_args(Message)}
 
@@ -118,7 +139,7 @@ def to_json(message: Message) -> dict[str, Json]:
         fields["frame"] = message.frame.as_json()
     elif isinstance(message, Judged):
         fields["range"] = message.range.as_json() if message.range else None
-    if isinstance(message, Judged | SetUpRefused):
+    if isinstance(message, Judged | SetUpRefused | NoAnswer):
         fields["noted"] = [record.as_json() for record in message.noted]
     return {"is": type(message).__name__, **fields}
 
@@ -132,6 +153,8 @@ def of_json(line: Json) -> Message:
     untrusted.require(message)
     if isinstance(message, Announced):
         untrusted.require_case(message.case)
+    if isinstance(message, Judged | SetUpRefused | NoAnswer):
+        return replace(message, noted=[completed(record) for record in message.noted])
     return message
 
 
@@ -142,6 +165,6 @@ def _message(line: dict[str, Json]) -> Message:
         return FrameSeen(Frame.of_json(fields["frame"]))
     if kind is Judged:
         fields["range"] = Range(**fields["range"]) if fields["range"] else None
-    if kind in (Judged, SetUpRefused):
+    if kind in (Judged, SetUpRefused, NoAnswer):
         fields["noted"] = [Record.of_json(record) for record in fields["noted"]]
     return kind(**fields)

@@ -60,27 +60,29 @@ class Found:
         return replace(wanted, trace=_TRACES[max(_TRACES.index(wanted.trace), _TRACES.index(self.trace))])
 
 
-def find(isolation: str | None) -> Found:
+def find(isolation: str | None, calls: bool = True) -> Found:
     """Return the best sandboxes that work here, with the given isolation or, for None, the best that works.
 
+    `calls`: tests make i386 calls on this kernel, traced where that works; otherwise they need no IA32 entry.
     Without being asked, tests run without namespaces of their own only where no link but loopback is up.
 
     Raises CommandError, which names what is missing, if no test can run.
     """
     require_proc()
     _require_descriptors()
-    _require_entry()
+    if calls:
+        _require_entry()
     asked = (isolation,) if isolation else ISOLATIONS
     with work_directory() as work:
-        refusal = partial(_refusal, Channel(1 << 16), work)
-        if not refusal(SandboxSpec(isolation=asked[0])):
+        refusal = partial(_refusal, Channel(1 << 16), work, calls)
+        if calls and not refusal(SandboxSpec(isolation=asked[0])):
             return Found(asked[0], "gate")
         lacks: dict[str, str] = {}
         for name in asked:
             why = _reach() if name == "none" != isolation else ""
             why = why or refusal(SandboxSpec(isolation=name, trace="none"))
             if not why:
-                return _traced(name, refusal, lacks)
+                return _traced(name, refusal, lacks) if calls else Found(name, "none", _joined(lacks))
             lacks[name] = why
     raise CommandError(f"no sandbox: {_joined(lacks)}; {_NAMESPACES}")
 
@@ -106,14 +108,15 @@ def _traced(isolation: str, refusal: Callable[[SandboxSpec], str], lacks: dict[s
     return Found(isolation, "none", _joined(lacks))
 
 
-def _refusal(channel: Channel, work: Path, spec: SandboxSpec) -> str:
-    """Run one call in a sandbox, and return "" if it works as it should, else why not.
+def _refusal(channel: Channel, work: Path, calls: bool, spec: SandboxSpec) -> str:
+    """Run a sandbox, with one call in it if `calls`, and return "" if it works as it should, else why not.
 
     Raises CommandError at a limit of processes or memory, which says nothing about isolation.
     """
 
     def body() -> None:
-        gate("int80").enter(_GETPID)
+        if calls:
+            gate("int80").enter(_GETPID)
         channel.send(Finished())
 
     try:

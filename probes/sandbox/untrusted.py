@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from probes.abi.frame import Frame
+from probes.abi.note import require_memory
 from probes.abi.operations import named
 from probes.abi.record import Record
 from probes.report.check import Json
@@ -54,7 +55,8 @@ def require_note(record: Record) -> None:
     for value in (record.regs_out or {}).values():
         int(value, 16)
     operation = named(before.get("eax", -1), before.get("ebx", -1))
-    if record.decoded or record.args or record.args_after or (record.op, record.route) != operation:
+    require_memory(record)
+    if record.args_after or (record.op, record.route) != operation:
         raise ValueError("a note of a call is none of a gate")
 
 

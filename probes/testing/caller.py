@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NoReturn, Protocol
-
-import pytest
+from typing import Protocol
 
 from probes.entry import gate as own
-from probes.entry.agent import Agent, AgentError, AgentGone
-from probes.entry.agent_gate import AgentGate, AgentSpace, gate_names, install_filter, landing_pad
-from probes.entry.gate import WORD, Gate
+from probes.entry.agent import Agent
+from probes.entry.agent_gate import AgentGate, AgentSpace, install_filter, landing_pad
+from probes.entry.gate import Gate
 from probes.entry.memory import Memory
 from probes.sandbox import namespaces
 from probes.trace import seccomp
 
-NAMES = ("python", "agent")
-#: Fixtures that act on the test's own process, with what they do there.
-_OF_PYTHON = {
-    "meanwhile": "steps that are taken while it is blocked",
-}
-_GETPID, _PR_SET_DUMPABLE, _CLONE_NEWNET = 20, 4, 0x40000000
+_PR_SET_DUMPABLE, _CLONE_NEWNET = 4, 0x40000000
 #: System calls of the i386 table that change the caller itself.
-_NUMBERS = {
+NUMBERS = {
     "close": 6, "umask": 60, "capset": 185, "setgroups32": 206, "setresuid32": 208, "setresgid32": 210, "unshare": 310,
     "prctl": 172, "setns": 346, "pidfd_open": 434, "pidfd_getfd": 438,
 }  # fmt: skip
@@ -205,7 +196,7 @@ class AgentCaller:
         """Takes a copy of a descriptor of the agent."""
         process = os.pidfd_open(self.pid)
         try:
-            taken: int = _libc.syscall(_NUMBERS["pidfd_getfd"], process, descriptor, 0)
+            taken: int = _libc.syscall(NUMBERS["pidfd_getfd"], process, descriptor, 0)
         finally:
             os.close(process)
         if taken < 0:
@@ -214,85 +205,7 @@ class AgentCaller:
 
     def _do(self, name: str, *words: int) -> int:
         """Makes an untraced call, and returns its result. Raises OSError."""
-        result = self._agent.call(_NUMBERS[name], *words)
+        result = self._agent.call(NUMBERS[name], *words)
         if result < 0:
             raise OSError(-result, f"the agent's {name}: {os.strerror(-result)}")
         return result
-
-
-@dataclass(frozen=True)
-class Callers:
-    """Describes the callers of a run, which are alike: their word size, and their gates as a tracer knows them."""
-
-    name: str
-    word: int
-    gates: tuple[Gate, ...]
-
-    @property
-    def gate_names(self) -> tuple[str, ...]:
-        """Returns the names of their gates."""
-        return tuple(gate.name for gate in self.gates)
-
-    @property
-    def words(self) -> list[str]:
-        """Returns the words of a command line that choose them."""
-        return [] if self.name == "python" else ["--caller", self.name]
-
-    def start(self, observed: bool) -> Caller:
-        """Starts one, in the sandbox of its test. Raises AgentError, OSError."""
-        return PythonCaller() if self.name == "python" else AgentCaller(observed)
-
-
-_CALLERS: pytest.StashKey[Callers] = pytest.StashKey()
-
-
-def callers(config: pytest.Config) -> Callers:
-    """Returns what makes the calls of a run, by --caller. Raises UsageError: it cannot run here."""
-    found = config.stash.get(_CALLERS, None)
-    if found is None:
-        name: str = config.getoption("caller")
-        found = config.stash[_CALLERS] = _agents() if name == "agent" else _pythons()
-    return found
-
-
-def _pythons() -> Callers:
-    return Callers("python", WORD, tuple(own.gate(name) for name in own.gate_names()))
-
-
-def _agents() -> Callers:
-    try:
-        with Agent() as agent:
-            gates = tuple(AgentGate(agent, name) for name in gate_names(agent))
-            for gate in gates:
-                if gate.enter(_GETPID) != agent.info.pid:
-                    raise pytest.UsageError(f"--caller agent: getpid by {gate.name} does not return the process id")
-            return Callers("agent", gates[0].word, gates)
-    except OSError as error:
-        text = f"this kernel does not run 32-bit programs ({error.strerror}); it needs CONFIG_IA32_EMULATION"
-        raise pytest.UsageError(f"--caller agent: {text}") from error
-    except AgentError as error:
-        raise pytest.UsageError(f"--caller agent: {error}") from error
-
-
-def needs_python(item: pytest.Item) -> str:
-    """Returns why the calls of a test can only be made by its own Python, "" if an agent can make them.
-
-    A test that acts on its own process says so: `@pytest.mark.python("reason")`.
-    """
-    mark = item.get_closest_marker("python")
-    if mark is not None:
-        return f"Python in the process that calls: {mark.args[0]}"
-    for name in getattr(item, "fixturenames", ()):
-        if name in _OF_PYTHON:
-            return f"Python in the process that calls: {_OF_PYTHON[name]}"
-    return ""
-
-
-def end_like(gone: AgentGone) -> NoReturn:
-    """Ends this process as its agent has ended: a call that kills its caller kills the process of the test."""
-    if os.WIFSIGNALED(gone.status):
-        number = os.WTERMSIG(gone.status)
-        if number != signal.SIGKILL:
-            signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-    os._exit(os.waitstatus_to_exitcode(gone.status) & 0xFF)

@@ -22,15 +22,18 @@ from probes.sandbox.wire import Wire
 from probes.testing import procfs
 from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
-from probes.testing.caller import Caller, callers
+from probes.testing.caller import Caller
+from probes.testing.callers import callers
 from probes.testing.expect import Expect, Expectation, SetUpRefused, need, not_applicable
 from probes.testing.ranges import WHOLE, Ranges
-from probes.testing.reference import Reference, local, parse
+from probes.testing.reference import Reference, local, of_another, parse
 from probes.testing.states import Prepare
 
 #: The channel to the parent, and whether a tracer watches: set inside a sandbox only.
 CHANNEL: pytest.StashKey[Channel] = pytest.StashKey()
 OBSERVED: pytest.StashKey[bool] = pytest.StashKey()
+#: When the test's time is over (time.monotonic), None under a debugger; set inside a sandbox only.
+UNTIL: pytest.StashKey[float | None] = pytest.StashKey()
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def caller(request: pytest.FixtureRequest) -> Caller:
     """The process that makes this test's calls: see probes/testing/caller.py."""
     config = request.config
-    started = callers(config).start(config.stash[OBSERVED])
+    started = callers(config).start(config.stash[OBSERVED], config.stash[UNTIL])
     procfs.of_caller(started.pid)
     return started
 
@@ -150,8 +153,11 @@ def expect_direct(entry: Entry, expect: Expect) -> Callable[..., Expectation | S
 def reference(config: pytest.Config) -> Reference:
     """Returns the kernel that the run is judged against. Raises UsageError: a malformed --reference."""
     text = config.getoption("reference")
+    via = callers(config).via
     try:
-        return parse(text) if text else local()
+        if text:
+            return parse(text)
+        return local() if via is None else of_another(via.hosted)
     except ValueError as error:
         raise pytest.UsageError(f"--reference: {error}") from error
 

@@ -30,6 +30,7 @@ _COLUMNS = {
 TABLES = tuple(_COLUMNS)
 #: Whose descriptors are read: the process that makes the calls of the test.
 _caller = "self"
+_shown = True
 #: Seconds to wait for the kernel to free closed sockets, which it may do after an RCU grace period.
 _PATIENCE = 2.0
 
@@ -38,6 +39,19 @@ def of_caller(pid: int) -> None:
     """Makes `inode`, `descriptors` and `lowest` read those of a process, the one that makes the calls of this test."""
     global _caller
     _caller = "self" if pid == os.getpid() else str(pid)
+
+
+def shows_sockets(shown: bool) -> None:
+    """Says whether the kernel of this process answers the calls of this test. If not, /proc here shows none of it."""
+    global _shown
+    _shown = shown
+
+
+def _proc(path: str) -> Path:
+    """Returns a path below /proc. Not applicable where another kernel answers the calls."""
+    if not _shown:
+        not_applicable(f"/proc/{path} of the implementation")
+    return Path("/proc", path)
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ class ProcRow:
 def protocols() -> frozenset[str]:
     """Returns the protocols that the kernel has registered, as /proc/net/protocols names them: "TCP", "UDPv6"."""
     try:
-        lines = Path("/proc/net/protocols").read_text().splitlines()[1:]
+        lines = _proc("net/protocols").read_text().splitlines()[1:]
     except FileNotFoundError:
         not_applicable("/proc/net/protocols, which lists the kernel's protocols")
     return frozenset(line.split()[0] for line in lines)
@@ -67,8 +81,8 @@ def protocols() -> frozenset[str]:
 def modprobe() -> str:
     """Returns the program that the kernel runs to load a missing module, "" if it loads none (kernel.modprobe)."""
     try:
-        disabled = Path("/proc/sys/kernel/modules_disabled").read_text().strip() != "0"
-        return "" if disabled else Path("/proc/sys/kernel/modprobe").read_text().strip()
+        disabled = _proc("sys/kernel/modules_disabled").read_text().strip() != "0"
+        return "" if disabled else _proc("sys/kernel/modprobe").read_text().strip()
     except FileNotFoundError:
         return ""
 
@@ -90,7 +104,7 @@ def loadable(alias: str) -> bool:
 
 def read_table(table: str) -> dict[int, ProcRow]:
     """Returns the rows of /proc/net/TABLE by inode; none if the kernel has no such table."""
-    path, names = Path("/proc/net") / table, _COLUMNS[table]
+    path, names = _proc(f"net/{table}"), _COLUMNS[table]
     if not path.exists():
         return {}
     rows = [ProcRow(dict(zip(names, line.split(), strict=False))) for line in path.read_text().splitlines()[1:]]
@@ -114,7 +128,7 @@ def tables_listing(inode: int) -> list[str]:
 
 def inode(fd: int) -> int:
     """Returns the inode of a socket, from the link in /proc/PID/fd. Raises Broke if the descriptor is no socket."""
-    link = str(Path(f"/proc/{_caller}/fd/{fd}").readlink())
+    link = str(_proc(f"{_caller}/fd/{fd}").readlink())
     if not link.startswith("socket:["):
         raise Broke(f"descriptor {fd} is {link}, not a socket")
     return int(link[8:-1])
@@ -122,7 +136,7 @@ def inode(fd: int) -> int:
 
 def descriptors() -> list[int]:
     """Returns the open descriptors of the process that makes the calls."""
-    listed = {int(link.name) for link in Path(f"/proc/{_caller}/fd").iterdir()}
+    listed = {int(link.name) for link in _proc(f"{_caller}/fd").iterdir()}
     if _caller != "self":
         return sorted(listed)
     # The listing itself used the lowest free descriptor, which the next open gets again.
@@ -147,7 +161,7 @@ def socket_counts() -> dict[str, int]:
     """Returns how many sockets this network namespace has: all, and in use by protocol (/proc/net/sockstat)."""
     counts = {}
     for name in ("sockstat", "sockstat6"):
-        path = Path("/proc/net") / name
+        path = _proc(f"net/{name}")
         for line in path.read_text().splitlines() if path.exists() else ():
             protocol, _, rest = line.partition(": ")
             # Only the first count is of the namespace: `alloc`, `mem` and `orphan` are of the whole machine.
@@ -168,7 +182,7 @@ def sysctl(name: str) -> list[int]:
 
     Where only the initial network namespace shows it, its value was read before the sandbox was made.
     """
-    path = Path("/proc/sys") / name.replace(".", "/")
+    path = _proc("sys/" + name.replace(".", "/"))
     if path.exists():
         return [int(number) for number in path.read_text().split()]
     if name not in _INITIAL:

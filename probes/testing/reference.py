@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
 
 from probes.entry.gate import entry_abi
 from probes.report.check import Json
+from probes.report.references import StoredRun, stored
 
 ABIS = ("i386", "ia32-compat")
 
@@ -47,6 +49,25 @@ def local() -> Reference:
     """Returns the running kernel as a reference, taken for genuine."""
     host = os.uname()
     return Reference(entry_abi(), version_of(host.release, host.version))
+
+
+@functools.cache
+def of_another(hosted: bool) -> Reference:
+    """Returns what an implementation other than Linux is judged against: a native i386 kernel of a measured version.
+
+    The version is the newest measured natively; of one that is `hosted`, whose calls this machine's kernel answers, the
+    newest measured that is not newer than this kernel, or the oldest.
+    """
+    runs = stored()
+    if not hosted:
+        return max((_stored(run) for run in runs if run.kernel["abi"] == "i386"), key=lambda one: one.version)
+    here = local().version
+    versions = sorted(_stored(run).version for run in runs)
+    return Reference("i386", next((one for one in reversed(versions) if one <= here), versions[0]))
+
+
+def _stored(run: StoredRun) -> Reference:
+    return parse(run.reference.replace(" ", "-"))
 
 
 def version_of(release: str, version: str) -> tuple[int, ...]:

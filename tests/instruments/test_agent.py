@@ -12,8 +12,9 @@ import tty
 import pytest
 
 from probes.entry import agent as agents
-from probes.entry.agent import MOST, PROGRAM, Agent, AgentError, AgentGone, Refused
+from probes.entry.agent import MOST, Agent, AgentError, AgentGone, Refused
 from probes.entry.agent_gate import AgentGate, AgentSpace, gate_names
+from probes.entry.agent_start import PROGRAM
 from probes.entry.calls import Calls
 from probes.entry.gate import COOKIE
 from probes.entry.memory import PAGE, POISON, PROT_NONE, Memory, OutOfMemory

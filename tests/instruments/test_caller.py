@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from probes.entry.agent import PROGRAM, Agent, AgentError
+from probes.entry.agent import Agent, AgentError
+from probes.entry.agent_start import PROGRAM
 from probes.installation import checkout
 from tests.instruments.support import missing
 
