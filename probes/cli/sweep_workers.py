@@ -19,6 +19,7 @@ from probes import interrupts
 from probes.errors import CommandError
 from probes.report.sweep import Outcome
 from probes.sandbox.channel import Channel
+from probes.sandbox.free_memory import available
 from probes.sandbox.sandbox import CannotSandbox
 from probes.testing.sweep_chunks import BLOCK, Board, SweepFailed, Task, sweep
 from probes.trace import ptrace
@@ -271,25 +272,9 @@ def require_room(workers: int) -> None:
         raise CommandError(f"-n {workers}: {most} descriptors are too few for so many workers; start fewer")
     if soft != resource.RLIM_INFINITY and workers + 64 > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, workers + 64), hard))
-    free = _free_megabytes()
-    if free is not None and workers * MEGABYTES > free:
+    free = available()
+    if free is not None and workers * MEGABYTES > free >> 20:
         raise CommandError(
-            f"-n {workers}: so many workers need {workers * MEGABYTES} MB of memory, {free} MB are free; "
-            f"start at most {max(1, free // MEGABYTES)}"
+            f"-n {workers}: so many workers need {workers * MEGABYTES} MB of memory, {free >> 20} MB are free; "
+            f"start at most {max(1, (free >> 20) // MEGABYTES)}"
         )
-
-
-def _free_megabytes() -> int | None:
-    """Returns the memory that is free on this machine and in this control group, None if that cannot be read."""
-    found = []
-    with suppress(OSError, ValueError, IndexError):
-        text = Path("/proc/meminfo").read_text()
-        found.append(int(text.partition("MemAvailable:")[2].split()[0]) >> 10)
-    for most, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        with suppress(OSError, ValueError):
-            group = Path("/sys/fs/cgroup")
-            found.append((int((group / most).read_text()) - int((group / used).read_text())) >> 20)
-    return min(found, default=None)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pytest
 
 from probes.plugin.options import AUTO
+from probes.sandbox.free_memory import available
 
 #: Bytes that a worker takes with the sandbox of a test; 89 MiB were the most that a whole run showed.
 _MEMORY = 100 << 20
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def how_many(config: pytest.Config) -> int:
@@ -24,36 +21,15 @@ def how_many(config: pytest.Config) -> int:
     alone = option.usepdb or option.trace or option.capture == "no" or option.stream is not None or option.collectonly
     if wanted is None or alone:
         return 1
-    free = available()
+    free, cpus = available(), len(os.sched_getaffinity(0))
+    if free is None:
+        return cpus if wanted == AUTO else int(wanted)
     fit = max(1, free // _MEMORY)
     if wanted == AUTO:
-        return min(len(os.sched_getaffinity(0)), fit)
+        return min(cpus, fit)
     if int(wanted) > fit:
         raise pytest.UsageError(
             f"-n {wanted}: {free >> 20} MB of memory are available, and a worker takes up to {_MEMORY >> 20}; "
             f"pass -n {fit} or less, or leave it out"
         )
     return int(wanted)
-
-
-def available() -> int:
-    """Returns the bytes of memory that can be used without swapping, on this machine and in this process's cgroups."""
-    found = re.search(r"^MemAvailable: *([0-9]+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    cgroup = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
-    limits: Iterable[int] = left_in_cgroup(_CGROUPS / cgroup[1]) if cgroup else ()
-    return min([int(found[1]) << 10 if found else _MEMORY, *limits])
-
-
-def left_in_cgroup(place: Path) -> Iterator[int]:
-    """Yields what is left of the limits of a cgroup and those above it (cgroup-v2.rst, Memory Interface Files).
-
-    The kernel drops the contents of files that were not used lately when the limit is reached.
-    """
-    for directory in (place, *place.parents):
-        try:
-            limit, used = ((directory / f"memory.{name}").read_text() for name in ("max", "current"))
-            dropped = re.search(r"^inactive_file ([0-9]+)", (directory / "memory.stat").read_text(), re.MULTILINE)
-        except OSError:
-            continue  # The root has no limit.
-        if limit.strip() != "max":
-            yield max(0, int(limit) - int(used) + int(dropped[1] if dropped else 0))

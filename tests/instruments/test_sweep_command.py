@@ -21,6 +21,7 @@ from probes.entry.sweep import Sweep
 from probes.installation import checkout
 from probes.report.sweep import LISTED, Deviations, Outcome
 from probes.sandbox.channel import Channel
+from probes.sandbox.free_memory import available
 from probes.sandbox.trial import Found
 from probes.targets import i386, store
 from probes.testing import sweep_chunks as chunks
@@ -431,9 +432,9 @@ def test_bad_input(what, tmp_path):
 
 
 def test_more_workers_than_memory_allows(tmp_path):
-    free = workers._free_megabytes()
+    free = available()
     assert free is not None
-    wanted = free // workers.MEGABYTES + 1000
+    wanted = (free >> 20) // workers.MEGABYTES + 1000
     if wanted + 64 > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
         missing("descriptors for more workers than memory")
     done = run_command(tmp_path, "sweep", "operations", "-n", str(wanted))

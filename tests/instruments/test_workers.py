@@ -13,7 +13,7 @@ import pytest
 
 from probes.installation import checkout
 from probes.plugin.shard import Shard
-from probes.plugin.worker_count import left_in_cgroup
+from probes.sandbox.free_memory import available, left_in_cgroup
 from tests.instruments.support import COMMAND_DEADLINE, DEADLINE, ONE_GATE, wait_for, write_tests
 
 GOOD = '''
@@ -337,3 +337,10 @@ def test_what_is_left_of_a_container_s_memory(tmp_path):
         (directory / "memory.current").write_text("400000\n")
         (directory / "memory.stat").write_text("anon 350000\ninactive_file 50000\nactive_file 1\n")
     assert list(left_in_cgroup(inner)) == [150000]
+
+
+def test_memory_of_a_kernel_without_control_groups(tmp_path):
+    """What is there counts; where there is nothing, nothing is known."""
+    assert available(tmp_path, tmp_path) is None
+    (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:  50 kB\n")
+    assert available(tmp_path, tmp_path) == 50 << 10
