@@ -5,8 +5,8 @@ second if it was bound. A table has many members, four in a row; its value has t
 
 Where a table has many dimensions not every combination is played, but a balanced part (`turn`): the rows whose places in
 their dimensions add up to a multiple of a number. Any choice of all dimensions but one is then met, with some value of that
-one, if it has at least so many values; with three devices a quarter of the choices of the others is left out. No rule of the model,
-and no kernel function that it restates, depends on more.
+one, if it has at least so many values; with three devices a quarter of the choices of the others is left out. No rule of the
+model, and no kernel function that it restates, depends on more.
 """
 
 from __future__ import annotations
