@@ -45,23 +45,39 @@ _PRCTL, _PR_SET_PDEATHSIG = 172, 1
 class AgentError(Exception):
     """The agent did not reply as it should: the text says to what, and what came instead.
 
-    `call` is the record of the call in which it has ended, or which has not returned; None if it was another request.
+    `calling`: it has ended in a call, or one has not returned. `call` is its record, None for a loop of calls.
     """
 
+    calling = False
     call: Record | None = None
+
+    @property
+    def unanswered(self) -> bool:
+        """Return True if nothing of a reply came."""
+        return False
 
 
 class AgentSilent(AgentError):
     """Nothing of a reply came within the deadline."""
 
+    @property
+    def unanswered(self) -> bool:
+        """Return True."""
+        return True
+
 
 class AgentGone(AgentError):
-    """The agent has ended. `status` is its wait status; `partly`: a part of a reply came before."""
+    """The agent has ended. `status` is its wait status."""
 
     def __init__(self, text: str, status: int, partly: bool = False) -> None:
-        """Take the wait status."""
+        """Take the wait status, and whether a part of a reply came before."""
         super().__init__(text)
-        self.status, self.partly = status, partly
+        self.status, self._partly = status, partly
+
+    @property
+    def unanswered(self) -> bool:
+        """Return True if nothing of a reply came."""
+        return not self._partly
 
 
 class Refused(AgentError):

@@ -12,7 +12,7 @@ from probes.abi.note import with_memory
 from probes.abi.operations import BY_NAME, SOCKETCALL, named
 from probes.abi.record import Record, signed, unsigned
 from probes.entry import agent as agents
-from probes.entry.agent import Agent, AgentError, AgentGone, AgentSilent, Refused
+from probes.entry.agent import Agent, AgentError, Refused
 from probes.entry.gate import COOKIE, SIX_ARGUMENTS, FrameLayout, Gate, Result, next_call_id
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, OutOfMemory
 from probes.entry.vdso import LANDING
@@ -113,8 +113,8 @@ class AgentGate(Gate):
         try:
             frame = self.agent.enter(self._path, registers, call_id, flags)
         except AgentError as error:
-            if isinstance(error, AgentSilent) or (isinstance(error, AgentGone) and not error.partly):
-                error.call = self._unanswered(registers, call_id, read)
+            error.calling = error.unanswered
+            error.call = self._unanswered(registers, call_id, read)
             raise
         result = AgentResult(signed(int.from_bytes(frame[32:36], "little")))
         return self._noted(result, call_id, frame, read)
@@ -147,7 +147,11 @@ class AgentGate(Gate):
         space.protect(page, PAGE, PROT_READ | PROT_EXEC)
 
         def run(address: int) -> None:
-            self.agent.ask(agents.CALL, page, address)
+            try:
+                self.agent.ask(agents.CALL, page, address)
+            except AgentError as error:
+                error.calling = error.unanswered
+                raise
 
         return run
 

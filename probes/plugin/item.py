@@ -75,11 +75,11 @@ class Reporter:
 
 def _without_answer(error: AgentError) -> messages.Message:
     """Returns what an agent that a command runs has done in place of answering: its call deviates, other requests broke."""
-    if error.call is None:
+    if not error.calling:
         return messages.Broke(str(error))
-    record = error.call
     how = how_ended(error.status) if isinstance(error, AgentGone) else "no return"
-    return messages.NoAnswer(record.call or 0, how, str(error), [record])
+    noted = [error.call] if error.call else []
+    return messages.NoAnswer(noted[0].call or 0 if noted else 0, how, str(error), noted)
 
 
 @dataclass(frozen=True)

@@ -192,8 +192,9 @@ class _Judge:
         """A call ended its process, or did not return: what was announced deviates, or a check of the set-up does."""
         rests_on = self._at.get(unanswered.call, [])
         records, how, why = [self._records[at] for at in rests_on], unanswered.how, unanswered.why
-        if pending:
-            return [Check(self._key(one, records), "deviates", one.expected, how, why, list(rests_on)) for one in pending]
+        checks = [Check(self._key(one, records), "deviates", one.expected, how, why, list(rests_on)) for one in pending]
+        if checks:
+            return checks
         key = replace(self._subject.key, case=f"{self._subject.key.case} set-up=refused".strip())
         return [Check(key, "deviates", "success", how, f"in set-up, {why}", list(rests_on))]
 

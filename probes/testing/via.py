@@ -70,15 +70,17 @@ def split(text: str) -> list[str]:
         words = shlex.split(text)
     except ValueError as error:
         raise CommandError(f"--via: {text!r}: {error}; quote it as for a shell") from error
-    if not any(AGENT in word for word in words[1:]):
+    if not any(AGENT in word for word in words):
         raise CommandError(f"--via: {text!r} does not name {AGENT}, which stands for the program that it runs")
     return words
 
 
 def tried(text: str, implementation: str | None, isolation: str | None) -> Via:
     """Runs the command once, in a sandbox, and returns what was found. Raises CommandError: it runs no agent."""
-    name = Path(split(text)[0]).name
-    via = Via(text, implementation or name, named=implementation is not None)
+    first = split(text)[0]
+    if not implementation and AGENT in first:
+        raise CommandError(f"--via: {text!r} names no command: name what answers the calls by --implementation")
+    via = Via(text, implementation or Path(first).name, named=implementation is not None)
     found = trial.find(isolation, calls=False)
     channel = Channel(1 << 16)
 
@@ -89,7 +91,7 @@ def tried(text: str, implementation: str | None, isolation: str | None) -> Via:
         except AgentError as error:
             channel.send(messages.Broke(str(error)))
         except OSError as error:
-            channel.send(messages.Broke(f"cannot run it: {error.strerror}"))
+            channel.send(messages.Broke(f"cannot run {first!r}: {error.strerror}"))
 
     try:
         with work_directory() as work:
