@@ -34,16 +34,17 @@ class Ranges:
 
     def sample(self, *ranges: tuple[int, int]) -> list[int]:
         """Returns the ends of ranges, what lies around their powers of two, and values drawn from all of them."""
-        spans = [range(first, last + 1) for first, last in ranges]
-        found = {end for span in spans for end in (span[0], span[-1])}
-        found |= {value for value in around_powers() for span in spans if value in span}
-        room = sum(map(len, spans))
-        for at in self.seeded.sample(range(room), min(DRAWN, room)):
-            for span in spans:
-                if at < len(span):
-                    found.add(span[at])
+        found = {end for span in ranges for end in span}
+        found |= {value for value in around_powers() for first, last in ranges if first <= value <= last}
+        # Not len(range): in a 32-bit process it cannot say how long a range of 2^31 values is.
+        room = sum(last + 1 - first for first, last in ranges)
+        draws = range(room) if room <= DRAWN else (self.seeded.randrange(room) for _ in range(DRAWN))
+        for at in draws:
+            for first, last in ranges:
+                if at <= last - first:
+                    found.add(first + at)
                     break
-                at -= len(span)
+                at -= last + 1 - first
         return sorted(found)
 
 

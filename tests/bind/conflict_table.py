@@ -5,8 +5,7 @@ second if it was bound. A table has many members, four in a row; its value has t
 
 Where a table has many dimensions not every combination is played, but a balanced part (`turn`): the rows whose places in
 their dimensions add up to a multiple of a number. Any choice of all dimensions but one is then met, with some value of that
-one, if it has at least so many values; with three devices a quarter of the choices of the others is left out. No rule of the
-model, and no kernel function that it restates, depends on more.
+one, if it has at least so many values. No rule of the model, and no kernel function that it restates, depends on more.
 """
 
 from __future__ import annotations
@@ -242,7 +241,7 @@ def device_tables(state: str, protocol: str, link: str) -> Iterator[Table]:
 
     Its rows are named by the address of the second socket, the devices of both, and the options of the first:
     "::1 loopback/any addr". A first socket that connects has no other device than loopback: it could not connect.
-    Each pair of addresses and of devices is played with one set of options of the first socket.
+    Each pair of addresses and of devices is played with one or two sets of options of the first socket.
     """
     devices = {"any": "", "loopback": LOOPBACK_LINK, "link": link}
     firsts = devices if state in ("bound", "listening") else ("any", "loopback")
@@ -252,7 +251,7 @@ def device_tables(state: str, protocol: str, link: str) -> Iterator[Table]:
              [Pair(state, End(protocol, first, options, device=devices[one]),
                    End(protocol, second, flags, device=devices[two])) for flags in FLAGS])
             for second, one, two, options in product(SOME, firsts, devices, FLAGS)
-            if turn(4, (state, STATES), (first, SOME), (second, SOME), (one, devices), (two, devices), (options, FLAGS))
+            if turn(3, (state, STATES), (first, SOME), (second, SOME), (one, devices), (two, devices), (options, FLAGS))
         ]  # fmt: skip
         yield _table(state, protocol, first, rows)
 
