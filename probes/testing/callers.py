@@ -89,7 +89,8 @@ def _agents() -> Callers:
 
 def _by_command(config: pytest.Config) -> Callers:
     try:
-        via = tried(config.getoption("via"), config.getoption("implementation"), config.getoption("isolation"))
+        option = config.getoption
+        via = tried(option("via"), option("implementation"), option("isolation"), option("deadline"))
     except CommandError as error:
         raise pytest.UsageError(str(error)) from error
     return Callers("agent", 32, via.gate_names, via=via)

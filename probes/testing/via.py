@@ -75,8 +75,12 @@ def split(text: str) -> list[str]:
     return words
 
 
-def tried(text: str, implementation: str | None, isolation: str | None) -> Via:
-    """Runs the command once, in a sandbox, and returns what was found. Raises CommandError: it runs no agent."""
+def tried(text: str, implementation: str | None, isolation: str | None, deadline: float | None) -> Via:
+    """Runs the command once, in a sandbox, and returns what was found. Raises CommandError: it runs no agent.
+
+    `deadline` is in seconds for its start and for each reply, None for START.
+    """
+    patience = deadline or START
     first = split(text)[0]
     if not implementation and AGENT in first:
         raise CommandError(f"--via: {text!r} names no command: name what answers the calls by --implementation")
@@ -86,7 +90,7 @@ def tried(text: str, implementation: str | None, isolation: str | None) -> Via:
 
     def body() -> None:
         try:
-            with via.start(START) as agent:
+            with via.start(patience) as agent:
                 channel.send(messages.Report(_examined(agent)))
         except AgentError as error:
             channel.send(messages.Broke(str(error)))
@@ -96,7 +100,7 @@ def tried(text: str, implementation: str | None, isolation: str | None) -> Via:
     try:
         with work_directory() as work:
             spec = SandboxSpec(trace="none", isolation=found.isolation)
-            result = sandbox.run(body, spec, channel, work, 2 * START)
+            result = sandbox.run(body, spec, channel, work, 10 * patience)
     except CannotSandbox as error:
         raise CommandError(f"--via: no sandbox: {error}") from error
     for message in result.messages:

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "--help": (["--help"], 0),
     "doctor": (["doctor"], 0),
     "check": (["check", *ONE_GATE, "--tests", "{tests}"], 0),
+    "check --via": (["check", "--via", "sh -c 'exec \"$0\"' {{agent}}", *ONE_GATE, "--tests", "{tests}"], 0),
     "check --list": (["check", "--list", *ONE_GATE, "--tests", "{tests}"], 0),
     "capture": (["capture", "-o", "calls", "--", "true"], 0),
     "sweep": (["sweep", "operations", "--range", "0..30"], 0),
@@ -61,7 +62,8 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
 """Every command that is quick, with its ordinary status."""
 
 PRINTING = ("--version", "--help", "doctor", "check --list", "sweep", "diff", "target list")
-LIMITED = dict.fromkeys(("doctor", "check", "sweep"), 2)
+JUDGING = ("check", "check --via")
+LIMITED = dict.fromkeys(("doctor", "check", "check --via", "sweep"), 2)
 #: RLIMIT_NPROC does not hold for root: another user, who may still use root's files.
 ALONE = (
     ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=+dac_override",
@@ -71,7 +73,7 @@ ALONE = (
 
 SURROUNDINGS: dict[str, Surroundings] = {
     "ordinary": Surroundings(),
-    "stdout is full": Surroundings(stdout="/dev/full", statuses=dict.fromkeys([*PRINTING, "check"], 3)),
+    "stdout is full": Surroundings(stdout="/dev/full", statuses=dict.fromkeys([*PRINTING, *JUDGING], 3)),
     "stdout has no reader": Surroundings(stdout="no reader", statuses=dict.fromkeys(PRINTING, 141)),
     "stdout is closed": Surroundings(("sh", "-c", f"{RUN} >&-")),
     "stderr is closed": Surroundings(("sh", "-c", f"{RUN} 2>&-")),
@@ -87,10 +89,11 @@ SURROUNDINGS: dict[str, Surroundings] = {
     "SIGALRM is blocked": Surroundings(("env", "--block-signal=ALRM")),
     "the checkout is read-only": Surroundings((*MOUNTED, f"mount --bind -o ro {checkout()} {checkout()}; {RUN}")),
     "the current directory is read-only": Surroundings(
-        (*MOUNTED, f'mount --bind -o ro . . && cd "$PWD"; {RUN}'), statuses={"check": 2, "capture": 125, "agent": 2}
+        (*MOUNTED, f'mount --bind -o ro . . && cd "$PWD"; {RUN}'),
+        statuses=dict.fromkeys(JUDGING, 2) | {"capture": 125, "agent": 2},
     ),
     "the disk is full": Surroundings(
-        (*MOUNTED, f"mount -t tmpfs -o size=20k none empty && cd empty; {RUN}"), statuses={"check": 3}
+        (*MOUNTED, f"mount -t tmpfs -o size=20k none empty && cd empty; {RUN}"), statuses=dict.fromkeys(JUDGING, 3)
     ),
     "no temporary directory": Surroundings(variables={"TMPDIR": "/proc"}),
     "64 descriptors": Surroundings(("sh", "-c", f"ulimit -n 64; {RUN}"), statuses=LIMITED),

@@ -1,0 +1,189 @@
+"""`socketcall check --via COMMAND`: agents that a command runs, on this kernel, under an emulator, or not at all."""
+
+import shlex
+import sys
+
+import pytest
+
+from probes.entry.agent import Agent, AgentError
+from tests.instruments.support import installed, missing
+
+QEMU = "qemu-i386-static {agent}"
+BIND = """
+@law
+def test_law(new_socket, calls, memory, expect):
+    '''A statement.'''
+    made = new_socket(socket.AF_INET, socket.SOCK_STREAM)
+    expect(0, step="bind").of(made.bind(ADDRESS))
+    expect(-errno.EFAULT, step="fault").of(made.bind(memory.unmapped(), 16))
+    expect(bytes([127, 0, 0, 1]), step="name").of(made.sockname()[4:8])
+"""
+#: Passes frames between its standard streams and the agent, and spoils what follows the first bind over socketcall.
+BETWEEN = r"""
+import os, struct, subprocess, sys
+how, agent = sys.argv[1:]
+child = subprocess.Popen([agent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+def exactly(stream, size):
+    data = b""
+    while len(data) < size:
+        part = os.read(stream, size - len(data))
+        if not part:
+            os._exit(7)
+        data += part
+    return data
+def frame(stream):
+    head = exactly(stream, 24)
+    return head + exactly(stream, struct.unpack_from("<I", head, 12)[0])
+ENTER, BIND = struct.pack("<I", 3), struct.pack("<2I", 102, 2)
+os.write(1, frame(child.stdout.fileno()))
+while True:
+    request = frame(0)
+    child.stdin.write(request)
+    reply = frame(child.stdout.fileno())
+    if request[8:12] == ENTER and request[28:36] == BIND:
+        if how == "silent":
+            os.read(0, 1)
+        if how == "dies":
+            os.write(2, b"the emulator is out of order\n")
+            os.abort()
+        if how == "ends":
+            os._exit(3)
+        reply = {"half": reply[:30], "nonsense": b"Segmentation fault, core dumped", "twice": reply + reply}[how]
+    os.write(1, reply)
+    if how == "half" and len(reply) == 30:
+        os._exit(0)
+"""
+
+
+@pytest.fixture
+def runs_agents():
+    """Skip where this kernel runs no i386 program."""
+    try:
+        Agent().close()
+    except (AgentError, OSError) as error:
+        missing(f"a kernel that runs i386 programs: {error}")
+
+
+@pytest.fixture
+def between(tmp_path, runs_agents):
+    """Return a command that runs the agent natively and spoils its replies in a way."""
+    program = tmp_path / "between.py"
+    program.write_text(BETWEEN)
+    return lambda how: f"{shlex.quote(sys.executable)} -S {program} {how} {{agent}}"
+
+
+def test_an_emulator_is_judged(judge):
+    """The agent runs under an emulator: the calls are not observed, the run names command, implementation, reference."""
+    installed("qemu-user-static")
+    run = judge(BIND, args=("--via", QEMU))
+    assert run.verdicts == ["conforms"] * 3, run.out + run.err
+    assert {(check["word"], check["gate"]) for check in run.checks} == {(32, "int80")}
+    calls = [line for line in run.lines("evidence.jsonl") if line["type"] == "call"]
+    assert [(call["op"], call["abi"], call["observed"]) for call in calls] == [
+        ("bind", "i386", False), ("bind", "i386", False), ("getsockname", "i386", False)
+    ]  # fmt: skip
+    assert calls[0]["decoded"]["addr"]["host"] == "127.0.0.1"
+    head = run.lines("results.jsonl")[0]
+    target = head["target"]
+    assert (target["implementation"], target["via"], target["traced"]) == ("qemu-i386-static", QEMU, False)
+    assert (target["caller"], target["abi"]) == ("agent", "i386")
+    said = f"socketcall: qemu-i386-static, which calls this kernel, judged against {head['reference']}"
+    assert run.out.splitlines()[0] == said
+    assert head["reference"].startswith("i386 ")
+
+
+def test_known_defects_of_an_emulator_are_found(socketcall):
+    """qemu-user 7.2 accepts unknown type flags, and dies of a bind with a great length: each deviates, with its call."""
+    installed("qemu-user-static")
+    run = socketcall(
+        "check", "--via", QEMU, "--route", "direct", "socket.pair.unknown-flags", "bind.length.out-of-range"
+    )
+    assert run.status == 1, run.out + run.err
+    found = {check["id"]: check for check in run.checks}
+    assert {check["verdict"] for check in run.checks} == {"conforms", "deviates"}
+    assert found["socket.pair.unknown-flags"]["actual"] == 0
+    died = found["bind.length.out-of-range"]
+    assert (died["verdict"], died["actual"]) == ("deviates", "died SIGSEGV")
+    (call,) = [line for line in run.lines("evidence.jsonl") if line["type"] == "call" and line["seq"] in died["seq"]]
+    assert (call["op"], call["ret"], call["regs_out"]) == ("bind", None, None)
+    assert call["decoded"]["addrlen"] > 128
+    assert f"again     socketcall check --via '{QEMU}' socket.pair.unknown-flags" in run.out
+
+
+@pytest.mark.parametrize(
+    ("how", "verdict", "actual", "detail"),
+    [
+        ("silent", "deviates", "no return", "no reply came within the time of the test"),
+        ("dies", "deviates", "died SIGABRT", "died by signal 6; it wrote: the emulator is out of order"),
+        ("ends", "deviates", "exited 3", "ended with status 3"),
+        ("half", "broke", None, "only 30 of 132 bytes of the reply came"),
+        ("nonsense", "broke", None, "'Segmentation fault, core dumped' is no reply"),
+        ("twice", "broke", None, "which came already: it came twice or too late"),
+    ],
+)
+def test_a_command_that_fails_in_a_call(judge, between, how, verdict, actual, detail):
+    """A call that kills or blocks its process deviates, and is the evidence; a spoiled reply broke, with the reason."""
+    run = judge(BIND, args=("--via", between(how), "--deadline", "3"))
+    last = run.checks[-1]
+    assert (last["verdict"], last["actual"]) == (verdict, actual), run.out + run.err
+    assert detail in last["detail"]
+    assert run.status == (1 if verdict == "deviates" else 3)
+    if verdict == "deviates":
+        (call,) = [line for line in run.lines("evidence.jsonl") if line["type"] == "call"]
+        assert (call["op"], call["ret"], call["args"][0], call["decoded"]["addrlen"]) == ("bind", None, 3, 16)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("/nonexistent/emulator {agent}", "cannot run '/nonexistent/emulator': No such file or directory"),
+        ("true {agent}", "no reply came; `true {path}` ended with status 0"),
+        ("sh -c 'echo no such option >&2; exit 3' {agent}", "ended with status 3; it wrote: no such option"),
+        ("sh -c 'echo usage' {agent}", r"no reply came, but 'usage\n', and it ended with status 0"),
+        ("qemu-i386-static", "'qemu-i386-static' does not name {{agent}}, which stands for the program that it runs"),
+        ("sh -c '", "No closing quotation; quote it as for a shell"),
+        ("{agent}", "'{{agent}}' names no command: name what answers the calls by --implementation"),
+    ],
+)
+def test_a_command_that_runs_no_agent(judge, command, message):
+    """What runs no agent is named in one line before the first test, and the status is 2."""
+    run = judge(BIND, args=("--via", command))
+    assert run.status == 2, run.out + run.err
+    assert message.partition("{path}")[0].replace("{{", "{").replace("}}", "}") in run.err
+    assert run.err.startswith("socketcall: --via: ")
+    assert run.err.count("\n") == 1
+    assert not run.report.exists()
+
+
+def test_a_command_that_prints_first(judge, runs_agents):
+    """What a command prints before it runs the agent is skipped; --implementation names what answers."""
+    command = "sh -c 'echo SCr1 booting; exec $0' {agent}"
+    run = judge(BIND, args=("--via", command, "--implementation", "my kernel 0.1"))
+    assert run.verdicts == ["conforms"] * 3, run.out + run.err
+    target = run.lines("results.jsonl")[0]["target"]
+    assert target["implementation"] == "my kernel 0.1"
+    assert target["again"] == ["socketcall", "check", "--via", command, "--implementation", "my kernel 0.1"]
+
+
+def test_what_its_set_up_lacks_is_not_applicable(judge):
+    """Set-up that an emulator cannot do is no deviation and broke nothing: the call that it lacks is named."""
+    installed("qemu-user-static")
+    source = """
+@law
+def test_law(caller, calls, expect):
+    '''A statement.'''
+    caller.unshare(0x10000000)
+    expect(0).of(calls.socket(2, 1))
+"""
+    run = judge(source, args=("--via", QEMU))
+    (check,) = run.checks
+    assert (check["verdict"], check["detail"]) == (
+        "not_applicable", "unshare by qemu-i386-static, for set-up: Invalid argument"
+    )  # fmt: skip
+
+
+def test_a_silent_command_is_given_up(judge):
+    """A command that says nothing is named when the time for its start is over, and is ended."""
+    run = judge(BIND, args=("--via", "sh -c 'exec sleep 600' {agent}", "--deadline", "0.5"))
+    assert run.status == 2, run.out + run.err
+    assert "no reply came within 0.5 s; `sh -c exec sleep 600 " in run.err
