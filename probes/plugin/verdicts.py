@@ -95,7 +95,7 @@ class _Judge:
         _mark_duplicates(checks)
         if self._subject.only is not None:
             checks = [check for check in checks if check.key.route in (self._subject.only, BOTH)]
-        return Judgement([*checks, *self._end()], self._records, self._frames)
+        return Judgement([*checks, *_distinct(self._end(), checks)], self._records, self._frames)
 
     def _check(self, judged: Judged) -> Check:
         announced = self._announced.get(judged.number)
@@ -259,6 +259,19 @@ def _mark_duplicates(checks: Sequence[Check]) -> None:
         if check.key in seen:
             check.verdict, check.detail = "broke", "judged twice: the case must tell the two apart"
         seen.add(check.key)
+
+
+def _distinct(end: Sequence[Check], judged: Sequence[Check]) -> list[Check]:
+    """Returns the checks about the end of a test with keys that no other has.
+
+    What was announced for another route, and never called, has the key of the call that ended the test: one is enough.
+    """
+    before, found = {check.key for check in judged}, dict[Key, Check]()
+    for check in end:
+        if check.key in before:
+            check.key = replace(check.key, case=f"{check.key.case} ended=early".strip())
+        found.setdefault(check.key, check)
+    return list(found.values())
 
 
 def _is_field(path: str) -> bool:

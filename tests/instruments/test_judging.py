@@ -13,7 +13,7 @@ from probes.abi.syscalls import SYSCALLS
 from probes.plugin.verdicts import Subject, judge, route_of
 from probes.report.causes import Causes
 from probes.report.check import BOTH, Check, Key
-from probes.sandbox.messages import Announced, Broke, Finished, Judged, Message, Passed, SetUpRefused
+from probes.sandbox.messages import Announced, Broke, Finished, Judged, Message, NoAnswer, Passed, SetUpRefused
 from probes.sandbox.sandbox import SandboxResult
 
 KEY = Key("made.up.law", "", "direct", "int80", 32)
@@ -167,6 +167,19 @@ def test_a_check_that_broke_carries_the_last_calls() -> None:
     messages = [Broke("no such thing"), Finished()]
     (check,) = judge(Subject(KEY), Traced(messages, [record(n, n, 0) for n in range(5)]), set()).checks
     assert (check.verdict, check.rests_on) == ("broke", [2, 3, 4])
+
+
+def test_keys_are_distinct_where_a_call_has_no_answer() -> None:
+    """What was announced for both routes is one check if the first call ends its process; a judged key stays alone."""
+    fatal, before = replace(record(7, 7, 0), ret=None, regs_out=None), replace(record(3, 3, 0), observed=False)
+    told = [
+        Announced(1, "a=1", 0), Judged(1, 0, [3], noted=[before]), Announced(4, "a=1", 0), Announced(5, "b=1", 0),
+        Announced(6, "b=1", 0), NoAnswer(7, "died SIGSEGV", "why", [fatal]),
+    ]  # fmt: skip
+    checks = judge(Subject(KEY, observed=False), SandboxResult([*told]), set()).checks
+    assert [(check.key.case, check.verdict, check.actual) for check in checks] == [
+        ("a=1", "conforms", 0), ("a=1 ended=early", "deviates", "died SIGSEGV"), ("b=1", "deviates", "died SIGSEGV")
+    ]  # fmt: skip
 
 
 def test_causes_are_grouped_most_frequent_first() -> None:
