@@ -45,10 +45,11 @@ _PRCTL, _PR_SET_PDEATHSIG = 172, 1
 class AgentError(Exception):
     """The agent did not reply as it should: the text says to what, and what came instead.
 
-    `calling`: it has ended in a call, or one has not returned. `call` is its record, None for a loop of calls.
+    `calling`: it has ended in a call, or one has not returned. `call` is its record, None for a loop of calls. `quiet`: the
+    call is one of set-up.
     """
 
-    calling = False
+    calling = quiet = False
     call: Record | None = None
 
     @property

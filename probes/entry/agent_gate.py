@@ -113,7 +113,7 @@ class AgentGate(Gate):
         try:
             frame = self.agent.enter(self._path, registers, call_id, flags)
         except AgentError as error:
-            error.calling = error.unanswered
+            error.calling, error.quiet = error.unanswered, self.quiet
             error.call = self._unanswered(registers, call_id, read)
             raise
         result = AgentResult(signed(int.from_bytes(frame[32:36], "little")))

@@ -14,7 +14,7 @@ from probes.entry.agent import AgentError, AgentGone
 from probes.plugin import descriptors
 from probes.plugin.phases import Phases
 from probes.plugin.sent_reports import reports_of
-from probes.plugin.verdicts import Judgement, Subject, ending, how_ended, judge
+from probes.plugin.verdicts import IN_SET_UP, Judgement, Subject, ending, how_ended, judge
 from probes.report import failure
 from probes.report.expectations import Expectations
 from probes.report.judged_test import JudgedTest, Statement
@@ -79,7 +79,8 @@ def _without_answer(error: AgentError) -> messages.Message:
         return messages.Broke(str(error))
     how = how_ended(error.status) if isinstance(error, AgentGone) else "no return"
     noted = [error.call] if error.call else []
-    return messages.NoAnswer(noted[0].call or 0 if noted else 0, how, str(error), noted)
+    why = f"{IN_SET_UP}{error}" if error.quiet else str(error)
+    return messages.NoAnswer(noted[0].call or 0 if noted else 0, how, why, noted)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from probes.sandbox.messages import (
 from probes.sandbox.sandbox import SandboxResult
 
 _T = TypeVar("_T")
+#: How the detail of a check begins whose call is not the judged one.
+IN_SET_UP = "in set-up, "
 #: How many calls a check that broke carries as evidence: the last ones.
 _LAST_CALLS = 3
 #: Signals that an instruction raises in its own process.
@@ -185,7 +187,7 @@ class _Judge:
         ]
         for check in checks:
             check.actual, check.rests_on = refused.error, list(rests_on)
-            check.detail = f"in set-up, {refused.why} was refused"
+            check.detail = f"{IN_SET_UP}{refused.why} was refused"
         return checks
 
     def _unanswered(self, unanswered: NoAnswer, pending: Sequence[Announced]) -> list[Check]:
@@ -196,7 +198,8 @@ class _Judge:
         if checks:
             return checks
         key = replace(self._subject.key, case=f"{self._subject.key.case} set-up=refused".strip())
-        return [Check(key, "deviates", "success", how, f"in set-up, {why}", list(rests_on))]
+        why = why if why.startswith(IN_SET_UP) else f"{IN_SET_UP}{why}"
+        return [Check(key, "deviates", "success", how, why, list(rests_on))]
 
     def _broke(self, why: str, pending: Sequence[Announced], rests_on: Sequence[int] = ()) -> Check:
         last = range(max(0, len(self._records) - _LAST_CALLS), len(self._records))

@@ -133,6 +133,25 @@ def test_a_command_that_fails_in_a_call(judge, between, how, verdict, actual, de
         assert (call["op"], call["ret"], call["args"][0], call["decoded"]["addrlen"]) == ("bind", None, 3, 16)
 
 
+@pytest.mark.parametrize("announced", [False, True])
+def test_a_command_that_fails_in_set_up(judge, between, announced):
+    """A call of set-up that ends its process makes what was announced deviate, or the set-up; both say so."""
+    source = f"""
+from probes.testing.socket_kinds import TCP
+@law
+def test_law(prepare, calls, expect):
+    '''A statement.'''
+    check = expect(0, step="close") if {announced} else None
+    prepare("bound", TCP)
+    expect(-errno.EBADF).of(calls.close(-1))
+"""
+    (check,) = judge(source, args=("--via", between("ends"))).checks
+    wanted = ("step=close", 0) if announced else ("set-up=refused", "success")
+    assert (check["case"], check["expected"], check["actual"]) == (*wanted, "exited 3")
+    assert check["verdict"] == "deviates"
+    assert check["detail"].startswith("in set-up, request ")
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
