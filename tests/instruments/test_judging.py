@@ -172,11 +172,11 @@ def test_a_check_that_broke_carries_the_last_calls() -> None:
 def test_keys_are_distinct_where_a_call_has_no_answer() -> None:
     """What was announced for both routes is one check if the first call ends its process; a judged key stays alone."""
     fatal, before = replace(record(7, 7, 0), ret=None, regs_out=None), replace(record(3, 3, 0), observed=False)
-    told = [
+    messages = [
         Announced(1, "a=1", 0), Judged(1, 0, [3], noted=[before]), Announced(4, "a=1", 0), Announced(5, "b=1", 0),
         Announced(6, "b=1", 0), NoAnswer(7, "died SIGSEGV", "why", [fatal]),
     ]  # fmt: skip
-    checks = judge(Subject(KEY, observed=False), SandboxResult([*told]), set()).checks
+    checks = judge(Subject(KEY, observed=False), SandboxResult([*messages]), set()).checks
     assert [(check.key.case, check.verdict, check.actual) for check in checks] == [
         ("a=1", "conforms", 0), ("a=1 ended=early", "deviates", "died SIGSEGV"), ("b=1", "deviates", "died SIGSEGV")
     ]  # fmt: skip

@@ -72,10 +72,14 @@ def between(tmp_path, runs_agents):
     return lambda how: f"{shlex.quote(sys.executable)} -S {program} {how} {{agent}}"
 
 
-def test_an_emulator_is_judged(judge):
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [("qemu-user-static", QEMU), ("valgrind", "valgrind -q --tool=none {agent}"), ("proot", "proot {agent}")],
+)
+def test_an_emulator_is_judged(judge, package, command):
     """The agent runs under an emulator: the calls are not observed, the run names command, implementation, reference."""
-    installed("qemu-user-static")
-    run = judge(BIND, args=("--via", QEMU))
+    installed(package)
+    run = judge(BIND, args=("--via", command))
     assert run.verdicts == ["conforms"] * 3, run.out + run.err
     assert {(check["word"], check["gate"]) for check in run.checks} == {(32, "int80")}
     calls = [line for line in run.lines("evidence.jsonl") if line["type"] == "call"]
@@ -85,9 +89,10 @@ def test_an_emulator_is_judged(judge):
     assert calls[0]["decoded"]["addr"]["host"] == "127.0.0.1"
     head = run.lines("results.jsonl")[0]
     target = head["target"]
-    assert (target["implementation"], target["via"], target["traced"]) == ("qemu-i386-static", QEMU, False)
+    name = command.split()[0]
+    assert (target["implementation"], target["via"], target["traced"]) == (name, command, False)
     assert (target["caller"], target["abi"]) == ("agent", "i386")
-    said = f"socketcall: qemu-i386-static, which calls this kernel, judged against {head['reference']}"
+    said = f"socketcall: {name}, which calls this kernel, judged against {head['reference']}"
     assert run.out.splitlines()[0] == said
     assert head["reference"].startswith("i386 ")
 
