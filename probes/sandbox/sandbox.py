@@ -165,7 +165,11 @@ def _supervise(
     def on_exit(exit: Exit) -> None:
         if exit.tid == child.pid:
             result.status = exit.status
-            kill(child.init)
+            if child.init:
+                kill(child.init)
+            else:
+                # Without a pid namespace nothing else ends the processes that it left.
+                tracer.kill()
 
     traced = [*(gate(name) for name in gate_names()), *gates]
     every_call = spec.trace == "calls"

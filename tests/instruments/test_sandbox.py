@@ -138,6 +138,21 @@ def test_nothing_is_left(run):
     assert this.children(recursive=True) == []
 
 
+@pytest.mark.parametrize("isolation", ["net", "none"])
+def test_a_process_that_a_body_leaves_ends_with_it(run, isolation):
+    """Without a pid namespace too, in which init would end it: a traced one is killed, and no deadline passes."""
+
+    def body(channel):
+        if os.fork() == 0:
+            os.setsid()
+            signal.pause()
+
+    for trace in ("gate", "calls"):
+        result = run(body, isolation=isolation, trace=trace)
+        assert (result.status, result.late) == (0, False)
+    assert psutil.Process().children(recursive=True) == []
+
+
 @pytest.mark.parametrize("trace", ["gate", "calls", "none"])
 def test_deadline(run, trace):
     """A body that does not end is killed at the deadline, and the result is marked as late."""
