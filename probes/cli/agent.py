@@ -31,6 +31,8 @@ def main(args: argparse.Namespace) -> int:
         raise CommandError(f"-o {args.output}: {error.strerror}; name a file that can be written") from error
     try:
         _write(descriptor)
+    except OSError as error:
+        raise CommandError(f"-o {args.output}: {error.strerror}; free space, or name another file", 3) from error
     finally:
         os.close(descriptor)
     return 0

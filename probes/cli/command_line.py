@@ -26,6 +26,8 @@ COMMANDS = {
     "target": "check on another machine, and build what that needs",
 }
 """Every command, with what it does."""
+_WITH_REST = ("check", "capture", "target")
+"""The commands for which words follow --."""
 
 
 class _Command(Protocol):
@@ -73,4 +75,6 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     name = next((word for word in words[:cut] if not word.startswith("-")), None)
     args = _parser(name).parse_args(words[:cut])
     args.rest = words[cut + 1 :]
+    if args.rest and name not in _WITH_REST:
+        raise CommandError(f"{name}: nothing can follow --; see `socketcall {name} --help`")
     return args

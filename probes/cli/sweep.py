@@ -86,8 +86,6 @@ def _workers(text: str) -> int:
 
 def main(args: argparse.Namespace) -> int:
     """Sweeps, and returns the exit status. Raises CommandError."""
-    if args.rest:
-        raise CommandError("sweep: nothing can follow --; see `socketcall sweep --help`")
     plan = _plan(args)
     workers = args.workers or len(os.sched_getaffinity(0))
     require_room(workers)
@@ -108,11 +106,11 @@ def main(args: argparse.Namespace) -> int:
         interruption = _sweep(task, report, state, args.quiet, work)
         if interruption is None:
             _gather_evidence(task, report, work)
-        if output is not None:
-            json.dump(report.as_json(), output, indent=1)
-            output.write("\n")
-            output.flush()
-        print("\n".join(report.lines()))
+        try:
+            if output is not None:
+                _write(report, output)
+        finally:
+            print("\n".join(report.lines()))
         if interruption is not None:
             streams.say("the sweep was ended; " + _how_to_resume(args))
             return status_of(interruption)
@@ -170,6 +168,18 @@ def _output(args: argparse.Namespace, open_things: ExitStack) -> IO[str] | None:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise CommandError(f"cannot write {args.output}: {why}; name another file with -o") from error
+
+
+def _write(report: Report, output: IO[str]) -> None:
+    """Writes the report as JSON. Raises CommandError: it cannot be written."""
+    try:
+        with output:
+            json.dump(report.as_json(), output, indent=1)
+            output.write("\n")
+    except OSError as error:
+        raise CommandError(
+            f"cannot write {output.name}: {error.strerror}; free space, or name another file", 3
+        ) from error
 
 
 def _how_to_resume(args: argparse.Namespace) -> str:

@@ -115,6 +115,13 @@ def test_agent_is_written_and_runs(socketcall, tmp_path):
     assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
 
 
+def test_agent_on_a_full_disk(socketcall):
+    """One line names the file, and the status is 3."""
+    done = socketcall("agent", "-o", "/dev/full")
+    assert (done.status, done.err.count("\n")) == (3, 1), done.out + done.err
+    assert "-o /dev/full: No space left on device" in done.err
+
+
 def test_agent_goes_to_standard_output_unless_that_is_a_terminal():
     """Without -o the program is written to standard output; to a terminal it is not, and the status is 2."""
     command = [sys.executable, "-m", "probes.cli", "agent"]

@@ -58,6 +58,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "views": (["views", "{one}"], 0),
     "target list": (["target", "list"], 0),
     "wrong arguments": (["check", "--frob"], 2),
+    "words after --": (["agent", "--", "x"], 2),
 }
 """Every command that is quick, with its ordinary status."""
 

@@ -512,6 +512,9 @@ def test_a_state_that_another_sweep_uses(tmp_path):
 def test_a_full_disk_under_the_report(tmp_path):
     done = run_command(tmp_path, "sweep", "operations", "--range", "0..100", "-o", "/dev/full")
     assert (done.status, done.err.count("\n")) == (3, 1), done.out + done.err
+    assert "cannot write /dev/full: No space left on device" in done.err
+    # What was found is not lost with the file.
+    assert "all 101 members swept" in done.out
 
 
 # Another target
