@@ -87,10 +87,10 @@ class Option:
         return self.name.replace("-", "_")
 
     def words(self, value: object) -> list[str]:
-        """Returns the words of a command line that set this value; none for the value of an option that was not given."""
+        """Returns the words of a command line that set this value; none for the value that it has without them."""
         if self.flag:
             return [f"--{self.name}"] if value else []
-        if value is None:
+        if value is None or value == self.default:
             return []
         return [f"--{self.name}" if value == self.const else f"--{self.name}={value}"]
 

@@ -241,6 +241,7 @@ def _run_inside(
         os.setsid()
         # The write end of `go` too: the read from it must end when the parent does.
         _close_all_but({ready, go, *keep})
+        _leave_null()
         # The parent was alive after this if it answers: then the signal will come whenever it dies.
         ptrace.prctl(ptrace.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.write(ready, b"r")
@@ -298,6 +299,16 @@ def _empty(work: Path) -> None:
         else:
             with suppress(OSError):
                 path.unlink()
+
+
+def _leave_null() -> None:
+    """Replace /dev/null as standard input by a pipe without content: a test may change the mode of what it has open."""
+    with suppress(OSError):  # It may be closed.
+        if os.fstat(0).st_rdev == os.makedev(1, 3):
+            reading, writing = os.pipe()
+            os.dup2(reading, 0)
+            os.close(reading)
+            os.close(writing)
 
 
 def _why(error: BaseException) -> str:

@@ -249,7 +249,7 @@ def test_evidence_of_what_fails_only(tmp_path):
     evidence = some.lines("evidence.jsonl")
     conforms, deviates = some.checks
     assert conforms["seq"] == []
-    assert [line["seq"] for line in evidence] == deviates["seq"] == list(range(1, len(evidence) + 1))
+    assert [line["seq"] for line in evidence] == deviates["seq"] != []
     assert [line["op"] for line in evidence] == [line["op"] for line in calls if line["seq"] in last["seq"]]
     assert 0 < len(evidence) < len(calls)
     (tmp_path / "known").write_text("made.m1.law | | known\n")

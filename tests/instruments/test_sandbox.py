@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -51,6 +52,19 @@ def run(tmp_path: Path) -> Run:
         return sandbox.run(lambda: body(channel), SandboxSpec(**spec), channel, tmp_path, deadline)
 
     return do
+
+
+def test_standard_input_is_no_file_of_the_machine(run):
+    """A body that changes the mode of its standard input does not change that of /dev/null."""
+    saved, null = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    try:
+        result = run(lambda channel: channel.send(Report({"fifo": stat.S_ISFIFO(os.fstat(0).st_mode)})))
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+        os.close(null)
+    assert sent(result) == {"fifo": True}
 
 
 def test_namespaces_are_its_own(run):

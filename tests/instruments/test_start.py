@@ -130,7 +130,7 @@ def test_a_pipe_without_a_reader_ends_a_command_quietly(tmp_path):
 def test_options_are_repeated_as_they_were_given():
     """What another machine gets is what was given here, without what this machine does with files and parts."""
     unchanged = ["--route=direct", "--gate=int80", "--only=abi", "--case=a=b c"]
-    here = ["--shard=2/3", "--seed=5", "--report=r", "--evidence=failing", "--expect=known", "--require"]
+    here = ["--shard=2/3", "--seed=5", "--workers=2", "--report=r", "--evidence=failing", "--expect=known", "--require"]
     others = ["--isolation=net", "--deadline=2.5", "--fail-fast"]
     args = parsed(["check", "bind.*", *reversed([*unchanged, *here, *others])])
     assert options.words(args, lambda _: True) == [*unchanged, *here, *others]

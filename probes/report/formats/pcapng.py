@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from pathlib import Path
 
-from probes.abi.frame import Frame
+from probes.abi.frame import Frame, ethernet
 from probes.errors import CommandError
 from probes.report.check import Check, Json
 from probes.report.reader import evidence_lines
@@ -36,7 +36,7 @@ class Frames:
         if not frames:
             return []
         # Imported here: it is slow, and few runs of a few checks need it.
-        from scapy.layers.l2 import Ether
+        dissect = ethernet()
         from scapy.utils import PcapNgWriter
 
         (directory / "wire").mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ class Frames:
             path = directory / "wire" / f"{id}.pcapng"
             with PcapNgWriter(str(path)) as writer:
                 for seq in wanted:
-                    packet = Ether(frames[seq].raw)
+                    packet = dissect(frames[seq].raw)
                     packet.time = frames[seq].t_ns / 1e9
                     writer.write(packet)
             written.append(path)
