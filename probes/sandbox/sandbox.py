@@ -294,7 +294,7 @@ def _empty(work: Path) -> None:
         work.unlink(missing_ok=True)
         return
     for path in work.iterdir():
-        if path.is_dir() and not path.is_symlink():
+        if not path.is_symlink() and path.is_dir():  # is_dir follows a link, also to a name that is too long
             shutil.rmtree(path, ignore_errors=True)
         else:
             with suppress(OSError):

@@ -100,7 +100,10 @@ def test_a_body_may_remove_its_directory(run, tmp_path):
         tmp_path.rmdir()
         tmp_path.symlink_to("other")
 
-    for body in (remove, replace):
+    def leave_a_link(channel):
+        Path("link").symlink_to("x" * 256)
+
+    for body in (remove, replace, leave_a_link):
         run(body, isolation="none", trace="none")
         run(
             lambda channel: channel.send(Report({"found": [*map(str, Path().iterdir())]})),
