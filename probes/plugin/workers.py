@@ -35,12 +35,16 @@ from probes.trace import ptrace
 _AHEAD = 2
 #: Seconds that workers have to end their sandboxes before they are killed, and between two looks.
 _PATIENCE, _TICK = 10.0, 0.002
+#: Seconds between two looks at workers that may have been silent too long.
+_LOOK = 1.0
 
 Reports = list[pytest.TestReport]
 
 
 class Runner(Protocol):
-    """Runs tests in the process that collected, or in a worker."""
+    """Runs tests in the process that collected, or in a worker. `deadline` is that of a test in seconds, None for none."""
+
+    deadline: float | None
 
     def has_sandbox(self, item: pytest.Item) -> bool:
         """Returns True for a test that a worker can run."""
@@ -63,10 +67,15 @@ class _Worker:
     #: The numbers of the tests that it has and has not answered; it runs the first.
     tests: deque[int] = field(default_factory=deque)
     reaped: bool = False
+    #: When it began the first of them, as far as is known here.
+    since: float = field(default_factory=time.monotonic)
+    silent: bool = False
 
     def take_from(self, waiting: deque[int]) -> None:
         """Sends it a test of those that wait. If it is dead, its end is noticed when its answer is read."""
         if waiting:
+            if not self.tests:
+                self.since = time.monotonic()
             self.tests.append(waiting.popleft())
             with suppress(OSError):
                 self.connection.send(self.tests[-1])
@@ -132,7 +141,7 @@ class Workers:
 
     def _answers(self, waiting: deque[int]) -> Iterator[tuple[int, Reports]]:
         """Waits for workers, and yields the numbers of tests with their reports."""
-        ready = wait([worker.connection for worker in self._workers])
+        ready = wait([worker.connection for worker in self._workers], self._end_silent())
         raise_received()
         for worker in [worker for worker in self._workers if worker.connection in ready]:
             try:
@@ -145,7 +154,23 @@ class Workers:
             if isinstance(answer, BaseException):
                 raise answer
             yield worker.tests.popleft(), answer
+            worker.since = time.monotonic()
             worker.take_from(waiting)
+
+    def _end_silent(self) -> float | None:
+        """Kills workers that do not answer, and returns the seconds in which one of the others has to; None for no limit.
+
+        A worker keeps the deadline of its test, unless the test stopped it: without a pid namespace it can.
+        """
+        if self._runner.deadline is None:
+            return None
+        left = []
+        for worker in self._workers:
+            left.append(worker.since + 2 * self._runner.deadline + _PATIENCE - time.monotonic())
+            if left[-1] < 0 and worker.tests and not worker.silent:
+                worker.silent = True
+                os.kill(worker.pid, signal.SIGKILL)
+        return max(min(left), _LOOK)
 
     def _replace(self, worker: _Worker, waiting: deque[int]) -> Iterator[tuple[int, Reports]]:
         """Puts another worker in the place of one that died. The test that it ran is lost, others run again."""
@@ -162,7 +187,8 @@ class Workers:
         for _ in range(_AHEAD):
             another.take_from(waiting)
         if lost is not None:
-            yield lost, [_lost(self._items[lost], f"the worker that ran it {_ending(status)}")]
+            how = "did not answer" if worker.silent else _ending(status)
+            yield lost, [_lost(self._items[lost], f"the worker that ran it {how}")]
 
     def _pass_on(self, number: int, reports: Reports) -> None:
         """Gives pytest the reports of a test, as if it had run here."""
@@ -205,10 +231,10 @@ class Workers:
 
     def _end(self) -> None:
         """Ends all workers as a signal ends a run of one process: with their sandboxes, and nothing is left."""
-        for worker in self._workers:
+        left = {worker.pid for worker in self._workers if not worker.reaped}
+        for pid in left:
             with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGTERM)
-        left = {worker.pid for worker in self._workers}
+                os.kill(pid, signal.SIGTERM)
         limit = time.monotonic() + _PATIENCE
         while left:
             left -= {pid for pid in left if _is_reaped(pid)}

@@ -236,6 +236,18 @@ def test_a_worker_that_is_killed(start, held, tmp_path):
     assert "Traceback" not in out + err
 
 
+def test_a_worker_that_is_stopped(start, held, tmp_path):
+    """It is lost when twice the deadline of a test has passed, with the test that it ran."""
+    path, holder = held
+    write_tests(tmp_path, GOOD, WAITS.format(path=path), GOOD)
+    run = start("-n", "2", "--deadline", "1")
+    holder(run).parent().suspend()
+    out, err = run.communicate(timeout=COMMAND_DEADLINE)
+    assert run.returncode == 3, out + err
+    details = [line["detail"] for line in lines(tmp_path / "report", "results") if line.get("verdict") == "lost"]
+    assert details == ["the worker that ran it did not answer"]
+
+
 def test_a_worker_that_cannot_be_replaced(start, held, tmp_path):
     """The run ends as an error that says so."""
     path, holder = held
