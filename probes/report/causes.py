@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from probes.abi.record import Record, signed
 from probes.report.check import Check, Json
+from probes.report.counts import counted
 from probes.report.failure import apart, value
 
 #: How many lines the causes of a run may take on a terminal, and how many of them are shown with an example.
@@ -56,13 +57,13 @@ class Causes:
         lines: list[str] = []
         causes = self.counts.most_common()
         for number, (cause, count) in enumerate(causes):
-            behaviours = len(self.ids[cause])
-            head = f"{count} times {cause} ({behaviours} behaviour{'s' * (behaviours > 1)})"
+            head = f"{counted(count, 'time')} {cause} ({counted(len(self.ids[cause]), 'behaviour')})"
             block = [head, *self.examples[cause].splitlines(), ""] if number < examples else [head]
             left = len(causes) - number
             if len(lines) + len(block) + (left > 1) > limit:
                 rest = sum(count for _, count in causes[number:])
-                return [*lines, f"{left} more causes with {rest} checks: see report.html and results.jsonl.gz"]
+                more = f"{counted(left, 'more cause')} with {counted(rest, 'check')}"
+                return [*lines, f"{more}: see report.html and results.jsonl.gz"]
             lines += block
         return lines
 

@@ -40,7 +40,13 @@ class Counts:
         parts = [f"{self.all[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if self.all[verdict]]
         if self.known.total():
             parts.append(f"{self.known.total()} of those expected")
-        return f"{len(self.by_behaviour)} behaviours, {self.all.total()} checks: {', '.join(parts) or 'nothing judged'}"
+        what = f"{counted(len(self.by_behaviour), 'behaviour')}, {counted(self.all.total(), 'check')}"
+        return f"{what}: {', '.join(parts) or 'nothing judged'}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, which takes an s unless the number is 1."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def overall(*statuses: int) -> int:

@@ -11,6 +11,7 @@ from probes.abi.names import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
 from probes.abi.record import Record, shown, signed
 from probes.abi.sockaddr import describe
 from probes.report.check import BOTH, Check, Json, Key, Range
+from probes.report.counts import counted
 from probes.report.judged_test import Statement
 
 _SHOWN_RECORDS = 6
@@ -150,8 +151,8 @@ def _registers(registers: Mapping[str, str]) -> str:
 
 
 def _range(found: Range) -> list[str]:
-    histogram = ", ".join(f"{shown(int(result))} {count} times" for result, count in found.histogram.items())
-    lines = [f"  range     {found.first}..{found.last} ({found.count} values): {histogram}"]
+    histogram = ", ".join(f"{shown(int(result))} {counted(count, 'time')}" for result, count in found.histogram.items())
+    lines = [f"  range     {found.first}..{found.last} ({counted(found.count, 'value')}): {histogram}"]
     if found.surprises:
         some = ", ".join(f"{number}: {shown(result)}" for number, result in found.surprises[:12])
         lines.append(f"  surprises {found.surprising}: {some}")

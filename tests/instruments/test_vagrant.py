@@ -198,7 +198,7 @@ def test_tox_works_in_a_guest_without_a_network():
         command = here.command(f"runuser -u vagrant -- sh -c {shlex.quote(script)}")
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"1 behaviours, \d+ checks: \d+ conforms", done.stdout)
+    assert re.search(r"1 behaviour, \d+ checks: \d+ conforms", done.stdout)
 
 
 @pytest.mark.usefixtures("built")

@@ -10,6 +10,7 @@ from probes.errors import CommandError
 from probes.report import failure
 from probes.report.causes import cause_of, records_of
 from probes.report.check import Check, Json
+from probes.report.counts import counted
 from probes.report.judged_test import Statement
 from probes.report.reader import ResultsFile, evidence
 
@@ -53,7 +54,7 @@ class Page:
             for number, check in enumerate(self._shown, 1)
         ]
         causes = [
-            {"name": name, "count": len(found), "anchor": f"cause-{number}", "checks": found}
+            {"name": name, "times": counted(len(found), "time"), "anchor": f"cause-{number}", "checks": found}
             for number, (name, found) in enumerate(_grouped(shown), 1)
         ]
         counts: dict[str, Counter[str]] = {id: Counter() for id in results.behaviours} | self._counts
