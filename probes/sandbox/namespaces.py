@@ -108,8 +108,18 @@ def _mapped(path: str, ids: Iterable[int]) -> set[int]:
 
 def _effective() -> int:
     """Return the effective capabilities of this process as a mask."""
+    return _capabilities("CapEff")
+
+
+def _capabilities(line: str) -> int:
     text = Path("/proc/self/status").read_text()
-    return int(text.partition("\nCapEff:")[2].split(maxsplit=1)[0], 16)
+    return int(text.partition(f"\n{line}:")[2].split(maxsplit=1)[0], 16)
+
+
+def permitted() -> list[str]:
+    """Return those of CAPABILITIES that this process is permitted; a container's root lacks some."""
+    mask = _capabilities("CapPrm")
+    return [name for name, bit in CAPABILITIES.items() if mask >> bit & 1]
 
 
 def _has_capabilities(*names: str) -> bool:

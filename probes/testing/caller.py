@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from errno import ENOSPC, EPERM
 from typing import Protocol
 
 from probes.entry import gate as own
@@ -14,9 +16,10 @@ from probes.entry.agent_gate import AgentGate, AgentSpace, install_filter, landi
 from probes.entry.gate import Gate
 from probes.entry.memory import Memory
 from probes.sandbox import namespaces
+from probes.testing.expect import not_applicable
 from probes.trace import seccomp
 
-_PR_SET_DUMPABLE, _CLONE_NEWNET = 4, 0x40000000
+_PR_SET_DUMPABLE, _CLONE_NEWUSER, _CLONE_NEWNET = 4, 0x10000000, 0x40000000
 #: System calls of the i386 table that change the caller itself.
 NUMBERS = {
     "close": 6, "umask": 60, "capset": 185, "setgroups32": 206, "setresuid32": 208, "setresgid32": 210, "unshare": 310,
@@ -39,7 +42,7 @@ class Caller(Protocol):
         """Returns memory of it that calls can point to."""
 
     def keep_capabilities(self, names: Iterable[str]) -> None:
-        """Drops every capability but these; see namespaces.keep_capabilities."""
+        """Drops every capability but these; the test is not applicable if the process lacks one of them."""
 
     def drop_capability(self, name: str) -> None:
         """Drops one capability."""
@@ -48,7 +51,10 @@ class Caller(Protocol):
         """Changes to another mapped user and group id, which drops every capability."""
 
     def unshare(self, flags: int) -> None:
-        """Leaves the namespaces of these flags (unshare(2)); what the test reads of /proc is in the new ones too."""
+        """Leaves the namespaces of these flags (unshare(2)); what the test reads of /proc is in the new ones too.
+
+        The test is not applicable where the kernel refuses user namespaces.
+        """
 
     def new_network(self) -> None:
         """Moves to a new network namespace with nothing but the loopback link, which is up."""
@@ -64,6 +70,28 @@ class Caller(Protocol):
 
     def lend(self, descriptor: int) -> int:
         """Returns a new descriptor that this process has of a file or socket that the caller has open."""
+
+
+def require_capabilities(names: Iterable[str]) -> None:
+    """Ends the test as not applicable if this process lacks one of these capabilities, as a container's root may."""
+    permitted = namespaces.permitted()
+    for name in names:
+        if name not in permitted:
+            not_applicable(f"the capability {name}")
+
+
+@contextmanager
+def refusable(flags: int) -> Iterator[None]:
+    """Ends the test as not applicable if unshare(2) with these flags, made inside for set-up, is refused a user namespace.
+
+    In a chroot it fails with EPERM, above /proc/sys/user/max_user_namespaces with ENOSPC.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not flags & _CLONE_NEWUSER or error.errno not in (EPERM, ENOSPC):
+            raise
+        not_applicable(f"user namespaces: {os.strerror(error.errno)}")
 
 
 class PythonCaller:
@@ -83,6 +111,8 @@ class PythonCaller:
 
     def keep_capabilities(self, names: Iterable[str]) -> None:
         """Drops every capability but these."""
+        names = tuple(names)
+        require_capabilities(names)
         namespaces.keep_capabilities(names)
 
     def drop_capability(self, name: str) -> None:
@@ -95,7 +125,8 @@ class PythonCaller:
 
     def unshare(self, flags: int) -> None:
         """Leaves the namespaces of these flags."""
-        namespaces.unshare(flags)
+        with refusable(flags):
+            namespaces.unshare(flags)
 
     def new_network(self) -> None:
         """Moves to a new network namespace."""
@@ -143,6 +174,7 @@ class AgentCaller:
     def keep_capabilities(self, names: Iterable[str]) -> None:
         """Drops every capability but these."""
         names = tuple(names)
+        require_capabilities(names)
         mask = sum(1 << namespaces.CAPABILITIES[name] for name in names)
         low, high = mask & 0xFFFFFFFF, mask >> 32
         data = struct.pack("<Ii6I", _CAPSET_VERSION, 0, low, low, 0, high, high, 0)
@@ -166,7 +198,8 @@ class AgentCaller:
 
     def unshare(self, flags: int) -> None:
         """Leaves the namespaces of these flags, which the test's process enters then."""
-        self._do("unshare", flags)
+        with refusable(flags):
+            self._do("unshare", flags)
         namespaces.enter(self.pid, flags)
 
     def new_network(self) -> None:

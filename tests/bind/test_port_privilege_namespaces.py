@@ -7,8 +7,8 @@ from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 import pytest
 
 from probes.sandbox import namespaces
-from probes.testing import Broke, behaviour, need, not_applicable, procfs
-from probes.testing.caller import Caller
+from probes.testing import behaviour, need, not_applicable, procfs
+from probes.testing.caller import Caller, refusable
 from probes.testing.socket_kinds import RAW, RAW6, WITH_PORTS, SocketKind
 from probes.testing.sweeps import DEFAULT_START, START, port_sweep
 from tests.bind.bind_ports import RANGE
@@ -169,20 +169,24 @@ def test_child_user_namespace(new_socket, expect, caller):
 def enter_network_of_child(caller: Caller) -> None:
     """Moves the caller to the network namespace of a child process that has unshared its user and network namespaces.
 
-    Raises Broke if the child cannot unshare them.
+    Raises OSError if the child cannot unshare them.
     """
     ready, done = os.pipe(), os.pipe()
+    flags = CLONE_NEWUSER | CLONE_NEWNET
     child = os.fork()
     if child == 0:
         try:
-            namespaces.unshare(CLONE_NEWUSER | CLONE_NEWNET)
-            os.write(ready[1], b"r")
+            namespaces.unshare(flags)
+            os.write(ready[1], b"\0")
             os.read(done[0], 1)
+        except OSError as error:
+            os.write(ready[1], bytes([error.errno or EINVAL]))
         finally:
             os._exit(0)
     os.close(ready[1])
-    if os.read(ready[0], 1) != b"r":
-        raise Broke("a child could not make its namespaces")
+    with refusable(flags):
+        if error := int.from_bytes(os.read(ready[0], 1)):
+            raise OSError(error, f"unshare by a child: {os.strerror(error)}")
     caller.enter(child, CLONE_NEWNET)
     os.write(done[1], b"d")
     os.waitpid(child, 0)
