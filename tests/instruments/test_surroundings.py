@@ -7,9 +7,18 @@ import sys
 import pytest
 
 from probes.cli import doctor
+from probes.entry.agent import Agent, AgentError
 from probes.installation import checkout
 from probes.sandbox.trial import Found
-from tests.instruments.support import COMMAND_DEADLINE, ONE_GATE, installed, run_check, run_command, write_tests
+from tests.instruments.support import (
+    COMMAND_DEADLINE,
+    ONE_GATE,
+    installed,
+    missing,
+    run_check,
+    run_command,
+    write_tests,
+)
 
 #: Installs seccomp filters like those of a container's profile, each for both architectures, and executes a command.
 PROFILE = """
@@ -119,6 +128,37 @@ def test_check(name, tmp_path):
     target = ended.lines("results.jsonl")[0]["target"]
     isolation, _, traced = (said or "full, traced").partition(" (")[0].partition(", ")
     assert (target["isolation"], target["traced"]) == (isolation, traced == "traced")
+
+
+REFUSED_SET_UP = '''
+@law
+def test_namespace(caller, calls, expect):
+    """Needs a user namespace."""
+    caller.unshare(0x10000000)
+    expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
+
+@behaviour("made.m0.capability", "this test")
+def test_capability(caller, calls, expect):
+    """Needs a capability."""
+    caller.keep_capabilities(["CAP_SYS_CHROOT"])
+    expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
+'''
+
+
+@pytest.mark.parametrize("caller", ["python", "agent"])
+def test_refused_set_up_is_not_applicable(caller, tmp_path):
+    """A test for which the caller cannot have a user namespace or a capability is not applicable, and names it."""
+    try:
+        Agent().close()
+    except (AgentError, OSError) as error:
+        missing(f"a kernel that runs i386 programs: {error}")
+    write_tests(tmp_path, REFUSED_SET_UP)
+    without = f"{NO_MORE}; exec setpriv --bounding-set=-sys_chroot --inh-caps=-sys_chroot {RUN[5:]}"
+    ended = run_check(tmp_path, "--isolation", "net", "--caller", caller, prefix=(*APART, *INSIDE, without))
+    assert [(check["verdict"], check["detail"]) for check in ended.checks] == [
+        ("not_applicable", "user namespaces: No space left on device"),
+        ("not_applicable", "the capability CAP_SYS_CHROOT"),
+    ], ended.out + ended.err
 
 
 def test_none_is_not_chosen_where_a_link_is_up(tmp_path):
