@@ -185,6 +185,9 @@ def _lines(path: Path) -> Iterator[dict[str, Json]]:
     except EOFError as error:
         raise CommandError(f"{path} is cut off after line {number}: judge again") from error
     except (gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        if f"({_GZIP[:1]!r})" in str(error):
+            # Of a further member there is the first byte alone.
+            raise CommandError(f"{path} is cut off after line {number}: judge again") from error
         raise CommandError(f"{path} is damaged after line {number} ({error}): judge again") from error
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}; name a report directory") from error

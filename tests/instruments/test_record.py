@@ -1,5 +1,7 @@
 """Tests that a record's line names each register once, and that reading it restores them all."""
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +20,10 @@ ABIS = ["i386", "ia32-compat", "x86_64"] if "rax" in ptrace.REGISTER_NAMES else 
 def record(abi, regs_in, regs_out):
     """Return a record with the registers that a tracer read."""
     word = 64 if "rax" in ptrace.REGISTER_NAMES else 32
+    packed = struct.Struct(f"={len(ptrace.REGISTER_NAMES)}{'Q' if word == 64 else 'I'}").pack
     return Record(
-        1, 1, 1, abi, word, "int80", "direct", 3, "read", named_registers(regs_in, entry=True), None, (1, 2),
-        regs_out=None if regs_out is None else named_registers(regs_out), ret=0,
+        1, 1, 1, abi, word, "int80", "direct", 3, "read", named_registers(packed(*regs_in), entry=True), None, (1, 2),
+        regs_out=None if regs_out is None else named_registers(packed(*regs_out)), ret=0,
     )  # fmt: skip
 
 

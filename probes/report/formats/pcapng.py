@@ -8,7 +8,7 @@ from pathlib import Path
 from probes.abi.frame import Frame, ethernet
 from probes.errors import CommandError
 from probes.report.check import Check, Json
-from probes.report.reader import evidence_lines
+from probes.report.reader import EVIDENCE, evidence_lines
 
 #: More nanoseconds than the time stamp of a packet holds.
 _LATEST = 1 << 63
@@ -21,18 +21,27 @@ class Frames:
         """Start without a check."""
         #: What the checks of each behaviour rest on: calls too, until the evidence is read.
         self._wanted: dict[str, array[int]] = {}
+        self._last = 0
 
     def add(self, check: Check) -> None:
         """Take the evidence of a check."""
         if check.seq:
             self._wanted.setdefault(check.key.id, array("Q")).extend(check.seq)
+            self._last = max(self._last, *check.seq)
 
     def write(self, directory: Path) -> list[Path]:
         """Write the files into DIRECTORY/wire, none if no frame was kept, and return them.
 
-        Times are those of the calls in the evidence: seconds of CLOCK_MONOTONIC.
+        Times are those of the calls in the evidence: seconds of CLOCK_MONOTONIC. Raises CommandError: the evidence is
+        damaged, or ends before what the last check rests on.
         """
-        frames = {line["seq"]: _frame(directory, line) for line in evidence_lines(directory) if line["type"] == "frame"}
+        frames, last = {}, 0
+        for line in evidence_lines(directory):
+            last = max(last, line["seq"])
+            if line["type"] == "frame":
+                frames[line["seq"]] = _frame(directory, line)
+        if last < self._last:
+            raise CommandError(f"{directory / EVIDENCE} is cut off: it ends before seq {self._last}; judge again")
         if not frames:
             return []
         # Imported here: it is slow, and few runs of a few checks need it.
