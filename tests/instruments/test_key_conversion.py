@@ -49,7 +49,7 @@ def test_a_key_without_a_rule_stays():
         ("bind.port.capability", ("kind=tcp ports=1..65535", "direct", "int80"), ("kind=tcp ports=sample", "direct")),
         ("bind.port.capability", ("kind=tcp ports=1..65535", "socketcall", "vdso"), ("kind=tcp ports=sample", "socketcall")),
         ("bind.port.capability", ("kind=tcp ports=1..65535", "socketcall", "int80"),
-         ("kind=tcp ports=1..65535", "socketcall")),
+         ("kind=tcp ports=1..1023", "socketcall")),
         ("socket.type.two-bits", ("family=AF_UNIX bits=0+31", "direct", "int80"), ("family=AF_UNIX bits=unknown", "direct")),
         ("socket.type.two-bits", ("family=AF_UNIX bits=3+11", "direct", "int80"), ("family=AF_UNIX bits=3+11", "direct")),
         ("bind.order.words", ("fd=none form=tcp length=-1 address=unreadable", "direct", "int80"),
