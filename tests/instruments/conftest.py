@@ -12,6 +12,11 @@ from tests.instruments.support import end, missing, run_check, run_command, writ
 pytest.register_assert_rewrite("tests.instruments.capture_programs")
 
 
+def pytest_collection_modifyitems(items):
+    """Put the tests of the VM first: they take longest, and one worker has to run them all (tox: --dist loadfile)."""
+    items.sort(key=lambda item: item.path.name != "test_vagrant.py")
+
+
 @pytest.fixture
 def spawn():
     """Start processes as subprocess.Popen does, in sessions of their own; a test that fails leaves none."""

@@ -23,9 +23,6 @@ from probes.targets import box, remote, store, vagrant
 from probes.targets.store import CannotBuild
 from tests.instruments.support import missing, unpacked, wait_for
 
-#: One process at a time uses the VM: with several workers of pytest-xdist, one runs these tests.
-pytestmark = pytest.mark.xdist_group("vm")
-
 KERNEL = box.DEFAULT
 #: Seconds in which a VM is made, or resumes.
 BOOT_DEADLINE = 600
