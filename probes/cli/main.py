@@ -5,6 +5,7 @@ What can fail or take long is imported once the signals are handled.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from probes import interrupts
 
 #: Exit status of a process that is not the one that was started: a forked child that came back to `main` by mistake.
 _NOT_STARTED = 70
+_NO_MEMORY = b"socketcall: MemoryError: there is not enough memory; see ulimit -v and ulimit -s\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             interrupts.ignore()
             status = interrupts.status_of(error)
+        except (MemoryError, SystemError):
+            # Python's own end needs memory too, and would give a status of its own. (It raises SystemError where a function
+            # of it found no memory for its exception.)
+            with contextlib.suppress(OSError):
+                os.write(2, _NO_MEMORY)
+            os._exit(3)
     return status
 
 
@@ -53,8 +61,10 @@ def _guarded(argv: Sequence[str]) -> int:
     except OSError as error:
         name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return _failed(f"{name}{error.strerror or error}; the command could not go on", 3)
-    except (MemoryError, RecursionError) as error:
-        return _failed(f"{type(error).__name__}: there is not enough memory; see ulimit -v and ulimit -s", 3)
+    except (MemoryError, SystemError):
+        raise
+    except RecursionError:
+        return _failed("RecursionError: there is not enough memory for the stack; see ulimit -s", 3)
     except Exception as error:
         if os.environ.get(interrupts.TRACEBACK):
             raise
