@@ -176,8 +176,17 @@ def _close(descriptor: int) -> None:
 
 
 def end(child: Child) -> None:
-    """Kill the init of a child that has ended, and with it all processes left in its pid namespace."""
+    """Kill and reap a child that was not reaped, then its init, and with it all processes left in its pid namespace."""
     _close(child.lifetime)
+    flags = os.WNOHANG
+    # A signal may have ended the command before the child was supervised, and an init ends after its child is reaped.
+    with suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(child.pid, flags)
+            if pid and (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+                break
+            kill(child.pid)
+            flags = 0
     kill(child.init)
     if child.init:
         with suppress(ChildProcessError):

@@ -67,6 +67,19 @@ def test_standard_input_is_no_file_of_the_machine(run):
     assert sent(result) == {"fifo": True}
 
 
+def test_a_signal_before_the_child_is_supervised(run, monkeypatch):
+    """The child ends and is reaped: its init would wait for that, and the command for init."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sandbox, "Tracer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda channel: signal.pause())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_namespaces_are_its_own(run):
     """Each of the five namespaces differs from the caller's, and the body is not the first process of its own."""
     found = sent(run(lambda channel: channel.send(Report({"links": namespaces.current(), "pid": os.getpid()}))))
