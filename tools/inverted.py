@@ -25,6 +25,7 @@ from probes.report.check import Check
 from probes.report.reader import read
 from probes.testing.expect import Expect, Expectation, case_text
 from probes.testing.reference import resolved
+from tools.command import run
 
 #: Seed and share for the plugin: "7 300".
 VARIABLE = "SOCKETCALL_INVERTED"
@@ -115,8 +116,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except CommandError as error:
-        print(f"socketcall: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -12,7 +12,6 @@ are. Several old keys may become one: they were the same judgement, or their ans
 from __future__ import annotations
 
 import fnmatch
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 from probes.errors import CommandError
 from probes.report.check import BOTH, Key
 from probes.report.reader import keys_of
+from tools.command import run
 
 #: Patterns of cases that separate the keys of one behaviour and route, tried in this order.
 _PATTERNS = ("*over=socketcall*", "*over=direct*", "*left=the-same*", "*")
@@ -133,8 +133,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except CommandError as error:
-        print(f"socketcall: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

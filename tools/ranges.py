@@ -6,7 +6,6 @@ python -m tools.ranges RESULTS
 from __future__ import annotations
 
 import fnmatch
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from probes.errors import CommandError
 from probes.installation import checkout
 from probes.report.check import Key
 from probes.report.reader import keys_of
+from tools.command import run
 
 #: How many behaviours the page must state.
 LARGEST = 40
@@ -50,8 +50,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except CommandError as error:
-        print(f"socketcall: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from probes.report.failure import value
 from probes.report.reader import Results, read
 from probes.report.references import Answer, StoredRun, directory, stored, version_numbers
 from probes.testing.reference import Reference, version_of
+from tools.command import run
 
 
 def page() -> Path:
@@ -171,8 +171,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except CommandError as error:
-        print(f"socketcall: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)
