@@ -62,7 +62,7 @@ class Phases:
             if reports or call.excinfo is not None:
                 reports += _reports(item, calls[len(reports) :])
         judge = item.stash.get(EXPECT, None)
-        if reports or item._report_sections or (judge is not None and judge.left_out):
+        if reports or item._report_sections or item.user_properties or (judge is not None and judge.left_out):
             return reports + _reports(item, calls[len(reports) :])
         return Passed([[call.start, call.stop] for call in calls])
 
