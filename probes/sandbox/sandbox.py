@@ -186,22 +186,11 @@ def _supervise(
         tracer.kill()
 
     with ending_by(interrupted), Deadline(deadline, kill_all) as limit:
-        try:
-            _start(child.pid, spec, user, tracer, ready, go)
-            if spec.trace == "none":
-                _, result.status = os.waitpid(child.pid, 0)
-            else:
-                tracer.run()
-        except BaseException:
-            # Interrupted before the tracer ran, a wait may return a stop of the tracee: an init does not end before its
-            # child is reaped.
-            with suppress(ChildProcessError):
-                while True:
-                    kill_all()
-                    _, status = os.waitpid(child.pid, 0)
-                    if os.WIFEXITED(status) or os.WIFSIGNALED(status):
-                        break
-            raise
+        _start(child.pid, spec, user, tracer, ready, go)
+        if spec.trace == "none":
+            _, result.status = os.waitpid(child.pid, 0)
+        else:
+            tracer.run()
     result.late = limit.passed
     return result
 
