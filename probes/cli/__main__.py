@@ -1,7 +1,5 @@
 """Runs `python -m probes.cli` as `socketcall`."""
 
-import sys
+from probes.cli.main import run
 
-from probes.cli.main import main
-
-sys.exit(main())
+run()

@@ -5,11 +5,11 @@ What can fail or take long is imported once the signals are handled.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from probes import interrupts
 
@@ -18,8 +18,26 @@ _NOT_STARTED = 70
 _NO_MEMORY = b"socketcall: MemoryError: there is not enough memory; see ulimit -v and ulimit -s\n"
 
 
+def run() -> NoReturn:
+    """Runs the command of this process, and ends the process with its status.
+
+    It does not return to Python, whose own end needs memory, reports what it lacks, and has a status of its own.
+    """
+    status = 3
+    try:
+        status = main()
+        sys.stderr.flush()
+    except (MemoryError, SystemError):
+        # Python raises SystemError where a function of it found no memory for its exception.
+        os.write(2, _NO_MEMORY)
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type] # there is an exception
+    finally:
+        os._exit(status)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status."""
+    """Runs a command and returns its exit status. Raises MemoryError, SystemError: there is not enough memory."""
     with interrupts.handled():
         try:
             status = _guarded(sys.argv[1:] if argv is None else argv)
@@ -27,12 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             interrupts.ignore()
             status = interrupts.status_of(error)
-        except (MemoryError, SystemError):
-            # Python's own end needs memory too, and would give a status of its own. (It raises SystemError where a function
-            # of it found no memory for its exception.)
-            with contextlib.suppress(OSError):
-                os.write(2, _NO_MEMORY)
-            os._exit(3)
     return status
 
 

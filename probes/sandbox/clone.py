@@ -176,18 +176,26 @@ def _close(descriptor: int) -> None:
 
 
 def end(child: Child) -> None:
-    """Kill and reap a child that was not reaped, then its init, and with it all processes left in its pid namespace."""
+    """Kill and reap a child that was not reaped, then its init, and with it all processes left in its pid namespace.
+
+    Either may be missing, after a fork that failed half way.
+    """
     _close(child.lifetime)
+    if child.pid:
+        _reap(child.pid)
+    if child.init:
+        kill(child.init)
+        with suppress(ChildProcessError):
+            os.waitpid(child.init, 0)
+
+
+def _reap(pid: int) -> None:
     flags = os.WNOHANG
     # A signal may have ended the command before the child was supervised, and an init ends after its child is reaped.
     with suppress(ChildProcessError):
         while True:
-            pid, status = os.waitpid(child.pid, flags)
-            if pid and (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
-                break
-            kill(child.pid)
+            ended, status = os.waitpid(pid, flags)
+            if ended and (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+                return
+            kill(pid)
             flags = 0
-    kill(child.init)
-    if child.init:
-        with suppress(ChildProcessError):
-            os.waitpid(child.init, 0)

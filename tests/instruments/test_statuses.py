@@ -100,6 +100,8 @@ SURROUNDINGS: dict[str, Surroundings] = {
     "64 descriptors": Surroundings(("sh", "-c", f"ulimit -n 64; {RUN}"), statuses=LIMITED),
     "8 descriptors": Surroundings(("sh", "-c", f"ulimit -n 8; {RUN}"), statuses=LIMITED, scarce=True),
     "no second process": Surroundings((*ALONE, "prlimit", "--nproc=1"), statuses=LIMITED | {"capture": 125}),
+    # The helper that makes a sandbox and the sandbox's init can be forked, its child cannot.
+    "3 processes": Surroundings((*ALONE, "prlimit", "--nproc=3"), statuses=LIMITED, scarce=True),
     "4 processes": Surroundings((*ALONE, "prlimit", "--nproc=4"), scarce=True),
     "100 MB of memory": Surroundings(("sh", "-c", f"ulimit -v 100000; {RUN}"), scarce=True),
     "30 MB of memory": Surroundings(("sh", "-c", f"ulimit -v 30000; {RUN}"), scarce=True),
