@@ -106,7 +106,7 @@ def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxRe
         if not config.getoption("usepdb", False):
             # Reports of subtests reach the terminal here as well; the parent is the one that prints them.
             config.get_terminal_writer()._file = io.StringIO()
-        found = around.phases.run(item)
+        found = around.phases.run(item, by_protocol)
         if isinstance(found, messages.Passed):
             channel.send(found)
         else:
@@ -116,6 +116,7 @@ def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxRe
         channel.send(messages.Finished())
 
     began = time.monotonic()
+    by_protocol = around.phases.take_protocol(item)
     gates = () if callers(config).name == "python" else callers(config).gates
     result = sandbox.run(body, spec, channel, around.work, around.deadline, descriptors.of_output(config), gates)
     result.seconds = round(time.monotonic() - began, 4)

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 from _pytest.runner import runtestprotocol
 
+from probes.plugin import requests
 from probes.sandbox.messages import PHASES, Passed
 from probes.testing.behaviours import behaviour_of
 from probes.testing.fixtures import EXPECT
@@ -34,6 +35,7 @@ class Phases:
         self._hooks = {when: manager.subset_hook_caller(f"pytest_runtest_{when}", idle) for when in PHASES}
         self._capturing = manager.get_plugin("capturemanager")
         self._whole = any(config.getoption(name, False) for name in _OPTIONS)
+        requests.make_cheap(config)
 
     def take_protocol(self, item: pytest.Item) -> bool:
         """Returns True for a test that goes through pytest's own protocol."""
@@ -44,9 +46,9 @@ class Phases:
             or any(mark.name in _MARKS for mark in item.iter_markers())
         )
 
-    def run(self, item: pytest.Item) -> list[pytest.TestReport] | Passed:
+    def run(self, item: pytest.Item, by_protocol: bool) -> list[pytest.TestReport] | Passed:
         """Runs a test, and returns its reports, or that it has nothing to report."""
-        if self.take_protocol(item):
+        if by_protocol:
             return runtestprotocol(item, nextitem=None, log=False)
         self._resume()
         calls: list[pytest.CallInfo[None]] = []

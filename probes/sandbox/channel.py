@@ -52,7 +52,7 @@ class Channel:
 
     def send(self, message: Message) -> None:
         """Append a message. Raises ChannelFull."""
-        line = json.dumps(to_json(message), separators=(",", ":")).encode() + b"\n"
+        line = _ENCODER.encode(to_json(message)).encode() + b"\n"
         (end,) = _HEAD.unpack_from(self._map)
         if end + len(line) > self._size:
             raise ChannelFull(f"a sandbox sent more than {self._size >> 20} MiB to its parent")
@@ -86,6 +86,8 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
+#: json.dumps makes one for each message that is not in its own form.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def _read(line: bytes) -> Message:

@@ -45,6 +45,7 @@ def parse(text: str) -> Reference:
     return Reference(match[1], _numbers(match[2]))
 
 
+@functools.cache
 def local() -> Reference:
     """Returns the running kernel as a reference, taken for genuine."""
     host = os.uname()
