@@ -31,6 +31,11 @@ MOST = 0x8000
 _HEADER = struct.Struct("<4s5I")
 _REQUEST, _REPLY = b"SCq1", b"SCr1"
 _ENTER = struct.Struct("<10I")
+_ENTER_REQUEST = struct.Struct("<4s15I")
+#: Bytes of the frame of a call, of the reply that has it, and how that begins.
+_FRAME = 4 * 27
+_FRAME_REPLY = _HEADER.size + _FRAME
+_FRAME_BEGINS = struct.Struct("<4s3I")
 #: Where the result lies in the frame of a call.
 _RESULT = struct.Struct("<32xI")
 #: Unanswered requests, and bytes of them, at which they are sent: what they and their replies take fits into two pipes.
@@ -148,6 +153,8 @@ class Agent:
         self._queue = bytearray()
         self._posted: deque[_Posted] = deque()
         self._received = bytearray()
+        #: A reply must come by a time: it is waited for before it is read.
+        self._waits = deadline is not None or until is not None
         self._number = 0
         self._status: int | None = None
         try:
@@ -226,7 +233,20 @@ class Agent:
 
     def enter(self, path: int, registers: Sequence[int], call_id: int, flags: int = 0) -> bytes:
         """Make one call, and return its frame: see agent.s. `registers` are the seven, eax to ebp. Raises AgentError."""
-        reply = self.ask(ENTER, data=_ENTER.pack(path, *registers, call_id, flags))
+        if self._posted or self._waits:
+            reply = self.ask(ENTER, data=_ENTER.pack(path, *registers, call_id, flags))
+        else:
+            # The same in fewer steps: this is what most of a test's time goes into.
+            self._number += 1
+            self._queue += _ENTER_REQUEST.pack(
+                _REQUEST, self._number, ENTER, _ENTER.size, 0, 0, path, *registers, call_id, flags
+            )
+            self._send()
+            data = os.read(self._from, _FRAME_REPLY)
+            if len(data) == _FRAME_REPLY and data.startswith(_FRAME_BEGINS.pack(_REPLY, self._number, OK, _FRAME)):
+                return data[_HEADER.size :]
+            self._received += data
+            reply = self._read_reply(_Posted(self._number, ENTER, "enter", None))
         if reply.status != OK:
             raise AgentError(f"enter by path {path}: the agent replied {_status(reply)}")
         return reply.data
@@ -345,10 +365,10 @@ class Agent:
         self._posted.append(_Posted(self._number, operation, what, expected))
 
     def _send(self) -> None:
-        queue, self._queue = memoryview(bytes(self._queue)), bytearray()
+        queue = self._queue
         while queue:
             try:
-                queue = queue[os.write(self._to, queue) :]
+                del queue[: os.write(self._to, queue)]
             except BrokenPipeError:
                 raise self._gone("before it took a request") from None
 

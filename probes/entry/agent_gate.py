@@ -10,7 +10,7 @@ from typing import ClassVar
 from probes.abi.fetch import fetch
 from probes.abi.note import with_memory
 from probes.abi.operations import BY_NAME, SOCKETCALL, named
-from probes.abi.record import Record, signed, unsigned
+from probes.abi.record import Record, unsigned
 from probes.entry import agent as agents
 from probes.entry.agent import Agent, AgentError, Refused
 from probes.entry.gate import COOKIE, SIX_ARGUMENTS, FrameLayout, Gate, Result, next_call_id
@@ -21,6 +21,8 @@ from probes.entry.vdso import LANDING
 PATHS = {"int80": 0, "vdso": 1}
 _QUIET = 2
 _WORD = 32
+#: The result of a call in its frame.
+_RESULT, _RESULT_AT = struct.Struct("<i"), 32
 _MMAP2, _MPROTECT, _MUNMAP = 192, 125, 91
 _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE, _MAP_FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x100000
 _MAP = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
@@ -107,8 +109,8 @@ class AgentGate(Gate):
         """Make one call and return its result; see Gate.enter. There are no `others`. Raises AgentError."""
         if ebp is None:
             ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS and not self.quiet else 0
-        call_id = next_call_id()
-        registers = [unsigned(value) for value in (eax, ebx, ecx, edx, esi, edi, ebp)]
+        call_id, m = next_call_id(), 0xFFFFFFFF
+        registers = (eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m)
         read = Read.by(self.agent, registers) if self.agent.command else None
         try:
             frame = self.agent.enter(self._path, registers, call_id, flags)
@@ -116,7 +118,7 @@ class AgentGate(Gate):
             error.calling, error.quiet = error.unanswered, self.quiet
             error.call = self._unanswered(registers, call_id, read)
             raise
-        result = AgentResult(signed(int.from_bytes(frame[32:36], "little")))
+        result = AgentResult(_RESULT.unpack_from(frame, _RESULT_AT)[0])
         return self._noted(result, call_id, frame, read)
 
     def _noted(self, result: AgentResult, call_id: int, frame: bytes, read: Read | None) -> AgentResult:
