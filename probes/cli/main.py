@@ -31,7 +31,7 @@ def run() -> NoReturn:
         # Python raises SystemError where a function of it found no memory for its exception.
         os.write(2, _NO_MEMORY)
     except Exception:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type] # there is an exception
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 

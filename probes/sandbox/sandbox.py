@@ -39,6 +39,7 @@ from probes.sandbox.messages import Message, SandboxFailed
 from probes.sandbox.work import made
 from probes.trace import ptrace, seccomp
 from probes.trace.deadline import Deadline
+from probes.trace.injection import Injection
 from probes.trace.loop import Tracer
 from probes.trace.processes import kill
 from probes.trace.traced_call import TracedCall
@@ -60,13 +61,14 @@ class SandboxSpec:
     user ids there are (more than one only by root). `initial_user_ns`: no user namespace of its own, so that
     capabilities hold in the initial one; root only. `isolation`: "full"; "net" without a pid namespace and, where this
     process needs none to make the others, without a user namespace; "none" without any, for a run that is isolated as a
-    whole.
+    whole. `injection` makes traced calls wrong on purpose.
     """
 
     trace: str = "gate"
     ids: int = 1
     initial_user_ns: bool = False
     isolation: str = "full"
+    injection: Injection | None = None
 
 
 @dataclass
@@ -174,8 +176,9 @@ def _supervise(
     traced = [*(gate(name) for name in gate_names()), *gates]
     every_call = spec.trace == "calls"
     tracer = Tracer(
-        result.calls.append, traced, every_call=every_call, on_signal=result.signals.append, on_exit=on_exit
-    )
+        result.calls.append, traced, every_call=every_call, on_signal=result.signals.append, on_exit=on_exit,
+        injection=spec.injection,
+    )  # fmt: skip
 
     def kill_all() -> None:
         kill(child.pid)

@@ -15,6 +15,7 @@ from probes.abi.events import Exit, Signal
 from probes.entry.gate import Gate
 from probes.entry.vdso import vdso_range
 from probes.trace import ptrace
+from probes.trace.injection import Injection
 from probes.trace.processes import kill, tgid
 from probes.trace.traced_call import IP, SP, TracedCall, installs_filter, number_of, restarts
 
@@ -68,6 +69,8 @@ class Tracer:
     on_signal: Callable[[Signal], None] = lambda _: None
     on_exit: Callable[[Exit], None] = lambda _: None
     exitkill: bool = True
+    #: Makes calls wrong on purpose.
+    injection: Injection | None = None
     tracees: dict[int, Tracee] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -224,6 +227,8 @@ class Tracer:
             ptrace.resume(self._resume, tracee.tid)
             return
         tracee.call = TracedCall(tracee.pid, tracee.tid, now, raw, regs, entry[0], entry[1], self.gates is not None)
+        if self.injection is not None:
+            self.injection.enter(tracee.call)
         ptrace.resume(ptrace.SYSCALL, tracee.tid)
 
     def _is_wanted(self, tid: int, entry: Entry, regs: tuple[int, ...]) -> bool:
@@ -240,6 +245,8 @@ class Tracer:
         return number_of(regs) in self.numbers.get(ptrace.ARCH_I386 if entry.i386 else ptrace.ARCH_X86_64, ())
 
     def _leave(self, tracee: Tracee, call: TracedCall) -> None:
+        if self.injection is not None:
+            self.injection.leave(call)
         call.leave(time.monotonic_ns(), ptrace.raw_registers(tracee.tid))
         tracee.call = None
         ptrace.resume(self._resume, tracee.tid)

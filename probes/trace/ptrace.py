@@ -17,6 +17,7 @@ SYSCALL: int = func.PTRACE_SYSCALL
 DETACH: int = func.PTRACE_DETACH
 GETEVENTMSG: int = func.PTRACE_GETEVENTMSG
 GETREGS: int = func.PTRACE_GETREGS
+SETREGS: int = func.PTRACE_SETREGS
 O_TRACESYSGOOD: int = func.PTRACE_O_TRACESYSGOOD
 O_TRACEFORK: int = func.PTRACE_O_TRACEFORK
 O_TRACEVFORK: int = func.PTRACE_O_TRACEVFORK
@@ -105,6 +106,19 @@ def register_in(raw: bytes, index: int) -> int:
 
 
 _register_size = struct.calcsize(f"={_WORD}")
+
+
+def with_register(raw: bytes, index: int, value: int) -> bytes:
+    """Return registers in which one is changed; a negative value is extended to its width."""
+    at = index * _register_size
+    mask = (1 << 8 * _register_size) - 1
+    return raw[:at] + struct.pack(f"={_WORD}", value & mask) + raw[at + _register_size :]
+
+
+def set_raw_registers(pid: int, raw: bytes) -> None:
+    """Change the registers of a stopped tracee (PTRACE_SETREGS). Raises OSError: ESRCH."""
+    held = ctypes.create_string_buffer(raw, len(raw))
+    request(SETREGS, pid, 0, ctypes.addressof(held))
 
 
 def registers(pid: int) -> tuple[int, ...]:

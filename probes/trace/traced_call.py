@@ -38,6 +38,12 @@ _hex = lru_cache(maxsize=1024)(hex)
 _WORDS = [struct.Struct(f"<{count}I") for count in range(7)]
 
 
+def register_index(name: str) -> int:
+    """Return the position of a register of the i386 table, as "ax", among those of this tracer."""
+    prefix, _, rest = name.rpartition("_")
+    return _INDEX[f"{prefix}_{'r' if _WIDE else 'e'}{rest}" if prefix else f"{'r' if _WIDE else 'e'}{rest}"]
+
+
 class TracedCall:
     """Observes a call from its entry stop, where it is constructed, to its exit stop, where `leave` is called.
 
