@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Prints the catalogue, or registers its new ids. Raises CommandError: the tests cannot be collected."""
-    items = collected(args)
+    # Each behaviour once is enough.
+    items = collected(args, ["--caller=python"])
     # Not before pytest has imported the plugin, whose assertions it rewrites.
     from probes.testing.behaviours import catalogue, register, registered
 

@@ -90,5 +90,5 @@ def _list(args: argparse.Namespace) -> int:
 
     for item in items:
         key = key_of(item)
-        print(" ".join(filter(None, (key.id, key.case and f"[{key.case}]", key.route, key.gate))))
+        print(key)
     return 0

@@ -21,7 +21,7 @@ from probes.report.judged_test import JudgedTest, Statement
 from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
-from probes.testing.callers import callers, end_like
+from probes.testing.callers import caller_of, end_like
 from probes.testing.expect import Broke, NotApplicable, SetUpRefused
 from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED, UNTIL
 
@@ -55,7 +55,7 @@ class Reporter:
         error = call.excinfo
         if error is None or self.channel is None:
             return
-        if isinstance(error.value, AgentError) and callers(item.config).via is not None:
+        if isinstance(error.value, AgentError) and caller_of(item).via is not None:
             self.channel.send(_without_answer(error.value))
         elif isinstance(error.value, AgentGone):
             end_like(error.value)
@@ -117,8 +117,8 @@ def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxRe
 
     began = time.monotonic()
     by_protocol = around.phases.take_protocol(item)
-    gates = () if callers(config).name == "python" else callers(config).gates
-    result = sandbox.run(body, spec, channel, around.work, around.deadline, descriptors.of_output(config), gates)
+    output, gates = descriptors.of_output(config), caller_of(item).traced_gates
+    result = sandbox.run(body, spec, channel, around.work, around.deadline, output, gates)
     result.seconds = round(time.monotonic() - began, 4)
     return result
 
@@ -152,7 +152,7 @@ def behaviour_reports(
     The last report carries the checks and the evidence (`report.socketcall`) to what writes them.
     """
     reports = reports_of(item, result)
-    judgement = judge(context.subject, result, {gate.page for gate in callers(item.config).gates})
+    judgement = judge(context.subject, result, {gate.page for gate in caller_of(item).gates})
     expectations.mark(judgement.checks)
     text = "\n\n".join(
         failure.text(check, [judgement.records[at] for at in check.rests_on if at < len(judgement.records)],

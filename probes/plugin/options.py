@@ -136,8 +136,8 @@ class _Group(Protocol):
 
 OPTIONS = (
     Option("behaviour", "judge only behaviours whose id matches", "GLOB", repeated=True, chooses=True, command=False),
-    Option("caller", "what makes the calls: the test's own Python, or a 32-bit agent that it drives",
-           choices=("python", "agent"), default="python", chooses=True, remote=True),
+    Option("caller", "what makes the calls: the test's own Python, or a 32-bit agent that it drives (default: both where "
+           "Python is 64-bit)", choices=("python", "agent"), chooses=True, remote=True),
     Option("via", "a command that runs the agent, {agent} in it, on another implementation: 'qemu-i386-static {agent}'",
            "COMMAND", chooses=True, remote=True),
     Option("implementation", "the name of what answers the calls (default: by --via, the name of its command)", "NAME",

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from probes.entry.gate import WORD
 from probes.errors import CommandError
-from probes.installation import again_words, target
 from probes.interrupts import raise_received
 from probes.plugin import item as items
 from probes.plugin import options
 from probes.plugin.phases import Phases
-from probes.plugin.run_facts import key_of, sandboxes
+from probes.plugin.run_facts import key_of, run_facts, sandboxes
 from probes.plugin.run_report import EXPECTATIONS, RUN_REPORT, LocalReport
 from probes.plugin.shard import Shard
 from probes.plugin.stream import Stream
@@ -26,13 +24,13 @@ from probes.plugin.verdicts import Subject
 from probes.plugin.worker_count import how_many
 from probes.plugin.workers import Reports, Workers
 from probes.plugin.xdist import Worker, XdistReport, cpu_of, distributes, is_worker
-from probes.report.failure import Rerun, host_of
+from probes.report.failure import Rerun, rerun_of
 from probes.report.judged_test import Statement
 from probes.sandbox import messages, namespaces, sandbox, work
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
 from probes.testing.behaviours import behaviour_of, catalogue
-from probes.testing.callers import callers, needs_python
+from probes.testing.callers import caller_of, callers, needs_python
 from probes.testing.fixtures import reference, started_as_root
 
 ROOT_ONLY = "root, which alone maps a second user id and has capabilities outside a user namespace"
@@ -78,9 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Returns what a person needs to repeat a failure: word size, gates, seed."""
-    made = callers(config)
-    text = f"socketcall: {made.word}-bit, gates {' '.join(made.gate_names)}, seed {config.getoption('seed')}"
+    """Returns what a person needs to repeat a failure: callers with their gates, seed."""
+    text = f"socketcall: {callers(config)}, seed {config.getoption('seed')}"
     return text if config.option.collectonly or distributes(config) else f"{text}, {sandboxes(config)}"
 
 
@@ -103,6 +100,7 @@ class Run:
         self._work = Path()
         #: Seconds that a test may take, None under a debugger.
         self.deadline: float | None = None
+        self._rerun: Rerun | None = None
         #: In a worker, where reports go instead of to pytest.
         self._sink: Reports | None = None
 
@@ -110,31 +108,30 @@ class Run:
         """Finds the sandboxes that work, pins the process to a CPU, and scales the deadline to its speed."""
         if self._config.getoption("collectonly"):
             return
-        found = sandboxes(self._config)
-        if found.lacks and self._config.getoption("no_header"):
-            self._config.get_terminal_writer().line(f"socketcall: {found}")
-        if (via := callers(self._config).via) is not None and self._config.getoption("no_header"):
-            self._config.get_terminal_writer().line(f"socketcall: {via}, judged against {reference(self._config)}")
+        found, made = sandboxes(self._config), callers(self._config)
+        via = made.via
+        if self._config.getoption("no_header"):
+            said = [str(found)] * bool(found.lacks)
+            said.append(f"{made}" if via is None else f"{via}, judged against {reference(self._config)}")
+            for line in said:
+                self._config.get_terminal_writer().line(f"socketcall: {line}")
         self._work = work.unmade()
         sandbox.pin(cpu_of(self._config))
         asked: float | None = self._config.getoption("deadline")
-        via = callers(self._config).via
         # A machine without IA32 entry may run an emulator.
         self.deadline = asked or (DEADLINE * sandbox.slowness() if via is None else DEADLINE)
         if self._config.getoption("usepdb", False):
             self.deadline = None
-        callers(self._config)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
-        """Requires the gate of --gate. Raises UsageError: this process has none of that name."""
+        """Requires the gate of --gate. Raises UsageError: no caller has one of that name."""
         wanted: str | None = self._config.getoption("gate")
         made = callers(self._config)
         if wanted not in (None, *made.gate_names):
-            process = f"this {WORD}-bit process" if made.name == "python" else "the agent"
-            there = f"{process} has {', '.join(made.gate_names)}"
-            remedy = "; `--caller agent` has both where the kernel has a 32-bit vDSO" if made.word == 64 else ""
-            raise pytest.UsageError(f"--gate {wanted}: {there} only{remedy}")
+            chosen: str | None = self._config.getoption("caller")
+            remedy = "; leave out --caller python: the agent may have it" if chosen and made.kinds[0].word == 64 else ""
+            raise pytest.UsageError(f"--gate {wanted}: the only calls are by {made}{remedy}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -205,7 +202,7 @@ class Run:
         if self._around is None:
             phases = Phases(self._config)
             self._around = items.Surroundings(self._reporter, phases, Channel(), self._work, self.deadline)
-        lacking = needs_python(item) if callers(self._config).name == "agent" else ""
+        lacking = needs_python(item, getattr(item, "fixturenames", ())) if caller_of(item).name == "agent" else ""
         if lacking:
             result = SandboxResult([messages.NotApplicable(lacking), messages.Finished()])
         elif (spec.ids > 1 or spec.initial_user_ns) and not started_as_root():
@@ -220,10 +217,11 @@ class Run:
         this = behaviour_of(item)
         if this is None:
             return items.suite_test_reports(item, result)
-        rerun = Rerun([*again_words(), *callers(self._config).words], self._config.getoption("seed"), host_of(target()))
+        if self._rerun is None:
+            self._rerun = rerun_of(run_facts(self._config))
         option = self._config.getoption
         subject = Subject(key_of(item), spec.trace != "none", option("route"), option("case") is not None)
-        context = items.Context(subject, Statement(this.id, this.statement, this.source, this.tag), rerun)
+        context = items.Context(subject, Statement(this.id, this.statement, this.source, this.tag), self._rerun)
         return items.behaviour_reports(item, result, context, self._config.stash[EXPECTATIONS])
 
     def pytest_unconfigure(self) -> None:

@@ -16,7 +16,7 @@ from probes.report.check import Key
 from probes.sandbox import trial
 from probes.sandbox.trial import Found
 from probes.testing.behaviours import behaviour_of
-from probes.testing.callers import callers
+from probes.testing.callers import caller_of, callers
 from probes.testing.expect import case_text
 from probes.testing.fixtures import parameters_of, reference
 from probes.testing.reference import local
@@ -46,12 +46,11 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
     facts = {
         "name": target(),
         "kernel": {"release": host.release, "version": host.version, "machine": host.machine},
-        "word": callers(config).word,
-        "caller": callers(config).name,
+        "callers": [kind.as_json() for kind in callers(config).kinds],
         "abi": local().abi if via is None else reference(config).abi,
         "implementation": config.getoption("implementation") or (via.implementation if via else implementation()),
         **({"via": via.text} if via else {}),
-        "again": [*again_words(), *callers(config).words],
+        "again": [*again_words(), *(via.words if via else [])],
         "privileges": "root" if os.geteuid() == 0 else "user",
         "isolation": found.isolation,
         "traced": found.trace != "none",
@@ -73,7 +72,7 @@ def key_of(item: pytest.Item) -> Key:
     callspec = getattr(item, "callspec", None)
     entry = callspec.params.get("entry") if callspec else None
     case = case_text(parameters_of(item))
-    word = callers(item.config).word
+    word = caller_of(item).word
     return Key(this.id if this else "", case, entry.route if entry else "", entry.gate if entry else "", word)
 
 

@@ -30,7 +30,7 @@ from probes.report.machine_run import MachineRun
 #: The names in a worker's input, which pytest-xdist hands over.
 _INPUT, _CHANNEL = "socketcall", "socketcall_channel"
 #: Target properties that must be equal on all workers of one run.
-_EQUAL = ("kernel", "word", "abi", "implementation", "privileges", "isolation", "traced")
+_EQUAL = ("kernel", "callers", "abi", "implementation", "privileges", "isolation", "traced")
 
 
 def is_worker(config: pytest.Config) -> bool:

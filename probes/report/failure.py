@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from probes.abi import notation
 from probes.abi.names import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
@@ -27,16 +27,18 @@ _REGISTERS = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp")
 class Rerun:
     """What repeats a run of one test: the words of the command that checks on the same target, its seed, its host.
 
-    `host` is set where the command has to be given on another machine, as its user named it.
+    `host` is set where the command has to be given on another machine, as its user named it. `callers` are the words that
+    choose the caller of each word size, where a run may have several.
     """
 
     words: Sequence[str] = ("socketcall", "check")
     seed: int | None = None
     host: str = ""
+    callers: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     def command(self, key: Key) -> str:
         """Return the command line that runs exactly this check again."""
-        words = [*self.words, key.id]
+        words = [*self.words, *self.callers.get(key.word, ()), key.id]
         if key.case:
             words += ["--case", key.case]
         if key.route and key.route != BOTH:
@@ -55,7 +57,9 @@ def host_of(target: str) -> str:
 
 def rerun_of(run: Mapping[str, Json]) -> Rerun:
     """Return what repeats a check of a run, from the facts in its first line."""
-    return Rerun(run["target"]["again"], run["seed"], host_of(run["target"]["name"]))
+    target = run["target"]
+    callers = {one["word"]: one["options"] for one in target.get("callers", ())}
+    return Rerun(target["again"], run["seed"], host_of(target["name"]), callers)
 
 
 def text(check: Check, records: Sequence[Record], behaviour: Statement, rerun: Rerun) -> str:

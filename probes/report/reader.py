@@ -30,10 +30,11 @@ _HEX = re.compile("([0-9a-f]{2})*")
 _RUN = {
     "started": str, "suite_version": str, "seed": int, "reference": str,
     "target": {
-        "name": str, "word": int, "implementation": str, "privileges": str, "abi": str, "again": list,
+        "name": str, "callers": list, "implementation": str, "privileges": str, "abi": str, "again": list,
         "kernel": {"release": str, "version": str, "machine": str},
     },
 }  # fmt: skip
+_CALLER = {"name": str, "word": int, "gates": list, "options": list}
 _BEHAVIOUR = {"id": str, "statement": str, "source": str}
 _CHECK = {
     "id": str, "case": str, "route": str, "gate": str, "word": int, "verdict": str, "detail": str, "seq": list,
@@ -67,7 +68,11 @@ class ResultsFile:
             raise CommandError(
                 f"{self.path} has schema {head.get('schema')!r}, this suite reads {SCHEMA}: judge again, or use its suite"
             )
+        if isinstance(target := head.get("target"), dict) and "callers" not in target:
+            target["callers"] = _only_caller(target)
         self._require(head, _RUN, 1)
+        for caller in head["target"]["callers"]:
+            self._require(caller if isinstance(caller, dict) else {}, _CALLER, 1)
         self.run = head
         self.behaviours: dict[str, Statement] = {}
         self.counts: dict[str, int] = {}
@@ -133,6 +138,12 @@ class ResultsFile:
 
     def _fail(self, name: str, number: int) -> NoReturn:
         raise CommandError(f"{self.path} line {number} has no {name} as docs/schema.json describes it: judge again")
+
+
+def _only_caller(target: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """Return the callers of a run by an earlier suite, which had one, and its option in `again`; none if it has no word."""
+    name, word = target.get("caller", "python"), target.get("word")
+    return [] if word is None else [{"name": name, "word": word, "gates": [], "options": []}]
 
 
 def read(where: Path) -> Results:

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -23,7 +23,7 @@ from probes.testing import procfs
 from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
 from probes.testing.caller import Caller
-from probes.testing.callers import callers
+from probes.testing.callers import CallerKind, caller_of, callers
 from probes.testing.expect import Expect, Expectation, SetUpRefused, need, not_applicable
 from probes.testing.ranges import WHOLE, Ranges
 from probes.testing.reference import Reference, local, of_another, parse
@@ -38,27 +38,29 @@ UNTIL: pytest.StashKey[float | None] = pytest.StashKey()
 
 @dataclass(frozen=True)
 class Entry:
-    """How a test's calls reach the kernel: a route and a gate.
+    """How a test's calls reach the kernel: a route, a gate, and the name of the caller.
 
     Route "both" is that of a test that makes calls over several routes itself; its set-up goes over socketcall.
     """
 
     route: str
     gate: str
+    caller: str = "python"
 
     @property
     def name(self) -> str:
-        """As it reads in a test's id."""
-        return f"{self.route}-{self.gate}"
+        """As it reads in a test's id, which is the same whether a run has other callers or not."""
+        return f"{self.route}-{self.gate}" + ("" if self.caller == "python" else f"-{self.caller}")
 
 
-def entries(config: pytest.Config, routes: tuple[str, ...]) -> list[Entry]:
-    """Returns the entries of a caller that the options --route and --gate select."""
+def entries(config: pytest.Config, routes: tuple[str, ...], kinds: Iterable[CallerKind]) -> list[Entry]:
+    """Returns the entries of some callers that the options --route and --gate select."""
     wanted_route, wanted_gate = config.getoption("route"), config.getoption("gate")
     return [
-        Entry(route, name)
+        Entry(route, name, kind.name)
+        for kind in kinds
         for route in (*ROUTES, BOTH)
-        for name in callers(config).gate_names
+        for name in kind.gate_names
         if route in routes and (wanted_route in (None, route) or route == BOTH) and wanted_gate in (None, name)
     ]
 
@@ -67,7 +69,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs every test that makes calls once for each entry; `@pytest.mark.routes("socketcall")` narrows that."""
     if "entry" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("routes")
-        chosen = entries(metafunc.config, mark.args if mark else ROUTES)
+        kinds = callers(metafunc.config).of_test(metafunc.definition, metafunc.fixturenames)
+        chosen = entries(metafunc.config, mark.args if mark else ROUTES, kinds)
         metafunc.parametrize("entry", chosen, ids=[entry.name for entry in chosen])
 
 
@@ -75,7 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def caller(request: pytest.FixtureRequest) -> Caller:
     """The process that makes this test's calls: see probes/testing/caller.py."""
     config = request.config
-    started = callers(config).start(config.stash[OBSERVED], config.stash[UNTIL])
+    started = caller_of(request.node).start(config.stash[OBSERVED], config.stash[UNTIL])
     procfs.of_caller(started.pid)
     return started
 
@@ -189,9 +192,9 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
 
 
 @pytest.fixture
-def ranges(entry: Entry, seeded: random.Random) -> Ranges:
+def ranges(request: pytest.FixtureRequest, entry: Entry, seeded: random.Random) -> Ranges:
     """The values of ranges that are swept whole over one entry: see Ranges."""
-    return Ranges((entry.route, entry.gate) == WHOLE, seeded)
+    return Ranges((entry.route, entry.gate) == WHOLE and caller_of(request.node).sweeps_whole, seeded)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 
 from probes.installation import checkout, packages
 
-#: Tests here count checks: 32-bit Python has two gates, and every check twice.
-ONE_GATE = ("--gate", "int80")
+#: Tests here count checks, and every caller and gate has all of them: two with 32-bit Python, three with 64-bit Python.
+ONE_GATE = ("--caller", "python", "--gate", "int80")
 #: Seconds that anything may take before its test fails: less than a test may take (probes.sandbox.sandbox.DEADLINE).
 DEADLINE = 20
 #: Seconds that a command may take before its test fails.

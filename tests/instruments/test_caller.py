@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from probes.entry.agent import Agent, AgentError
 from probes.entry.agent_start import PROGRAM
 from probes.installation import checkout
-from tests.instruments.support import missing
+from tests.instruments.support import missing, run_command, write_tests
 
 BY_AGENT = ("--caller", "agent")
 BIND = """
@@ -22,6 +23,42 @@ def test_law(new_socket, calls, memory, expect):
     expect(-errno.EFAULT, step="fault").of(made.bind(memory.unmapped(), 16))
     expect(bytes([127, 0, 0, 1]), step="name").of(made.sockname()[4:8])
 """
+SEEDED = """
+@law
+def test_law(seeded, calls, expect):
+    '''A statement.'''
+    drawn = seeded.randrange(1 << 30)
+    expect(drawn).of(drawn, calls.socket(2, 1))
+"""
+NEEDS_PYTHON = """
+@law
+@pytest.mark.python("an alarm of its own")
+def test_marked(calls, expect):
+    '''A statement.'''
+    expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
+
+@behaviour("made.m0.other", "this test")
+def test_fixture(calls, meanwhile, expect):
+    '''A statement.'''
+    expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
+"""
+#: Options, and gate and word of each key that they leave.
+PARTS = {
+    "": [["int80", "64"], ["int80", "32"], ["vdso", "32"]],
+    "--caller python": [["int80", "64"]],
+    "--caller agent": [["int80", "32"], ["vdso", "32"]],
+    "--gate vdso": [["vdso", "32"]],
+    "--gate int80": [["int80", "64"], ["int80", "32"]],
+}
+#: The program `socketcall`, with an agent for a machine that this one is not: as a kernel without 32-bit entry refuses it.
+WITHOUT_AGENT = """
+import sys
+from probes.entry import agent_start
+agent_start.PROGRAM = agent_start.PROGRAM[:18] + bytes([255]) + agent_start.PROGRAM[19:]
+from probes.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+BESIDE_PYTHON = pytest.mark.skipif(sys.maxsize < 2**32, reason="32-bit Python has no agent beside it")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +79,115 @@ def test_calls_are_traced(judge):
     assert [call["op"] for call in calls] == ["socket", "bind", "bind", "getsockname"]
     assert {(call["word"], call["gate"], call["observed"]) for call in calls} == {(32, "vdso", True)}
     assert calls[1]["decoded"]["addr"]["host"] == "127.0.0.1"
-    assert run.lines("results.jsonl")[0]["target"]["caller"] == "agent"
+    (caller,) = run.lines("results.jsonl")[0]["target"]["callers"]
+    assert (caller["name"], caller["word"], caller["gates"]) == ("agent", 32, ["int80", "vdso"])
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Run `socketcall check` on the sources of test modules, with the callers that it has by default."""
+
+    def run(*sources, args=()):
+        write_tests(tmp_path, *sources)
+        return run_command(tmp_path, "check", "--tests", "tests", *args)
+
+    return run
+
+
+@BESIDE_PYTHON
+def test_both_words_are_judged(check):
+    """Python and the agent make the calls of each test, the agent by both gates; the keys differ in word or gate."""
+    run = check(BIND)
+    assert run.status == 0, run.out + run.err
+    assert "socketcall: 64-bit Python (int80) and 32-bit agent (int80, vdso)\n" in run.out
+    names = [(check["word"], check["gate"]) for check in run.checks]
+    assert names == [(64, "int80")] * 3 + [(32, "int80")] * 3 + [(32, "vdso")] * 3
+    calls = [line for line in run.lines("evidence.jsonl") if line["type"] == "call"]
+    assert {(call["word"], call["gate"], call["abi"], call["observed"]) for call in calls} == {
+        (word, gate, "ia32-compat", True) for word, gate in names
+    }
+    callers = run.lines("results.jsonl")[0]["target"]["callers"]
+    assert {one["name"]: one["options"] for one in callers} == {
+        name: ["--caller", name] for name in ("python", "agent")
+    }
+
+
+@BESIDE_PYTHON
+def test_a_caller_and_a_gate_choose_a_part(check):
+    """--list names the keys; a gate that the agent alone has leaves Python out."""
+    listed = {words: check(BIND, args=["--list", *words.split()]).out.splitlines() for words in PARTS}
+    assert {words: [line.split()[-2:] for line in lines] for words, lines in listed.items()} == PARTS
+
+
+@BESIDE_PYTHON
+def test_a_test_has_one_id_in_every_run(check):
+    """What a seed draws for a test of the agent is the same with and without Python beside it, and differs from Python's."""
+    both, alone = (check(SEEDED, args=["--seed", "7", *words]).checks for words in ((), BY_AGENT))
+    drawn = {(one["gate"], one["word"]): one["actual"] for one in both}
+    assert len(set(drawn.values())) == len(drawn) == 3
+    assert {(one["gate"], one["word"]): one["actual"] for one in alone} == {
+        key: value for key, value in drawn.items() if key[1] == 32
+    }
+
+
+@BESIDE_PYTHON
+def test_what_needs_python_is_judged_once(check):
+    """A test that acts on its own process is Python's; the agent has none of it."""
+    run = check(NEEDS_PYTHON)
+    assert [(one["verdict"], one["word"]) for one in run.checks] == [("conforms", 64)] * 2, run.out + run.err
+
+
+@BESIDE_PYTHON
+def test_again_names_the_caller(check):
+    """The command that a failure of the agent prints judges that key alone."""
+    bad = BIND.replace('expect(0, step="bind")', 'expect(int(calls.gate.name == "vdso"), step="bind")')
+    run = check(bad)
+    assert [(one["word"], one["gate"]) for one in run.checks if one["verdict"] == "deviates"] == [(32, "vdso")]
+    (again,) = [line for line in run.out.splitlines() if line.startswith("  again")]
+    words = shlex.split(again.removeprefix("  again"))
+    assert words[:4] == ["socketcall", "check", "--caller", "agent"]
+    once = check(bad, args=words[2:])
+    assert [(one["word"], one["verdict"]) for one in once.checks] == [(32, "deviates")], once.out + once.err
+
+
+@BESIDE_PYTHON
+def test_ranges_are_swept_whole_by_python(check):
+    """The agent beside it takes a sample, alone too: its keys are the same in every run."""
+    source = """
+@law
+def test_law(ranges, calls, expect):
+    '''A statement.'''
+    name, values = ranges.of(1, 100000)
+    expect(True, ports=name).of(len(values) >= 200, calls.socket(2, 1))
+"""
+    cases = [[(one["word"], one["case"]) for one in check(source, args=words).checks] for words in ((), BY_AGENT)]
+    of_agent = [(32, "ports=sample")] * 2
+    assert cases == [[(64, "ports=1..100000"), *of_agent], of_agent]
+
+
+@BESIDE_PYTHON
+@pytest.mark.parametrize("words", [(), BY_AGENT], ids=["default", "agent"])
+def test_without_an_agent(words, tmp_path):
+    """Where the kernel refuses its program Python judges alone, and the first line says why; --caller agent cannot start."""
+    write_tests(tmp_path, BIND)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_AGENT, "check", "--tests", "tests", *words], cwd=tmp_path, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(checkout())}, text=True, check=False,
+    )  # fmt: skip
+    if words:
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout + done.stderr
+        assert "--caller agent: this kernel does not run 32-bit programs (" in done.stderr
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+        why = "no agent: this kernel does not run 32-bit programs ("
+        assert done.stdout.startswith(f"socketcall: 64-bit Python (int80); {why}")
+
+
+def test_python_and_a_command_exclude_each_other(socketcall):
+    """--caller python with --via: one line, status 2."""
+    done = socketcall("check", "--caller", "python", "--via", "true {agent}")
+    assert (done.status, done.err.count("\n")) == (2, 1), done.out + done.err
+    assert "leave out one of the two" in done.err
 
 
 def test_a_call_that_kills_the_agent_deviates(judge):
@@ -63,19 +208,7 @@ def test_law(calls, caller, expect):
 
 def test_what_needs_python_is_not_applicable(judge):
     """A test that acts on its own process is left out, and the reason is named."""
-    source = """
-@law
-@pytest.mark.python("an alarm of its own")
-def test_marked(calls, expect):
-    '''A statement.'''
-    expect(0).of(calls.socket(2, 1))
-
-@behaviour("made.m0.other", "this test")
-def test_fixture(calls, meanwhile, expect):
-    '''A statement.'''
-    expect(0).of(calls.socket(2, 1))
-"""
-    run = judge(source, args=BY_AGENT)
+    run = judge(NEEDS_PYTHON, args=BY_AGENT)
     assert run.verdicts == ["not_applicable"] * 2, run.out + run.err
     details = [check["detail"] for check in run.checks]
     assert details[0] == "Python in the process that calls: an alarm of its own"

@@ -57,5 +57,10 @@ def test_the_command_runs_the_check_again(name):
     again, target, route, line = AGAIN[name]
     rerun = rerun_of({"seed": 5, "target": {"name": target, "again": again}})
     assert rerun == Rerun(again, 5, host_of(target))
+    callers = [{"word": 64, "options": ["--caller", "python"]}, {"word": 32, "options": ["--caller", "agent"]}]
+    both = rerun_of({"seed": 5, "target": {"name": target, "again": again, "callers": callers}})
+    for one in callers:
+        chosen = both.command(Key("a.b.c", "k=1", route, "int80", one["word"]))
+        assert chosen == line.replace("a.b.c", f"{' '.join(one['options'])} a.b.c")
     assert rerun.command(Key("a.b.c", "k=1", route, "int80", 64)) == line
     assert shlex.split(line, comments=True)[: len(again)] == list(again)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from probes.entry.gate import WORD
 from tests.instruments.support import ONE_GATE, run_command
 
 ROUTES = ("socketcall", "direct")
@@ -105,8 +106,10 @@ def test_shards_are_a_partition(tmp_path):
     """The shards of a run have all its keys, each once."""
     whole = run_command(tmp_path, "check", IDS[0]).checks
     parts = [run_command(tmp_path, "check", IDS[0], "--shard", f"{number}/3").checks for number in (1, 2, 3)]
-    key = [(check["case"], check["route"], check["gate"]) for check in whole]
-    assert sorted(key) == sorted((c["case"], c["route"], c["gate"]) for part in parts for c in part)
+    key = ("case", "route", "gate", "word")
+    assert sorted([check[name] for name in key] for check in whole) == sorted(
+        [check[name] for name in key] for part in parts for check in part
+    )
     assert all(parts)
 
 
@@ -122,7 +125,7 @@ def test_again_runs_one_key(deviating, tmp_path):
     """The command that a failure prints judges that key alone, and it deviates again."""
     run, _ = deviating
     bad = next(check for check in run.checks if check["verdict"] == "deviates")
-    command = ["check", bad["id"], "--case", bad["case"], "--route", bad["route"], "--gate", bad["gate"]]
+    command = ["check", *ONE_GATE, bad["id"], "--case", bad["case"], "--route", bad["route"], "--gate", bad["gate"]]
     line = f"--case '{bad['case']}' --route {bad['route']} --gate {bad['gate']}"
     assert line in run.out
     once = run_command(tmp_path, *command, prefix=PREFIX)
@@ -138,7 +141,7 @@ def test_list_prints_keys(tmp_path):
         assert run.status == 0
         assert not run.report.exists()
         lists[chosen] = run.out.splitlines()
-    everything = [f"bind.rebind.raw [kind={kind}] {route} int80" for route in ROUTES for kind in ("raw", "raw6")]
+    everything = [f"bind.rebind.raw [kind={kind}] {route} int80 {WORD}" for route in ROUTES for kind in ("raw", "raw6")]
     assert lists == {"": everything, "--route direct": everything[2:], "--shard 1/2": everything[::2]}
 
 

@@ -20,7 +20,8 @@ TESTS, CHECKS = 200, 25
 FACTS = {
     "suite_version": "1", "seed": 1, "reference": "i386-6.1",
     "target": {
-        "name": "made", "kernel": {"release": "6.1", "version": "#1", "machine": "x86_64"}, "word": 64, "modules": [],
+        "name": "made", "kernel": {"release": "6.1", "version": "#1", "machine": "x86_64"}, "modules": [],
+        "callers": [{"name": "python", "word": 64, "gates": ["int80"], "options": []}],
         "implementation": "linux", "privileges": "root", "abi": "ia32-compat", "again": ["socketcall", "check"],
     },
 }  # fmt: skip

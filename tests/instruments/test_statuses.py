@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "--help": (["--help"], 0),
     "doctor": (["doctor"], 0),
     "check": (["check", *ONE_GATE, "--tests", "{tests}"], 0),
-    "check --via": (["check", "--via", "sh -c 'exec \"$0\"' {{agent}}", *ONE_GATE, "--tests", "{tests}"], 0),
+    "check --via": (["check", "--via", "sh -c 'exec \"$0\"' {{agent}}", "--gate", "int80", "--tests", "{tests}"], 0),
     "check --list": (["check", "--list", *ONE_GATE, "--tests", "{tests}"], 0),
     "capture": (["capture", "-o", "calls", "--", "true"], 0),
     "sweep": (["sweep", "operations", "--range", "0..30"], 0),
@@ -236,9 +236,11 @@ def test_a_case_that_matches_nothing(wanted, reports, tmp_path):
 def test_a_gate_that_is_not_there(reports, tmp_path):
     if sys.maxsize < 2**32:
         missing("a 64-bit process, which has no vDSO gate")
-    status, out, err = run(["check", "--tests", reports["tests"], "--gate", "vdso"], Surroundings(), tmp_path)
+    status, out, err = run(
+        ["check", "--caller", "python", "--tests", reports["tests"], "--gate", "vdso"], Surroundings(), tmp_path
+    )
     assert (status, err.count("\n")) == (2, 1), out + err
-    assert "--gate vdso: this 64-bit process has int80 only" in err
+    assert "--gate vdso: the only calls are by 64-bit Python (int80)" in err
 
 
 def test_a_run_that_judges_nothing_says_so(reports, tmp_path):

@@ -220,7 +220,7 @@ def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = {name: read(tmp_path / "all" / name) for name in ("vm", "here")}
-    assert [runs[name].run["target"]["word"] for name in ("vm", "here")] == [32, struct.calcsize("P") * 8]
+    assert [runs[name].run["target"]["callers"][0]["word"] for name in ("vm", "here")] == [32, struct.calcsize("P") * 8]
     assert runs["vm"].run["reference"].startswith("i386 6.1.")
     assert all(run.counts["conforms"] > 0 for run in runs.values())
 

@@ -91,7 +91,7 @@ def test_an_emulator_is_judged(judge, package, command):
     target = head["target"]
     name = command.split()[0]
     assert (target["implementation"], target["via"], target["traced"]) == (name, command, False)
-    assert (target["caller"], target["abi"]) == ("agent", "i386")
+    assert ([one["name"] for one in target["callers"]], target["abi"]) == (["agent"], "i386")
     said = f"socketcall: {name}, which calls this kernel, judged against {head['reference']}"
     assert run.out.splitlines()[0] == said
     assert head["reference"].startswith("i386 ")
