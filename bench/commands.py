@@ -69,7 +69,9 @@ def socketcall(*words: str) -> list[str]:
 
 def check(directory: Path, *words: str, workers: int = 1) -> list[str]:
     """Returns the command line of a run that leaves its report in a directory. Raises CannotMeasure."""
-    return socketcall("check", "-n", str(workers), "--gate=int80", f"--report={directory / 'report'}", *words)
+    return socketcall(
+        "check", "-n", str(workers), "--caller=python", "--gate=int80", f"--report={directory / 'report'}", *words
+    )
 
 
 def write_tests(directory: Path, tests: int, checks: int = 1) -> str:

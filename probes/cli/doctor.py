@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.entry import native_agent
 from probes.entry.gate import WORD, gate_names
 from probes.errors import CommandError
 from probes.installation import PACKAGES, packages
@@ -79,6 +80,8 @@ def _findings(found: Found | CommandError) -> Iterator[Finding]:
         yield Finding(True, f"check can run: int $0x80, {found}", needed=True)
     else:
         yield Finding(False, "check can run", str(found), True)
+    if WORD == 64:
+        yield _agent()
     root = os.geteuid() == 0
     yield Finding(
         root, "root: behaviours with a second user id, or with capabilities outside a user namespace", "run as root"
@@ -89,6 +92,16 @@ def _findings(found: Found | CommandError) -> Iterator[Finding]:
         remedy = f"apt-get install {package.name} ({PACKAGES})"
         parts = tuple(package.purpose.partition(":")[0].split(", "))
         yield Finding(package.is_there(), f"{package.name} ({package.purpose})", remedy, parts=parts, name=package.name)
+
+
+def _agent() -> Finding:
+    """Returns whether `check` has a 32-bit caller beside this Python."""
+    what = "32-bit agent beside this 64-bit Python"
+    try:
+        names = " ".join(gate.name for gate in native_agent.gates())
+    except native_agent.CannotRun as error:
+        return Finding(False, what, f"{error}; check judges 64-bit calls alone")
+    return Finding(True, f"{what}: gates {names}")
 
 
 def _modules() -> Iterator[Finding]:

@@ -15,7 +15,10 @@ import pytest
 from probes.installation import checkout, packages
 
 #: Tests here count checks, and every caller and gate has all of them: two with 32-bit Python, three with 64-bit Python.
-ONE_GATE = ("--caller", "python", "--gate", "int80")
+ONE_CALLER = ("--caller", "python")
+ONE_GATE = (*ONE_CALLER, "--gate", "int80")
+#: What an again line has where Python made the call: 32-bit Python has no agent beside it.
+PYTHON = "--caller python " if sys.maxsize > 2**32 else ""
 #: Seconds that anything may take before its test fails: less than a test may take (probes.sandbox.sandbox.DEADLINE).
 DEADLINE = 20
 #: Seconds that a command may take before its test fails.
@@ -112,7 +115,9 @@ def run_command(directory, *args, prefix=(), env=None):
 def run_check(directory, *args, prefix=()):
     """Run `socketcall check` on the tests in a directory."""
     where = ["--tests", str(directory / "tests"), "--report", str(directory / "report")]
-    return run_command(directory, "check", *ONE_GATE, *where, *args, prefix=prefix)
+    # The command of --via runs an agent.
+    chosen = ONE_GATE[len(ONE_CALLER) :] if "--via" in args else ONE_GATE
+    return run_command(directory, "check", *chosen, *where, *args, prefix=prefix)
 
 
 def write_tests(directory, *sources):

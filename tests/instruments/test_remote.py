@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from probes.installation import checkout
-from tests.instruments.support import COMMAND_DEADLINE, ONE_GATE, Judged, unpacked, wait_for, write_tests
+from tests.instruments.support import COMMAND_DEADLINE, ONE_GATE, PYTHON, Judged, unpacked, wait_for, write_tests
 
 GOOD = '''
 @law
@@ -28,8 +28,6 @@ def test_it(calls, expect):
     signal.pause()
 '''
 HANGS = DIES.replace("SIGKILL", "SIGSTOP")
-#: What chooses Python among the callers of a run, where 64-bit Python has an agent beside it.
-PYTHON = "--caller python " if sys.maxsize > 2**32 else ""
 TALKS = '''
 @law
 def test_it(calls, expect):

@@ -16,6 +16,7 @@ from probes.testing.reference import Reference, version_of
 from tests.instruments.support import (
     COMMAND_DEADLINE,
     ONE_GATE,
+    PYTHON,
     Judged,
     installed,
     run_check,
@@ -309,7 +310,7 @@ def test_far_and_near(far, tmp_path):
     # The example of the cause, under the name of the machine.
     again = [line for line in run.out.splitlines() if line.startswith("vm:   again ")]
     assert len(again) == 1, run.out
-    assert "socketcall check made.m1.law" in again[0]
+    assert f"socketcall check {PYTHON}made.m1.law" in again[0]
     assert again[0].endswith("# on ssh:somewhere")
     assert of(run, "near").verdicts == ["conforms", "conforms"]
 
