@@ -26,6 +26,7 @@ from probes.report.check import Key
 from probes.report.directory import ReportDirectory
 from probes.report.expectations import Expectations, ExpectedDeviations
 from probes.report.machine_run import MachineRun
+from probes.testing.callers import callers
 
 #: The names in a worker's input, which pytest-xdist hands over.
 _INPUT, _CHANNEL = "socketcall", "socketcall_channel"
@@ -272,8 +273,9 @@ class Worker:
     def pytest_sessionstart(self) -> Generator[None]:
         """Sends the facts of this machine, or why it cannot judge, before pytest-xdist reports it ready."""
         try:
-            found = sandboxes(self._config)
-            self._send(facts=run_facts(self._config), lacks=str(found) if found.lacks else "")
+            found, made = sandboxes(self._config), callers(self._config)
+            lacks = [str(found)] * bool(found.lacks) + [str(made)] * bool(made.missing)
+            self._send(facts=run_facts(self._config), lacks="; ".join(lacks))
         except pytest.UsageError as error:
             self._send(error=str(error))
         yield
