@@ -136,6 +136,21 @@ _OTHER_CALLS = (
 OPERATIONS = {operation.name: operation for operation in _SOCKET_OPERATIONS}
 OTHER_CALLS = {operation.name: operation for operation in _OTHER_CALLS}
 BY_NAME = OPERATIONS | OTHER_CALLS
+#: Calls that return 0 if they succeed.
+RETURN_ZERO = frozenset(
+    [
+        "bind",
+        "connect",
+        "listen",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "close",
+    ]
+)
 #: The operations of socketcall by the value of ebx.
 BY_CALL = {operation.call: operation for operation in _SOCKET_OPERATIONS}
 #: All by their i386 number. It names the call that the kernel runs there: accept4, never accept.

@@ -15,10 +15,19 @@ from typing import SupportsInt
 from probes.abi.operations import OPERATIONS, OTHER_CALLS, SOCKETCALL
 from probes.abi.record import unsigned
 from probes.entry.gate import Gate, Result
-from probes.entry.memory import Block, Memory, pack_words
+from probes.entry.memory import POISON, Block, Memory, pack_words
 
 #: A pointer argument: an address, a block, or the bytes to point to.
 Pointer = SupportsInt | bytes
+
+
+class SetUpRefused(Exception):
+    """Is raised when a documented call was refused on which the set-up of a test rests: the implementation deviates."""
+
+    def __init__(self, result: Result, why: str) -> None:
+        """Take the result of the refused call, and what it was for."""
+        super().__init__(f"{why}: {result!r}")
+        self.result, self.why = result, why
 
 
 @dataclass(frozen=True)
@@ -34,39 +43,53 @@ class Output:
 
     @property
     def actual(self) -> object:
-        """Return what is judged: the value, or the error of a failed call."""
-        return int(self.result) if self.result < 0 else self.value
+        """Return what is judged: the value; or the result, if it is not the 0 that a call with an output documents."""
+        return int(self.result) if self.result else self.value
 
     @property
     def bytes(self) -> bytes:
-        """Return the bytes written. Raises TypeError after a conversion."""
-        if not isinstance(self.value, bytes):
+        """Return the bytes written. Raises SetUpRefused if the call failed, TypeError after a conversion."""
+        if self.result:
+            raise SetUpRefused(self.result, "a call whose bytes the test goes on with")
+        return self._bytes
+
+    @property
+    def _bytes(self) -> builtins.bytes:
+        if not isinstance(self.value, builtins.bytes):
             raise TypeError(f"the output was converted to {self.value!r} already; take its bytes before")
         return self.value
 
     def __getitem__(self, part: slice) -> Output:
         """Return the output with a slice of the bytes."""
-        return Output(self.result, self.bytes[part])
+        return Output(self.result, self._bytes[part])
 
     def as_int(self) -> Output:
         """Return the output with the bytes as one signed little-endian number."""
-        return Output(self.result, int.from_bytes(self.bytes, "little", signed=True))
+        return Output(self.result, int.from_bytes(self._bytes, "little", signed=True))
 
     def as_unsigned(self) -> Output:
         """Return the output with the bytes as one unsigned little-endian number."""
-        return Output(self.result, int.from_bytes(self.bytes, "little"))
+        return Output(self.result, int.from_bytes(self._bytes, "little"))
 
     def unpack(self, layout: str) -> Output:
         """Return the output with the list of members of a struct layout, [] if the call failed. Raises struct.error."""
-        return Output(self.result, list(struct.unpack(layout, self.bytes)) if self.result >= 0 else [])
+        return Output(self.result, list(struct.unpack(layout, self._bytes)) if self.result >= 0 else [])
 
     def without(self, chosen: builtins.bytes) -> Output:
         """Return the output with zeros for the bytes that the machine chose, where they are first found."""
-        return Output(self.result, self.bytes.replace(chosen, bytes(len(chosen)), 1))
+        return Output(self.result, self._bytes.replace(chosen, bytes(len(chosen)), 1))
 
     def with_result(self) -> Output:
         """Return the output with [result, value]."""
         return Output(self.result, [self.result, self.value])
+
+
+def _written(result: Result, room: Block, length: Block) -> Output:
+    """Return the bytes that a value-result length reports; all of the room if bytes behind these were written too."""
+    if result < 0:
+        return Output(result, b"")
+    data, size = room.read(), length.words()[0]
+    return Output(result, data if data[size:].strip(bytes([POISON])) else data[:size])
 
 
 class Calls:
@@ -121,8 +144,7 @@ class Calls:
         """Read a name by getsockname or getpeername into a buffer of `room` bytes."""
         address, length = self.memory.guarded(room), self.memory.words(room)
         result = self.make(op, fd, address, length)
-        size = length.words()[0]
-        return Output(result, address.read()[:size] if result >= 0 else b"")
+        return _written(result, address, length)
 
     def setsockopt(self, fd: int, level: int, option: int, value: int | bytes) -> Result:
         """Set an option. An int value is passed as four bytes."""
@@ -133,7 +155,7 @@ class Calls:
         """Read an option into a buffer of `room` bytes."""
         value, length = self.memory.guarded(room), self.memory.words(room)
         result = self.make("getsockopt", fd, level, option, value, length)
-        return Output(result, value.read()[: length.words()[0]] if result >= 0 else b"")
+        return _written(result, value, length)
 
     def close(self, fd: int) -> Result:
         """Close a descriptor."""

@@ -151,6 +151,12 @@ class Result(int):
         return dict(zip(self.layout.names, self._slots[self.layout.out :], strict=False))
 
     @property
+    def operation(self) -> str:
+        """Return the name of the operation, or of the other call; "" for one that the tables do not have."""
+        eax, ebx = (value & 0xFFFFFFFF for value in self._slots[:2])
+        return named(eax, ebx)[0]
+
+    @property
     def flags(self) -> tuple[int, int]:
         """Return the flags register before and after the call."""
         before, after = self._slots[self.layout.flags :][:2]

@@ -11,6 +11,7 @@ import pytest
 from _pytest.outcomes import Skipped
 
 from probes.entry.agent import AgentError, AgentGone
+from probes.entry.calls import SetUpRefused
 from probes.plugin import descriptors
 from probes.plugin.phases import Phases
 from probes.plugin.sent_reports import reports_of
@@ -22,7 +23,7 @@ from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
 from probes.testing.callers import caller_of, end_like
-from probes.testing.expect import Broke, NotApplicable, SetUpRefused
+from probes.testing.expect import Broke, NotApplicable
 from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED, UNTIL
 
 #: The part of a test's time after which a call by another process has not returned: enough is left to say so.

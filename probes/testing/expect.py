@@ -19,8 +19,9 @@ from typing import NoReturn, Protocol
 from _pytest.outcomes import Skipped
 
 from probes.abi.frame import Frame
+from probes.abi.operations import RETURN_ZERO
 from probes.abi.record import shown
-from probes.entry.calls import Output
+from probes.entry.calls import Output, SetUpRefused
 from probes.entry.gate import Result, next_call_id, same_process
 from probes.entry.sweep import Swept
 from probes.report.check import Json, Range
@@ -41,19 +42,14 @@ class NotApplicable(Skipped):
     """What a behaviour needs is missing here: a privilege, a protocol, a kernel version."""
 
 
-class SetUpRefused(Exception):
-    """The implementation refused a documented call on which the set-up of a test rests: it deviates."""
+def need(done: Result | Output, why: str = "a documented call", *, returns: int | None = None) -> int:
+    """Returns the value of a result that set-up rests on: a success, or `returns`, the error that the set-up is about.
 
-    def __init__(self, result: Result, why: str) -> None:
-        """Takes the result of the refused call, and what it was for."""
-        super().__init__(f"{why}: {result!r}")
-        self.result, self.why = result, why
-
-
-def need(done: Result | Output, why: str = "a documented call") -> int:
-    """Returns the value of a result that set-up rests on. Raises SetUpRefused if it is an error."""
+    Raises SetUpRefused if it is another: a success that documents 0 is 0.
+    """
     result = done.result if isinstance(done, Output) else done
-    if result < 0:
+    more = result > 0 and result.operation in RETURN_ZERO
+    if (result < 0 or more) if returns is None else result != returns:
         raise SetUpRefused(result, why)
     return int(result)
 
@@ -114,7 +110,8 @@ class Expectation:
         """Judges what a call returned: a result, the bytes it wrote (Output), or a swept range.
 
         Any other value is judged together with the results, and frames, that it rests on. An Output whose call was
-        refused is judged by its error. The test goes on either way.
+        refused is judged by its error, a value that rests on a call which documents 0 and returned more by that result.
+        The test goes on either way.
         """
         results = [one.result if isinstance(one, Output) else one for one in rests_on if not isinstance(one, Frame)]
         frames = [one for one in rests_on if isinstance(one, Frame)]
@@ -125,6 +122,8 @@ class Expectation:
             results, actual = [actual.result, *results], actual.actual
         elif isinstance(actual, Result):
             results = [actual, *results]
+        elif more := next((one for one in results if one > 0 and one.operation in RETURN_ZERO), None):
+            actual = f"{more.operation} returned {more}"
         self._send(to_json(actual), results, frames=self.expect.send_frames(frames))
 
     def seen(self, name: str, *results: Result) -> None:

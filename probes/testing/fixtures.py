@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from probes.abi.operations import ROUTES
-from probes.entry.calls import Calls, Socket
+from probes.entry.calls import Calls, SetUpRefused, Socket
 from probes.entry.gate import Gate, Result
 from probes.entry.memory import Memory
 from probes.report.check import BOTH
@@ -24,7 +24,7 @@ from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
 from probes.testing.caller import Caller
 from probes.testing.callers import CallerKind, caller_of, callers
-from probes.testing.expect import Expect, Expectation, SetUpRefused, need, not_applicable
+from probes.testing.expect import Expect, Expectation, need, not_applicable
 from probes.testing.ranges import WHOLE, Ranges
 from probes.testing.reference import Reference, local, of_another, parse
 from probes.testing.states import Prepare

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from errno import EAGAIN, EINPROGRESS
 from select import POLLERR, POLLHUP, POLLPRI
 
-from probes.entry.calls import Calls
-from probes.testing.expect import SetUpRefused, need
+from probes.entry.calls import Calls, SetUpRefused
+from probes.testing.expect import need
 from probes.testing.prepared import TCPS, FamiliesAndTypes, Prepared
 from probes.testing.socket_kinds import SocketKind
 

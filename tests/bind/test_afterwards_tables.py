@@ -55,6 +55,7 @@ def test_tables(kind, new_socket, expect):
         row = expect([in_table(kind, 5000, host), in_table(kind, 0, "any"), TCP_CLOSE], host=host, then="row")
         before = procfs.tables_listing(inode)
         result = sock.bind(kind.address(5000, host))
+        need(result)
         listed.of([before, procfs.tables_listing(inode)], result)
         row.of(procfs.row(kind.name, inode).columns("local", "remote", "state"), result)
         need(sock.close())
@@ -72,6 +73,7 @@ def test_tables_raw(kind, new_socket, expect):
     check = expect([*rows, [kind.name]])
     before = procfs.row(kind.name, inode).columns("local", "remote", "state")
     result = sock.bind(kind.address(0))
+    need(result)
     after = procfs.row(kind.name, inode).columns("local", "remote", "state")
     check.of([before, after, procfs.tables_listing(inode)], result)
 
@@ -84,11 +86,13 @@ def test_tables_tcp(kind, new_socket, expect):
     inode = procfs.inode(sock.fd)
     bound = expect([], step="bound")
     result = sock.bind(kind.address(5000))
+    need(result)
     bound.of(procfs.tables_listing(inode), result)
     expect(-ECONNREFUSED, step="bound", then="connect").of(client.connect(kind.address(5000)))
     row = [in_table(kind, 5000), in_table(kind, 0, "any"), TCP_LISTEN]
     listening = expect([[kind.name], *row], step="listening")
     result = sock.listen()
+    need(result)
     found = procfs.row(kind.name, inode).columns("local", "remote", "state")
     listening.of([procfs.tables_listing(inode), *found], result)
 
@@ -104,15 +108,18 @@ def test_tables_others(new_socket, expect):
             sock = new_socket(*kind.triple)
             check = expect([shown], kind=kind, name=case)
             result = sock.bind(unix(name.encode()))
+            need(result)
             check.of(procfs.row("unix", procfs.inode(sock.fd)).columns("path"), result)
     sock = new_socket(*NETLINK.triple)
     check = expect(["0", "12345", "00000005"], kind=NETLINK)
     result = sock.bind(netlink(12345, 5))
+    need(result)
     check.of(procfs.row("netlink", procfs.inode(sock.fd)).columns("protocol", "port", "groups"), result)
     for link in (0, 1):
         sock = new_socket(*PACKET.triple)
         check = expect(["0003", str(link), "1"], kind=PACKET, link=link)
         result = sock.bind(packet(ETH_P_ALL, link))
+        need(result)
         check.of(procfs.row("packet", procfs.inode(sock.fd)).columns("protocol", "interface", "running"), result)
 
 
@@ -132,11 +139,15 @@ def test_seen_from_outside(new_socket, expect, caller):
         for kind, (_, shown) in addresses.items()
     }
     results = {kind: sockets[kind].bind(address) for kind, (address, _) in addresses.items()}
+    for result in results.values():
+        need(result)
     seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.pid)}
     for kind, check in bound.items():
         check.of(seen.get(sockets[kind].fd), results[kind])
     listening = {kind: expect([addresses[kind][1], "", "LISTEN"], kind=kind, then="listening") for kind in CONNECTING}
     results = {kind: sockets[kind].listen() for kind in CONNECTING}
+    for result in results.values():
+        need(result)
     seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.pid)}
     for kind, check in listening.items():
         check.of(seen.get(sockets[kind].fd), results[kind])

@@ -8,7 +8,7 @@ import pytest
 
 from probes.entry.gate import REGISTERS
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_READ, map_low, protect
-from probes.testing import AbiDifference, behaviour, not_applicable
+from probes.testing import AbiDifference, behaviour, need, not_applicable
 from tests.entry.documented_calls import documented_calls, judged_over
 from tests.entry.registers import NUMBER, Registers, values_of_call
 
@@ -32,6 +32,7 @@ def test_preserved(the_gate, entry, memory, expect, caller):
         before = Registers.filled(the_gate.word, values_of_call(entry.route, call.name, call.words, memory))
         check = expect(before.without_result(), call=call.name)
         result = before.enter(the_gate)
+        need(result, call.name, returns=call.returns)
         check.of(Registers(result.regs_out).without_result(), result)
 
 
@@ -60,7 +61,9 @@ def test_nothing_else(the_gate, entry, memory, expect, caller):
     for call in judged_over(entry.route, documented_calls(memory, caller)):
         before = Registers.filled(the_gate.word, values_of_call(entry.route, call.name, call.words, memory))
         clobbered = expect([[]], call=call.name)
-        clobbered.seen("clobbered", before.enter(the_gate))
+        result = before.enter(the_gate)
+        need(result, call.name, returns=call.returns)
+        clobbered.seen("clobbered", result)
 
 
 @behaviour("entry.registers.result", f"{SOURCE}; do_syscall_32_irqs_on `regs->ax = ia32_sys_call(regs, unr)`, a long")
@@ -100,17 +103,19 @@ def test_arguments(the_gate, memory, expect, caller):
 
 @behaviour("entry.registers.flags", f"{SOURCE} `set almost all flags`; entry_32.S `Restore all flags except IF`")
 @pytest.mark.routes("direct")
-def test_flags(the_gate, expect):
+def test_flags(the_gate, expect, caller):
     """A call preserves each flag that a process may set, both set and clear."""
     initial = the_gate.enter(NUMBER["getpid"]).flags[0]
     for name, bit in FLAGS.items():
         check = expect([initial | 1 << bit] * 2, flag=name)
         result = the_gate.enter(NUMBER["getpid"], flags=1 << bit)
+        need(result, "getpid", returns=caller.pid)
         check.of(list(result.flags), result)
     every = sum(1 << bit for bit in FLAGS.values())
-    for call, number in (("close", NUMBER["close"]), ("hole", HOLE)):
+    for call, number, error in (("close", NUMBER["close"], -EBADF), ("hole", HOLE, -ENOSYS)):
         check = expect([initial | every] * 2, call=call, flag="all")
         result = the_gate.enter(number, 0xFFFFFFFF, flags=every)
+        need(result, call, returns=error)
         check.of(list(result.flags), result)
     check = expect([initial, initial], flag="none")
     result = the_gate.enter(NUMBER["getpid"])
@@ -125,13 +130,14 @@ USER_DS = 0x2B
 
 @behaviour("entry.registers.segments", f"{SOURCE}; arch/x86/include/asm/segment.h __USER_DS")
 @pytest.mark.routes("direct")
-def test_segments(the_gate, expect):
+def test_segments(the_gate, expect, caller):
     """A call preserves the segment registers: those of the process and, in a 64-bit process, a data segment that was
     loaded into ds, es and gs.
     """
     own = the_gate.enter(NUMBER["getpid"]).segments[0]
     check = expect(own, segments="own")
     result = the_gate.enter(NUMBER["getpid"])
+    need(result, "getpid", returns=caller.pid)
     check.of(result.segments[1], result)
     if the_gate.word == 64:
         code = map_low(PAGE)
@@ -148,7 +154,7 @@ def test_segments(the_gate, expect):
     "entry.registers.abi", "syscall(2); vdso(7); ptrace(2) PTRACE_GET_SYSCALL_INFO; entry_64_compat.S, entry_32.S"
 )
 @pytest.mark.routes("direct")
-def test_abi(the_gate, expect):
+def test_abi(the_gate, expect, caller):
     """A tracer sees an i386 system call with its number, made through its gate, whatever the process's word size."""
     cite = "arch/x86/entry/entry_32.S entry_INT80_32; entry_64_compat.S, do_int80_emulation"
     abi = expect(AbiDifference(["i386"], ["ia32-compat"], cite), seen="abi")
@@ -156,6 +162,7 @@ def test_abi(the_gate, expect):
     number = expect([NUMBER["getpid"]], seen="nr")
     word = expect([the_gate.word], seen="word")
     result = the_gate.enter(NUMBER["getpid"])
+    need(result, "getpid", returns=caller.pid)
     abi.seen("abi", result)
     gate.seen("gate", result)
     number.seen("nr", result)

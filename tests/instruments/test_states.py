@@ -8,11 +8,10 @@ import socket
 import pytest
 
 from probes.abi.operations import ROUTES
-from probes.entry.calls import Calls
+from probes.entry.calls import Calls, SetUpRefused
 from probes.entry.gate import Gate
 from probes.entry.memory import Memory
 from probes.testing import procfs
-from probes.testing.expect import SetUpRefused
 from probes.testing.socket_kinds import CONNECTING, NETLINK, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
 from probes.testing.states import CLIENT_PORT, DATA, SERVER_PORT, STATES, URGENT, Prepare, possible
 

@@ -10,7 +10,7 @@ from probes.abi.operations import OPERATIONS, SOCKETCALL
 from probes.abi.sockaddr import inet
 from probes.entry.gate import Result
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, pack_words
-from probes.testing import behaviour, procfs
+from probes.testing import behaviour, need, procfs
 
 pytestmark = pytest.mark.routes("socketcall")
 
@@ -80,6 +80,7 @@ def test_not_modified(the_gate, memory, samples, expect):
         before = around.read()
         check = expect(True, call=call)
         result = the_gate.enter(SOCKETCALL, call, around.address + PAGE)
+        need(result, "the operation", returns=sample.result)
         check.of(around.read() == before, result)
 
 
@@ -133,7 +134,9 @@ def test_nothing_done(the_gate, memory, new_socket, expect):
     def refused(name: str, *words: SupportsInt) -> Result:
         array = pack_words(*(int(word) for word in words))
         readable = memory.guarded(array[:-1])
-        return the_gate.enter(SOCKETCALL, OPERATIONS[name].call, readable.address)
+        result = the_gate.enter(SOCKETCALL, OPERATIONS[name].call, readable.address)
+        need(result, "an operation without its last byte", returns=-EFAULT)
+        return result
 
     tcp = new_socket(socket.AF_INET, socket.SOCK_STREAM)
     address = memory.put(inet("127.0.0.1", 5000))

@@ -7,7 +7,7 @@ import pytest
 from probes.abi.operations import SOCKETCALL
 from probes.entry.gate import Gate, Result
 from probes.entry.memory import Block
-from probes.testing import behaviour
+from probes.testing import behaviour, need
 
 pytestmark = pytest.mark.routes("socketcall")
 
@@ -52,4 +52,6 @@ def test_table(the_gate, memory, samples, place, expect):
     for call, count in WORDS.items():
         check = expect(4 * count, call=call)
         results = [operate(the_gate, page, call, samples[call].words, readable) for readable in range(MOST + 1)]
+        for result in results[4 * count :]:
+            need(result, "the operation with all its words", returns=samples[call].result)
         check.of(next((readable for readable, result in enumerate(results) if result != -EFAULT), None), *results)
