@@ -184,45 +184,56 @@ def test_a_guest_that_fails_is_lost_with_its_console(tmp_path, monkeypatch, end)
     assert {check.verdict for check in checks} == {"conforms", "lost", "not_run"}
 
 
-def test_the_kernel_is_read_from_the_cache(built):
+@pytest.fixture(scope="class")
+def guest():
+    """Start a guest for the tests of a class: a start takes longer than they do."""
+    if os.geteuid() != 0 or not store.have(box.box(KERNEL)):
+        pytest.skip("root, and its box")
     with vagrant.guest(KERNEL, quiet) as here:
-        command = here.libvirt.command("virsh", "-c", "qemu:///system", "dumpxml", f"socketcall-{KERNEL}")
+        yield here
+
+
+class TestOneGuest:
+    """Tests that one guest serves: they change nothing in it which another notices."""
+
+    def test_the_kernel_is_read_from_the_cache(self, built, guest):
+        command = guest.libvirt.command("virsh", "-c", "qemu:///system", "dumpxml", f"socketcall-{KERNEL}")
         xml = subprocess.run(command, capture_output=True, text=True, timeout=LOSS_DEADLINE, check=True).stdout
-    assert re.findall("<(?:kernel|initrd)>(.*)</", xml) == [f"{built}/vmlinuz", f"{built}/initrd.img"]
+        assert re.findall("<(?:kernel|initrd)>(.*)</", xml) == [f"{built}/vmlinuz", f"{built}/initrd.img"]
 
-
-@pytest.mark.usefixtures("built")
-def test_tox_works_in_a_guest_without_a_network():
-    script = f"cd {vagrant.CHECKOUT} && tox run -e py -- -q tests/multiplexer/test_number.py -k out_of_range"
-    with vagrant.guest(KERNEL, quiet) as here:
-        command = here.command(f"runuser -u vagrant -- sh -c {shlex.quote(script)}")
+    @pytest.mark.usefixtures("built")
+    def test_tox_works_in_a_guest_without_a_network(self, guest):
+        # (A worker of pytest-xdist would collect everything once more.)
+        script = f"cd {vagrant.CHECKOUT} && tox run -e py -- -q -n 0 tests/multiplexer/test_number.py -k out_of_range"
+        command = guest.command(f"runuser -u vagrant -- sh -c {shlex.quote(script)}")
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"1 behaviour, \d+ checks: \d+ conforms", done.stdout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"1 behaviour, \d+ checks: \d+ conforms", done.stdout)
 
-
-@pytest.mark.usefixtures("built")
-def test_xdist_judges_on_the_vm_and_here_at_once(tmp_path):
-    config = store.cache() / "vagrant" / KERNEL / "ssh_config"
-    machine = f"ssh=-F {config} socketcall-{KERNEL}//python=sudo {vagrant.PYTHON}//chdir={vagrant.CHECKOUT}"
-    words = [
-        sys.executable,
-        "-m",
-        "probes.cli",
-        "check",
-        "multiplexer.number.out-of-range",
-        "--report",
-        str(tmp_path / "all"),
-    ]
-    words += ["--", "--dist", "each", "--tx", f"id=vm//{machine}", "--tx", "id=here//popen"]
-    with vagrant.guest(KERNEL, quiet) as here:
-        command = here.libvirt.command("env", "-C", str(checkout()), *words)
+    @pytest.mark.usefixtures("built")
+    def test_xdist_judges_on_the_vm_and_here_at_once(self, tmp_path, guest):
+        config = store.cache() / "vagrant" / KERNEL / "ssh_config"
+        machine = f"ssh=-F {config} socketcall-{KERNEL}//python=sudo {vagrant.PYTHON}//chdir={vagrant.CHECKOUT}"
+        words = [
+            sys.executable,
+            "-m",
+            "probes.cli",
+            "check",
+            "multiplexer.number.out-of-range",
+            "--report",
+            str(tmp_path / "all"),
+        ]
+        words += ["--", "--dist", "each", "--tx", f"id=vm//{machine}", "--tx", "id=here//popen"]
+        command = guest.libvirt.command("env", "-C", str(checkout()), *words)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_DEADLINE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = {name: read(tmp_path / "all" / name) for name in ("vm", "here")}
-    assert [runs[name].run["target"]["callers"][0]["word"] for name in ("vm", "here")] == [32, struct.calcsize("P") * 8]
-    assert runs["vm"].run["reference"].startswith("i386 6.1.")
-    assert all(run.counts["conforms"] > 0 for run in runs.values())
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs = {name: read(tmp_path / "all" / name) for name in ("vm", "here")}
+        assert [runs[name].run["target"]["callers"][0]["word"] for name in ("vm", "here")] == [
+            32,
+            struct.calcsize("P") * 8,
+        ]
+        assert runs["vm"].run["reference"].startswith("i386 6.1.")
+        assert all(run.counts["conforms"] > 0 for run in runs.values())
 
 
 @pytest.mark.usefixtures("built")
