@@ -22,6 +22,7 @@ COMMANDS = {
     "sweep": "make the calls for every number of a space: operations, ports, types, families",
     "agent": "write the agent, a static i386 program that makes calls for a driver",
     "diff": "compare two runs: exit status 1 if they differ",
+    "matrix": "put runs on several targets side by side, as a page and a Markdown table",
     "views": "write ktap.txt, junit.xml, report.html and wire/ of a report directory again",
     "target": "check on another machine, and build what that needs",
 }

@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "sweep": (["sweep", "operations", "--range", "0..30"], 0),
     "agent": (["agent", "-o", "agent"], 0),
     "diff": (["diff", "{one}", "{other}"], 1),
+    "matrix": (["matrix", "{one}", "{other}", "-o", "empty"], 0),
     "views": (["views", "{one}"], 0),
     "target list": (["target", "list"], 0),
     "wrong arguments": (["check", "--frob"], 2),
@@ -62,7 +63,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
 }
 """Every command that is quick, with its ordinary status."""
 
-PRINTING = ("--version", "--help", "doctor", "check --list", "sweep", "diff", "target list")
+PRINTING = ("--version", "--help", "doctor", "check --list", "sweep", "diff", "matrix", "target list")
 JUDGING = ("check", "check --via")
 LIMITED = dict.fromkeys(("doctor", "check", "check --via", "sweep"), 2)
 #: RLIMIT_NPROC does not hold for root: another user, who may still use root's files.
@@ -91,7 +92,7 @@ SURROUNDINGS: dict[str, Surroundings] = {
     "the checkout is read-only": Surroundings((*MOUNTED, f"mount --bind -o ro {checkout()} {checkout()}; {RUN}")),
     "the current directory is read-only": Surroundings(
         (*MOUNTED, f'mount --bind -o ro . . && cd "$PWD"; {RUN}'),
-        statuses=dict.fromkeys(JUDGING, 2) | {"capture": 125, "agent": 2},
+        statuses=dict.fromkeys(JUDGING, 2) | {"capture": 125, "agent": 2, "matrix": 2},
     ),
     "the disk is full": Surroundings(
         (*MOUNTED, f"mount -t tmpfs -o size=20k none empty && cd empty; {RUN}"), statuses=dict.fromkeys(JUDGING, 3)

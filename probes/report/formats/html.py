@@ -50,7 +50,7 @@ class Page:
         )
         lines = evidence(directory, {seq for check in self._shown for seq in check.seq})
         shown = [
-            {"anchor": f"check-{number}", **_shown(check, results, lines)}
+            {"anchor": f"check-{number}", **shown_check(check, results, lines)}
             for number, check in enumerate(self._shown, 1)
         ]
         causes = [
@@ -72,8 +72,8 @@ def _grouped(shown: Sequence[Mapping[str, Json]]) -> list[tuple[str, list[Mappin
     return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
-def _shown(check: Check, results: ResultsFile, lines: Mapping[int, Mapping[str, Json]]) -> dict[str, Json]:
-    """What the page says of a check."""
+def shown_check(check: Check, results: ResultsFile, lines: Mapping[int, Mapping[str, Json]]) -> dict[str, Json]:
+    """Return what a page says of a check that does not conform. Raises CommandError: its evidence is damaged."""
     about = results.behaviours.get(check.key.id, Statement(check.key.id, "", ""))
     try:
         records = records_of(check, lines)
