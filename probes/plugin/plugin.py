@@ -25,7 +25,7 @@ from probes.plugin.worker_count import how_many
 from probes.plugin.workers import Reports, Workers
 from probes.plugin.xdist import Worker, XdistReport, cpu_of, distributes, is_worker
 from probes.report.failure import Rerun, rerun_of
-from probes.report.judged_test import Statement
+from probes.report.judged_test import JudgedTest, Statement
 from probes.sandbox import messages, namespaces, sandbox, work
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import DEADLINE, CannotSandbox, SandboxResult, SandboxSpec
@@ -112,7 +112,11 @@ class Run:
         via = made.via
         if self._config.getoption("no_header"):
             said = [str(found)] * bool(found.lacks)
-            said.append(f"{made}" if via is None else f"{via}, judged against {reference(self._config)}")
+            if via is not None:
+                said.append(f"{via}, judged against {reference(self._config)}")
+            elif self._config.getoption("stream") is None:
+                # (Of a part of a run on another machine, the last line says why it ended.)
+                said.append(f"{made}")
             for line in said:
                 self._config.get_terminal_writer().line(f"socketcall: {line}")
         self._work = work.unmade()
@@ -223,6 +227,11 @@ class Run:
         subject = Subject(key_of(item), spec.trace != "none", option("route"), option("case") is not None)
         context = items.Context(subject, Statement(this.id, this.statement, this.source, this.tag), self._rerun)
         return items.behaviour_reports(item, result, context, self._config.stash[EXPECTATIONS])
+
+    def judged(self, item: pytest.Item, spec: SandboxSpec) -> JudgedTest:
+        """Runs the test of a behaviour in a sandbox, and returns what it brings to the report."""
+        judged: JudgedTest = self._sandboxed(item, spec)[-1].socketcall
+        return judged
 
     def pytest_unconfigure(self) -> None:
         """Removes the working directory, also of a session that did not begin."""

@@ -16,21 +16,9 @@ from probes.sandbox import sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.messages import Report
 from probes.sandbox.sandbox import SandboxSpec
-from probes.trace.injection import (
-    Add,
-    Again,
-    Delay,
-    Flip,
-    Injection,
-    Match,
-    Place,
-    Put,
-    Return,
-    ReturnMore,
-    Send,
-    Skip,
-    Word,
-)
+from probes.trace.actions import Add, Again, Delay, Flip, Put, Return, ReturnMore, Send, Skip, Word
+from probes.trace.injection import Injection, Match
+from probes.trace.stop import Place
 
 UNIX, STREAM, DATAGRAM = 1, 1, 2
 
