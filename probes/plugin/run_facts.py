@@ -50,7 +50,8 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
         "abi": local().abi if via is None else reference(config).abi,
         "implementation": config.getoption("implementation") or (via.implementation if via else implementation()),
         **({"via": via.text} if via else {}),
-        "again": [*again_words(), *(via.words if via else [])],
+        # The launcher of a target gives the command itself.
+        "again": [*again_words(), *(via.words if via and target() == "local" else [])],
         "privileges": "root" if os.geteuid() == 0 else "user",
         "isolation": found.isolation,
         "traced": found.trace != "none",

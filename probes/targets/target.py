@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -72,18 +72,20 @@ class LocalTarget(Target):
         return run_check([sys.executable, "-m", "probes.cli", args.command, *args.words], lambda pid: pid)
 
 
-def run_check(command: Sequence[str], judging: Callable[[int], int | None]) -> int:
+def run_check(
+    command: Sequence[str], judging: Callable[[int], int | None], environment: Mapping[str, str] | None = None
+) -> int:
     """Runs a command line that runs `socketcall check`, and returns its exit status.
 
     The signals that end a command are passed on to the process that judges, which writes its report. `judging` returns
     that process for the process that was started, None while there is none. A terminal signals both: `check` takes that
-    for one request.
+    for one request. `environment` are the variables of the command, by default those of this process.
     """
     received: list[int] = []
     handled = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in handled}
     try:
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command, env=environment)
         while True:
             target = judging(process.pid) if received else None
             if target is not None:

@@ -21,7 +21,7 @@ from tools.mutants.observed import Seen
 #: Tests of a behaviour that run on the genuine kernel, spread over all: what its checks rest on is taken from them.
 _CONTROLS = 6
 #: Tests that run on one mutant before it has survived.
-_MOST = 60
+_MOST = 250
 
 
 class Runner:

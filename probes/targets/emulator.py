@@ -1,0 +1,101 @@
+"""Targets that run the agent by a program of this machine: emulators of user programs, and what changes system calls.
+
+qemu-user is Debian's, of three suites, each unpacked into the cache; valgrind and PRoot are those that are installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from probes.errors import CommandError
+from probes.installation import IMPLEMENTATION
+from probes.targets import debian, store
+from probes.targets.store import Progress, Recipe
+from probes.targets.target import CheckArguments, Target, run_check
+
+#: Debian's packages of static qemu-user by suite: since trixie those of qemu-user are static themselves.
+QEMU = {"bookworm": "qemu-user-static", "trixie": "qemu-user", "sid": "qemu-user"}
+_PLACES = ("usr/bin/qemu-i386-static", "usr/bin/qemu-i386")
+#: Seconds that a program has to say its version.
+_VERSION_DEADLINE = 20.0
+
+
+@dataclass(frozen=True)
+class EmulatorTarget(Target):
+    """Judges what a program makes of the agent's calls, by `check --via`.
+
+    `program` finds it, with the words before the agent's path. The name of the implementation gets its version.
+    """
+
+    words: tuple[str, ...] = ()
+
+    def run(self, args: CheckArguments, progress: Progress) -> int:
+        """Checks by way of the program, and returns the exit status. Raises CommandError: it is missing, or does not run."""
+        if args.command != "check":
+            raise CommandError(f"target run {self.name}: only `check` runs there")
+        if args.parsed.via is not None or args.parsed.implementation is not None:
+            raise CommandError(f"target run {self.name}: --via and --implementation are the target's; leave them out")
+        program = self.program(progress)
+        name = f"{self.implementation} {version_of(program)}"
+        via = " ".join([str(program), *self.words, "{agent}"])
+        command = [sys.executable, "-m", "probes.cli", "check", *args.words, "--via", via, "--implementation", name]
+        return run_check(command, lambda pid: pid, os.environ | self.environment() | {IMPLEMENTATION: name})
+
+    def program(self, progress: Progress) -> Path:
+        """Returns the path of the program, which is built or fetched if it has a recipe. Raises CommandError."""
+        if self.recipe is None:
+            return Path(store.tool(self.implementation))
+        directory = store.make(self.recipe, progress)
+        return next(path for place in _PLACES if (path := directory / place).exists())
+
+
+def version_of(program: Path) -> str:
+    """Returns the version that a program prints. Raises CommandError: it prints none."""
+    try:
+        output = store.run([str(program), "--version"], _VERSION_DEADLINE)
+    except store.CommandFailed as error:
+        raise CommandError(f"{program} --version failed: {error}; install it again") from error
+    found = re.search(r"\d+(\.\d+)+", output)
+    if found is None:
+        raise CommandError(f"{program} --version prints no version, but {output[:60]!r}; install it again")
+    return found[0]
+
+
+def _unpacking(suite: str) -> Callable[[Path, Progress], None]:
+    def build(into: Path, progress: Progress) -> None:
+        progress(f"fetching {QEMU[suite]} of {suite}")
+        debian.packages(into, "amd64", QEMU[suite], (suite,))
+        if not any((into / place).exists() for place in _PLACES):
+            raise store.CannotBuild(f"qemu-user-{suite}: {QEMU[suite]} has no {_PLACES[-1]}; its packaging has changed")
+
+    return build
+
+
+RECIPES = {
+    suite: Recipe(
+        name=f"qemu-user-{suite}",
+        what=f"qemu-user of Debian {suite}, static, at usr/bin/",
+        build=_unpacking(suite),
+        inputs=(suite, QEMU[suite]),
+        megabytes=400,
+    )
+    for suite in QEMU
+}
+
+TARGETS = {
+    target.name: target
+    for target in (
+        *(
+            EmulatorTarget(f"qemu-user:{suite}", f"qemu-user of Debian {suite}, on this kernel", recipe, "qemu-user")
+            for suite, recipe in RECIPES.items()
+        ),
+        EmulatorTarget("valgrind", "valgrind without a tool, on this kernel", None, "valgrind", ("-q", "--tool=none")),
+        EmulatorTarget("proot", "PRoot, on this kernel", None, "proot"),
+    )
+}
+"""The targets of this module by name."""
