@@ -24,7 +24,7 @@ RECIPES: dict[str, Recipe] = {
         i386.ROOT,
         box.ROOT,
         *map(box.box, box.KERNELS),
-        *emulator.RECIPES.values(),
+        *emulator.RECIPES,
     )
 }
 """Every artefact that can be built, by name."""

@@ -1,6 +1,7 @@
 """Targets that run the agent by a program of this machine: emulators of user programs, and what changes system calls.
 
-qemu-user is Debian's, of three suites, each unpacked into the cache; valgrind and PRoot are those that are installed.
+qemu-user is Debian's, of three suites, each unpacked into the cache, and Qiling PyPI's; valgrind and PRoot are those that
+are installed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from probes.targets.target import CheckArguments, Target, run_check
 
 #: Debian's packages of static qemu-user by suite: since trixie those of qemu-user are static themselves.
 QEMU = {"bookworm": "qemu-user-static", "trixie": "qemu-user", "sid": "qemu-user"}
-_PLACES = ("usr/bin/qemu-i386-static", "usr/bin/qemu-i386")
+_QILING = ("qiling==1.4.6", "unicorn==2.1.4")
+#: Where the program of a recipe lies.
+_PLACES = ("usr/bin/qemu-i386-static", "usr/bin/qemu-i386", "qiling-i386")
 #: Seconds that a program has to say its version.
 _VERSION_DEADLINE = 20.0
+_INSTALL_DEADLINE = 900.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,41 @@ def _unpacking(suite: str) -> Callable[[Path, Progress], None]:
     return build
 
 
-RECIPES = {
+#: Runs a program in Qiling, with an empty root. The agent's input and output are those of the process.
+_STARTER = """#!{python}
+import os, sys, tempfile
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib"))
+if sys.argv[1:] == ["--version"]:
+    from importlib.metadata import version
+    print(version("qiling"))
+    sys.exit()
+from qiling import Qiling
+from qiling.const import QL_VERBOSE
+with tempfile.TemporaryDirectory() as root:
+    emulator = Qiling([sys.argv[1]], root, verbose=QL_VERBOSE.OFF)
+    emulator.run()
+os._exit(emulator.os.exit_code or 0)
+"""
+
+
+def _install_qiling(into: Path, progress: Progress) -> None:
+    progress(f"installing {' '.join(_QILING)}")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(into / "lib"), *_QILING]
+    store.run(pip, _INSTALL_DEADLINE, called="pip install")
+    starter = into / "qiling-i386"
+    starter.write_text(_STARTER.format(python=sys.executable))
+    starter.chmod(0o755)
+
+
+QILING = Recipe(
+    name="qiling",
+    what="Qiling of PyPI, with its dependencies",
+    build=_install_qiling,
+    inputs=(*_QILING, _STARTER, sys.executable),
+    megabytes=400,
+)
+
+_QEMU_RECIPES = {
     suite: Recipe(
         name=f"qemu-user-{suite}",
         what=f"qemu-user of Debian {suite}, static, at usr/bin/",
@@ -87,13 +125,17 @@ RECIPES = {
     for suite in QEMU
 }
 
+RECIPES = (*_QEMU_RECIPES.values(), QILING)
+"""The artefacts of this module."""
+
 TARGETS = {
     target.name: target
     for target in (
         *(
             EmulatorTarget(f"qemu-user:{suite}", f"qemu-user of Debian {suite}, on this kernel", recipe, "qemu-user")
-            for suite, recipe in RECIPES.items()
+            for suite, recipe in _QEMU_RECIPES.items()
         ),
+        EmulatorTarget("qiling", "Qiling, with sockets of its own", QILING, "qiling"),
         EmulatorTarget("valgrind", "valgrind without a tool, on this kernel", None, "valgrind", ("-q", "--tool=none")),
         EmulatorTarget("proot", "PRoot, on this kernel", None, "proot"),
     )
