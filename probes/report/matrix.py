@@ -125,7 +125,7 @@ class Matrix:
                 )
             seen[one.identity] = one
             if names[one.name] > 1:
-                one.name += f", {one.facts['started']}"
+                one.name += f", {one.facts['started'][:16].replace('T', ' ')}"
         self.columns = columns
         self.behaviours: dict[str, Statement] = {}
         for one in columns:

@@ -73,9 +73,14 @@ def test_a_signal_before_the_child_is_supervised(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
+    def end_children():
+        for child in psutil.Process().children():
+            child.kill()
+
     monkeypatch.setattr(sandbox, "Tracer", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with Deadline(DEADLINE, end_children) as limit, pytest.raises(KeyboardInterrupt):
         run(lambda channel: signal.pause())
+    assert not limit.passed
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
