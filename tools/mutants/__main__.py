@@ -39,8 +39,8 @@ def main(words: list[str]) -> int:
         outcomes, controls = _run(args, Path(directory))
     host = os.uname()
     found = {
-        "kernel": f"Linux {host.release} {host.machine}", "seed": args.seed, "seconds": time.monotonic() - began,
-        "outcomes": outcomes,
+        "kernel": f"Linux {host.release.partition('-')[0]} {host.machine}", "seed": args.seed,
+        "seconds": time.monotonic() - began, "outcomes": outcomes,
     }  # fmt: skip
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
