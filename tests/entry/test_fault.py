@@ -75,8 +75,8 @@ def test_nothing_set(enter, entry, memory, keep, expect, caller):
             FaultingCall("bind", (fd, address, 16), udp.getsockname),
             FaultingCall("connect", (fd, address, 16), lambda: peer_of(udp)),
             FaultingCall("setsockopt", (fd, *KEEPALIVE, option, 4), lambda: udp.getsockopt(*KEEPALIVE)),
-            FaultingCall("ioctl", (fd, FIONBIO, option), lambda: os.get_blocking(fd)),
-            FaultingCall("fcntl64", (fd, F_SETOWN_EX, option), lambda: fcntl.fcntl(fd, fcntl.F_GETOWN)),
+            FaultingCall("ioctl", (fd, FIONBIO, option), lambda: os.get_blocking(udp.fileno())),
+            FaultingCall("fcntl64", (fd, F_SETOWN_EX, option), lambda: fcntl.fcntl(udp, fcntl.F_GETOWN)),
         )
         for call in judged_over(entry.route, calls):
             error = expect(-EFAULT, call=call.name, pointer=pointer)

@@ -8,6 +8,7 @@ import pytest
 
 from probes.cli import doctor
 from probes.entry.agent import Agent, AgentError
+from probes.entry.gate import WORD
 from probes.installation import checkout
 from probes.sandbox.trial import Found
 from tests.instruments.support import (
@@ -124,7 +125,8 @@ def test_check(name, tmp_path):
     assert ended.status == 0, ended.out + ended.err
     assert ended.verdicts == ["conforms", "conforms"]
     assert ended.out.count("isolation") == (1 if said else 0)
-    assert ended.out.startswith(f"socketcall: isolation {said}\n" if said else "\n"), ended.out
+    first = f"isolation {said}" if said else f"{WORD}-bit Python"
+    assert ended.out.startswith(f"socketcall: {first}"), ended.out
     target = ended.lines("results.jsonl")[0]["target"]
     isolation, _, traced = (said or "full, traced").partition(" (")[0].partition(", ")
     assert (target["isolation"], target["traced"]) == (isolation, traced == "traced")
