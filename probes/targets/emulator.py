@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class EmulatorTarget(Target):
             raise CommandError(f"target run {self.name}: --via and --implementation are the target's; leave them out")
         program = self.program(progress)
         name = f"{self.implementation} {version_of(program)}"
-        via = " ".join([str(program), *self.words, "{agent}"])
+        via = f"{shlex.join([str(program), *self.words])} {{agent}}"
         command = [sys.executable, "-m", "probes.cli", "check", *args.words, "--via", via, "--implementation", name]
         return run_check(command, lambda pid: pid, os.environ | self.environment() | {IMPLEMENTATION: name})
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from probes.errors import CommandError
 from probes.report.reader import read
 from probes.targets import TARGETS, emulator
 from tests.instruments.support import missing
@@ -63,7 +64,7 @@ def test_a_program_without_a_version_is_named(tmp_path):
     program = tmp_path / "silent"
     program.write_text("#!/bin/sh\necho nothing\n")
     program.chmod(0o755)
-    with pytest.raises(Exception, match="prints no version, but 'nothing"):
+    with pytest.raises(CommandError, match="prints no version, but 'nothing"):
         emulator.version_of(program)
 
 
