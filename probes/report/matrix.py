@@ -11,7 +11,7 @@ from probes.errors import CommandError
 from probes.report.check import VERDICTS, Check, Json
 from probes.report.formats.html import shown_check
 from probes.report.judged_test import Statement
-from probes.report.reader import ResultsFile, evidence
+from probes.report.reader import EVIDENCE, ResultsFile, evidence
 
 #: Verdicts that have an example in full.
 _WRONG = ("deviates", "broke", "lost")
@@ -85,11 +85,9 @@ def column(where: Path, targets: Iterable[str]) -> Column:
 
 
 def _evidence(path: Path, wanted: set[int]) -> Mapping[int, Mapping[str, Json]]:
-    """Return evidence that lies beside a file of results; none for a file that was copied alone."""
-    try:
-        return evidence(path.parent, wanted)
-    except CommandError:
-        return {}
+    """Return evidence that lies beside a file of results; none for a file that was copied alone. Raises CommandError."""
+    beside = (path.with_name(EVIDENCE), path.with_name(EVIDENCE.removesuffix(".gz")))
+    return evidence(path.parent, wanted) if any(file.exists() for file in beside) else {}
 
 
 def _name(run: Mapping[str, Json]) -> str:

@@ -105,6 +105,11 @@ BAD = {
     "cut off": (cut_off, {}, "has no end line"),
     "another schema": (other_schema, {}, "has schema 99"),
     "unknown target": (lambda place: None, {"name": "moon"}, "there is no target 'moon'"),
+    "damaged evidence": (
+        lambda place: (place / "evidence.jsonl.gz").write_bytes(b"no evidence"),
+        {},
+        "evidence.jsonl.gz",
+    ),
     "missing": (shutil.rmtree, {}, "cannot read"),
 }
 
