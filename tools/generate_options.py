@@ -78,6 +78,8 @@ OPTIONS: dict[int, tuple[Block, ...]] = {
     271: (Block("uapi/linux/tipc.h", "TIPC_IMPORTANCE", "TIPC_NODELAY"),),
     272: (Block("uapi/linux/rxrpc.h", "RXRPC_SECURITY_KEY", "RXRPC_SUPPORTED_CMSG"),),
     273: (Block("uapi/linux/if_pppol2tp.h", "PPPOL2TP_SO_DEBUG", "PPPOL2TP_SO_REORDERTO"),),
+    274: (Block("net/bluetooth/bluetooth.h", "BT_SECURITY", "BT_CODEC", "BT_(SECURITY|DEFER_SETUP|FLUSHABLE|POWER|"
+                "CHANNEL_POLICY|VOICE|SNDMTU|RCVMTU|PHY|MODE|PKT_STATUS|ISO_QOS|CODEC)$"),),
     275: (Block("uapi/linux/phonet.h", "PNPIPE_ENCAP", "PNPIPE_INITSTATE"),),
     276: (Block("uapi/linux/rds.h", "RDS_CANCEL_SENT_TO", "SO_RDS_MSG_RXPATH_LATENCY", "RDS_|SO_RDS_"),),
     278: (Block("uapi/linux/caif/caif_socket.h", "CAIFSO_LINK_SELECT", "CAIFSO_RSP_PARAM"),),

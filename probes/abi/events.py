@@ -1,4 +1,4 @@
-"""Defines the evidence lines for delivered signals and thread exits."""
+"""Defines the evidence lines for delivered signals, thread exits and remarks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,21 @@ class Signal:
     tid: int
     number: int
     ip: int
+    #: Members of its siginfo in the notation of strace; none if they were not asked for.
+    info: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, str | int]:
-        """Return the line of the evidence."""
-        return {
+    def as_json(self) -> dict[str, str | int | dict[str, str | int]]:
+        """Return the line of the evidence, with the members of the siginfo if they were read."""
+        line: dict[str, str | int | dict[str, str | int]] = {
             "type": "signal", "t_ns": self.t_ns, "pid": self.pid, "tid": self.tid, "signal": self.number,
             "ip": hex(self.ip),
         }  # fmt: skip
+        if self.info:
+            members = (member.partition("=") for member in self.info)
+            line["siginfo"] = {
+                name: int(value) if value.lstrip("-").isdecimal() else value for name, _, value in members
+            }
+        return line
 
 
 @dataclass(frozen=True)
@@ -44,3 +52,17 @@ class Exit:
             "status": None if killed else os.WEXITSTATUS(self.status),
             "signal": os.WTERMSIG(self.status) if killed else None,
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Note:
+    """Holds a remark on a process: what a capture does not see of it."""
+
+    t_ns: int
+    pid: int
+    tid: int
+    text: str
+
+    def as_json(self) -> dict[str, str | int]:
+        """Return the line of the capture."""
+        return {"type": "note", **self.__dict__}

@@ -7,18 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probes.abi.arguments.fetcher import Fetcher, Reader
+from probes.abi.arguments.fetcher import EVIDENCE, Ask, Fetcher, Limits, Reader
 from probes.abi.operations import Operation
 
 __all__ = ["Reader", "fetch"]
 
 
-def fetch(operation: Operation, words: Sequence[int], read: Reader, ret: int | None, word: int) -> dict[str, bytes]:
+def fetch(
+    operation: Operation,
+    words: Sequence[int],
+    read: Reader,
+    ret: int | None,
+    word: int,
+    limits: Limits = EVIDENCE,
+    ask: Ask | None = None,
+) -> dict[str, bytes]:
     """Fetch the blobs a call points to: with `ret` None those it will read, else those it wrote if `ret` is no error.
 
     Called while the caller is stopped. `read(address, size)` gives up to size bytes, fewer where memory ends; it is
-    never asked for NULL, nor for more than the arguments' limits. A blob that could not be read is not there. `word`
-    64 is a native x86-64 call; every other call, of whatever process, has the i386 layouts.
+    never asked for NULL, nor for more than the limits. A blob that could not be read is not there. `word`
+    64 is a native x86-64 call; every other call, of whatever process, has the i386 layouts. `ask` finds out
+    whether data is messages of netlink.
     """
     steps = operation.entry if ret is None else operation.exit
     if not steps or (ret is not None and ret < 0):
@@ -29,7 +38,7 @@ def fetch(operation: Operation, words: Sequence[int], read: Reader, ret: int | N
             break
     else:
         return {}
-    fetcher = Fetcher(words, read, ret, word)
+    fetcher = Fetcher(words, read, ret, word, limits, ask)
     for index, name, step in steps:
         step(fetcher, name, index)
     return fetcher.blobs

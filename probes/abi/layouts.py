@@ -36,7 +36,8 @@ def ipv4(raw: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET, raw)
 
 
-def _ipv6(raw: bytes) -> str:
+def ipv6(raw: bytes) -> str:
+    """Format a struct in6_addr: `::1`."""
     return socket.inet_ntop(socket.AF_INET6, raw)
 
 
@@ -46,7 +47,7 @@ def _window_scales(byte: int) -> Decoded:
 
 U8, U16, U32, U64 = Type("B"), Type("H"), Type("I"), Type("Q")
 INT, LONG64 = Type("i"), Type("q")
-IN_ADDR, IN6_ADDR = Type("4s", ipv4), Type("16s", _ipv6)
+IN_ADDR, IN6_ADDR = Type("4s", ipv4), Type("16s", ipv6)
 SOCKADDR_STORAGE = Type("128s", describe)  # include/uapi/linux/socket.h struct __kernel_sockaddr_storage
 #: The same on x86-64, where it is aligned to a long: four bytes of padding before it.
 _ALIGNED_STORAGE = Type("4x128s", describe)
@@ -107,6 +108,17 @@ TIMESPEC = {32: Layout(sec=INT, nsec=INT), 64: Layout(sec=LONG64, nsec=LONG64)}
 #: struct __kernel_sock_timeval and __kernel_timespec; SO_RCVTIMEO_NEW, SO_TIMESTAMPNS_NEW.
 TIMEVAL_NEW, TIMESPEC_NEW = _both(TIMEVAL[64]), _both(TIMESPEC[64])
 
+
+def _three_times(code: str) -> Layout:
+    """Lay out three times, each a pair of seconds and nanoseconds; the second one is no longer used."""
+    names = ("software", "legacy", "hardware")
+    return Layout(**{f"{name}_{part}": Type(code) for name in names for part in ("sec", "nsec")})
+
+
+#: include/uapi/linux/errqueue.h struct scm_timestamping, with members of a long; struct scm_timestamping64.
+SCM_TIMESTAMPING = {32: _three_times("i"), 64: _three_times("q")}
+SCM_TIMESTAMPING64 = _both(SCM_TIMESTAMPING[64])
+
 # Option values: include/linux/socket.h, include/uapi/linux/in.h, in6.h, if_packet.h, filter.h, tcp.h
 
 LINGER = Layout(onoff=INT, linger=INT)
@@ -128,6 +140,8 @@ GROUP_FILTER = {
     64: Layout(interface=U32, group=_ALIGNED_STORAGE, fmode=U32, numsrc=U32),
 }
 PACKET_MREQ = Layout(ifindex=INT, type=U16, alen=U16, address=octets(8))
+#: include/uapi/linux/if_packet.h, packet(7) PACKET_AUXDATA.
+TPACKET_AUXDATA = Layout(status=U32, len=U32, snaplen=U32, mac=U16, net=U16, vlan_tci=U16, vlan_tpid=U16)
 TPACKET_STATS = Layout(packets=U32, drops=U32)
 TPACKET_STATS_V3 = Layout(packets=U32, drops=U32, freeze_q_cnt=U32)
 SOCK_FPROG = {32: Layout(len=Type("H2x"), filter=Type("I", hex)), 64: Layout(len=Type("H6x"), filter=Type("Q", hex))}
@@ -147,6 +161,7 @@ TCP_INFO = Layout(
 # Other system calls: include/uapi/asm-generic/poll.h, fcntl.h, include/uapi/linux/if.h
 
 POLLFD = Layout(fd=INT, events=U16, revents=U16)
+EPOLL_EVENT = Layout(events=U32, data=U64)  # include/uapi/linux/eventpoll.h: packed on x86-64, as it is on i386
 F_OWNER_EX = Layout(type=INT, pid=INT)
 IFREQ = {32: Layout(name=octets(IFNAMSIZ), data=octets(16)), 64: Layout(name=octets(IFNAMSIZ), data=octets(24))}
 IFCONF = {32: Layout(len=INT, buf=U32), 64: Layout(len=Type("i4x"), buf=U64)}

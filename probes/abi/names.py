@@ -30,8 +30,27 @@ ACCESS = {0: "O_RDONLY", 1: "O_WRONLY", 2: "O_RDWR", 3: "O_ACCMODE"}
 POLL = {0x1: "POLLIN", 0x2: "POLLPRI", 0x4: "POLLOUT", 0x8: "POLLERR", 0x10: "POLLHUP", 0x20: "POLLNVAL",
         0x40: "POLLRDNORM", 0x80: "POLLRDBAND", 0x100: "POLLWRNORM", 0x200: "POLLWRBAND", 0x400: "POLLMSG",
         0x1000: "POLLREMOVE", 0x2000: "POLLRDHUP"}  # fmt: skip
+#: include/uapi/linux/eventpoll.h.
+EPOLL = {bit: "E" + name for bit, name in POLL.items() if name != "POLLREMOVE"} | {
+    1 << 28: "EPOLLEXCLUSIVE", 1 << 29: "EPOLLWAKEUP", 1 << 30: "EPOLLONESHOT", 1 << 31: "EPOLLET",
+}  # fmt: skip
+EPOLL_OPERATIONS = {1: "EPOLL_CTL_ADD", 2: "EPOLL_CTL_DEL", 3: "EPOLL_CTL_MOD"}
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_CAN, AF_VSOCK = 1, 2, 10, 16, 17, 29, 40
+AF_X25, AF_BLUETOOTH, AF_ALG, AF_QIPCRTR, AF_XDP = 9, 31, 38, 42, 44
+#: Protocols of families that have few: include/net/bluetooth/bluetooth.h; include/uapi/linux/isdn, phonet.h,
+#: caif/caif_socket.h, nfc.h, kcm.h; net/smc/smc.h.
+_PROTOCOLS = {
+    AF_BLUETOOTH: ("BTPROTO_L2CAP", "BTPROTO_HCI", "BTPROTO_SCO", "BTPROTO_RFCOMM", "BTPROTO_BNEP", "BTPROTO_CMTP",
+                   "BTPROTO_HIDP", "BTPROTO_AVDTP", "BTPROTO_ISO"),
+    34: ("ISDN_P_BASE",),
+    35: ("PN_PROTO_TRANSPORT", "PN_PROTO_PHONET", "PN_PROTO_PIPE"),
+    37: ("CAIFPROTO_AT", "CAIFPROTO_DATAGRAM", "CAIFPROTO_DATAGRAM_LOOP", "CAIFPROTO_UTIL", "CAIFPROTO_RFM",
+         "CAIFPROTO_DEBUG"),
+    39: ("NFC_SOCKPROTO_RAW", "NFC_SOCKPROTO_LLCP"),
+    41: ("KCMPROTO_CONNECTED",),
+    43: ("SMCPROTO_SMC", "SMCPROTO_SMC6"),
+}  # fmt: skip
 
 
 def named(table: Mapping[int, str], number: int) -> str | int:
@@ -78,7 +97,8 @@ def protocol(af: int, number: int) -> str | int:
         return named(options.CAN_PROTOCOLS, number) if number else 0
     if af == AF_PACKET:
         return ethertype(number)
-    return signed(number)
+    own = _PROTOCOLS.get(af, ())
+    return own[number] if number < len(own) else signed(number)
 
 
 def ethertype(number: int) -> str | int:

@@ -13,6 +13,16 @@ def text(op: str, decoded: Mapping[str, Decoded], ret: int | None) -> str:
     return f"{op or '?'}({arguments}) = {'?' if ret is None else shown(ret)}"
 
 
+def call_begins(op: str) -> str:
+    """Write that a call enters the kernel, as an event among frames."""
+    return f"{op} begins"
+
+
+def call_ends(op: str) -> str:
+    """Write that a call leaves the kernel."""
+    return f"{op} ends"
+
+
 def value(decoded: Decoded) -> str:
     """Write a decoded argument.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from probes.abi.arguments.addresses import address_in, address_out, pair_out, value_result
+from probes.abi.arguments.addresses import address_in, address_out, offset, pair_out, value_result
 from probes.abi.arguments.argument import (
     ACCEPT_FLAGS,
     FAMILY,
@@ -31,7 +31,16 @@ from probes.abi.arguments.buffers import data_in, data_out, iovecs_in, iovecs_ou
 from probes.abi.arguments.control_calls import COMMAND, COMMAND_ARGUMENT, REQUEST, REQUEST_ARGUMENT
 from probes.abi.arguments.messages import message_in, message_out, messages_in, messages_out
 from probes.abi.arguments.option_values import LEVEL, OPTNAME, OPTVAL_IN, OPTVAL_OUT
-from probes.abi.arguments.polling import fd_set, pollfds, timespec, timeval
+from probes.abi.arguments.polling import (
+    EPOLL_OPERATION,
+    epoll_event,
+    epoll_events,
+    fd_set,
+    pollfds,
+    timespec,
+    timespec64,
+    timeval,
+)
 
 SOCKETCALL = 102
 #: The only routes there are. Another system call (read, close, …) has just its number: its route is direct.
@@ -88,6 +97,9 @@ _OPTION = (FD, LEVEL, OPTNAME)
 _FCNTL = (FD, COMMAND, COMMAND_ARGUMENT)
 _SETS = (integer("nfds"), *(fd_set(name, nfds=0) for name in ("readfds", "writefds", "exceptfds")))
 _POLL = (pollfds("fds", count=1), size("nfds"))
+_EPOLL = (integer("epfd"), epoll_events("events"), integer("maxevents"))
+_MASK = (pointer("sigmask"), size("sigsetsize"))
+_FILES = (integer("out_fd"), integer("in_fd"))
 _OLD, _NEW = integer("oldfd"), integer("newfd")
 
 _SOCKET_OPERATIONS = (
@@ -114,23 +126,34 @@ _SOCKET_OPERATIONS = (
 )
 _OTHER_CALLS = (
     Operation("restart_syscall", (), direct=0),
-    Operation("read", (FD, data_out("buf", length=2), size("count")), direct=3),
-    Operation("write", (FD, data_in("buf", length=2), size("count")), direct=4),
-    Operation("close", (FD,), direct=6),
+    Operation("read", (FD, data_out("buf", length=2), size("count")), direct=3, x86_64=0),
+    Operation("write", (FD, data_in("buf", length=2), size("count")), direct=4, x86_64=1),
+    Operation("close", (FD,), direct=6, x86_64=3),
     Operation("getpid", (), direct=20),
-    Operation("dup", (_OLD,), direct=41),
-    Operation("ioctl", (FD, REQUEST, REQUEST_ARGUMENT), direct=54),
-    Operation("fcntl", _FCNTL, direct=55),
-    Operation("dup2", (_OLD, _NEW), direct=63),
-    Operation("_newselect", (*_SETS, timeval("timeout")), direct=142),
-    Operation("readv", (FD, iovecs_out(count=2), size("iovcnt")), direct=145),
-    Operation("writev", (FD, iovecs_in(count=2), size("iovcnt")), direct=146),
-    Operation("poll", (*_POLL, integer("timeout")), direct=168),
+    Operation("dup", (_OLD,), direct=41, x86_64=32),
+    Operation("ioctl", (FD, REQUEST, REQUEST_ARGUMENT), direct=54, x86_64=16),
+    Operation("fcntl", _FCNTL, direct=55, x86_64=72),
+    Operation("select", (pointer("args"),), direct=82),
+    Operation("dup2", (_OLD, _NEW), direct=63, x86_64=33),
+    Operation("_newselect", (*_SETS, timeval("timeout")), direct=142, x86_64=23),
+    Operation("readv", (FD, iovecs_out(count=2), size("iovcnt")), direct=145, x86_64=19),
+    Operation("writev", (FD, iovecs_in(count=2), size("iovcnt")), direct=146, x86_64=20),
+    Operation("poll", (*_POLL, integer("timeout")), direct=168, x86_64=7),
+    Operation("sendfile", (*_FILES, offset("offset", 4), size("count")), direct=187),
     Operation("fstat64", (FD, pointer("statbuf")), direct=197),
     Operation("fcntl64", _FCNTL, direct=221),
-    Operation("pselect6", (*_SETS, timespec("timeout"), pointer("sigmask")), direct=308),
-    Operation("ppoll", (*_POLL, timespec("timeout"), pointer("sigmask"), size("sigsetsize")), direct=309),
-    Operation("dup3", (_OLD, _NEW, FILE_FLAGS), direct=330),
+    Operation("sendfile64", (*_FILES, offset("offset", 8), size("count")), direct=239, x86_64=40),
+    Operation("epoll_ctl", (integer("epfd"), EPOLL_OPERATION, FD, epoll_event("event")), direct=255, x86_64=233),
+    Operation("epoll_wait", (*_EPOLL, integer("timeout")), direct=256, x86_64=232),
+    Operation("pselect6", (*_SETS, timespec("timeout"), pointer("sigmask")), direct=308, x86_64=270),
+    Operation("ppoll", (*_POLL, timespec("timeout"), *_MASK), direct=309, x86_64=271),
+    Operation("epoll_pwait", (*_EPOLL, integer("timeout"), *_MASK), direct=319, x86_64=281),
+    Operation("epoll_create1", (FILE_FLAGS,), direct=329, x86_64=291),
+    Operation("dup3", (_OLD, _NEW, FILE_FLAGS), direct=330, x86_64=292),
+    Operation("pselect6_time64", (*_SETS, timespec64("timeout"), pointer("sigmask")), direct=413),
+    Operation("ppoll_time64", (*_POLL, timespec64("timeout"), *_MASK), direct=414),
+    Operation("recvmmsg_time64", (*_MESSAGES_OUT, timespec64("timeout")), direct=417),
+    Operation("epoll_pwait2", (*_EPOLL, timespec64("timeout"), *_MASK), direct=441, x86_64=441),
 )
 #: The 20 operations of socketcall, and the other system calls of the documents, by name.
 OPERATIONS = {operation.name: operation for operation in _SOCKET_OPERATIONS}
@@ -149,13 +172,16 @@ RETURN_ZERO = frozenset(
         "setsockopt",
         "getsockopt",
         "close",
+        "epoll_ctl",
     ]
 )
 #: The operations of socketcall by the value of ebx.
 BY_CALL = {operation.call: operation for operation in _SOCKET_OPERATIONS}
 #: All by their i386 number. It names the call that the kernel runs there: accept4, never accept.
 BY_DIRECT = {operation.direct: operation for operation in BY_NAME.values() if not operation.fill}
-BY_X86_64 = {operation.x86_64: operation for operation in _SOCKET_OPERATIONS if operation.x86_64 is not None}
+BY_X86_64 = {operation.x86_64: operation for operation in BY_NAME.values() if operation.x86_64 is not None}
+#: The calls of strace's class network: the 20 operations, and calls of their own number that are for sockets.
+NETWORK = (*OPERATIONS, "recvmmsg_time64", "sendfile", "sendfile64")
 
 
 def named(number: int, call: int) -> tuple[str, str]:

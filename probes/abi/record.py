@@ -62,7 +62,8 @@ class Record:
     `call` is the number the gate gave the call (several records share it when the kernel restarted the call; None in
     captures of other programs). `args` are the argument words at entry, on whichever route; `args_after` the words
     read again at exit; `args_error` says why they could not be read. `ret` is None if the call never returned.
-    `observed` is false where no tracer could run and the gate's own note is all there is.
+    `observed` is false where no tracer could run and the gate's own note is all there is. `filtered`: a seccomp filter that
+    the run is under answered in place of the kernel, or ended the process.
     """
 
     pid: int
@@ -86,6 +87,7 @@ class Record:
     decoded: dict[str, Decoded] = field(default_factory=dict)
     ret: int | None = None
     observed: bool = True
+    filtered: bool = False
 
     @classmethod
     def of_json(cls, line: Mapping[str, Any]) -> Record:
@@ -108,6 +110,8 @@ class Record:
     def as_json(self) -> dict[str, Any]:
         """Return the line of evidence.jsonl (docs/schema.json, `call`), in which each register stands once."""
         line = {"type": "call", **self.__dict__}
+        if not self.filtered:
+            del line["filtered"]
         before = self.regs_in
         names = _names(tuple(before), self.abi)
         line["regs_in"] = held = {name: before[name] for name in names.always}

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from probes.abi import names
+from probes.abi import names, other_addresses
 from probes.abi.record import Decoded
 
 FAMILY = 2  # bytes of sa_family_t
@@ -74,12 +74,14 @@ def describe(raw: bytes) -> dict[str, Decoded]:
     described: dict[str, Decoded] = {"family": names.family(number)}
     if number == names.AF_UNIX:
         return described | _unix(raw[FAMILY:])
+    if number == names.AF_BLUETOOTH and (fields_of := other_addresses.bluetooth(raw)) is not None:
+        return described | fields_of
     if number not in _FIELDS:
         return described | ({"data": raw[FAMILY:].hex()} if raw[FAMILY:].strip(b"\0") else {})
     enough, size, fields = _FIELDS[number]
     if len(raw) < enough:
         return described | {"raw": raw.hex(), "missing": size - len(raw)}
-    described |= fields(raw.ljust(size, b"\0"))
+    described |= fields(raw[:size].ljust(size, b"\0"))
     if len(raw) != size:
         described["leftover" if len(raw) > size else "missing"] = abs(len(raw) - size)
     return described
@@ -131,4 +133,9 @@ _FIELDS: dict[int, tuple[int, int, Callable[[bytes], dict[str, Decoded]]]] = {
     names.AF_NETLINK: (12, 12, _netlink),
     names.AF_PACKET: (12, 20, _packet),
     names.AF_VSOCK: (12, 16, _vsock),
+    names.AF_X25: (18, 18, other_addresses.x25),
+    names.AF_CAN: (8, 16, other_addresses.can),
+    names.AF_ALG: (88, 88, other_addresses.alg),
+    names.AF_QIPCRTR: (12, 12, other_addresses.qipcrtr),
+    names.AF_XDP: (16, 16, other_addresses.xdp),
 }

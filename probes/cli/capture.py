@@ -3,160 +3,148 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import TYPE_CHECKING
 
-from probes.abi.events import Exit, Signal
+from probes.abi.arguments.fetcher import Limits
+from probes.cli.capture_filters import Selection, selected
+from probes.cli.capture_options import add_arguments, check
+from probes.cli.capture_output import Capture, Form
+from probes.cli.capture_processes import named_processes
+from probes.cli.capture_sink import Sink, SplitSink
+from probes.cli.capture_text import Style
 from probes.errors import CommandError
-from probes.report import capture as formats
-from probes.report.capture import Counts, ExitEvent, SignalEvent
-from probes.report.check import Json
+from probes.trace.cpu import CpuFollower
+from probes.trace.injection import Several
 from probes.trace.loop import Tracer
 from probes.trace.seccomp import is_filtered
 from probes.trace.spawn import CANNOT_TRACE, ENDING, CannotCapture, attach, is_wider, spawn
-from probes.trace.traced_call import TracedCall, socket_numbers
 
-EPILOG = f"""A line has: {formats.LEGEND}. The capture goes on until PROGRAM and all that it started have ended.
-Ctrl-C is for PROGRAM; SIGTERM and SIGHUP are passed on to it. With -p, Ctrl-C ends the capture and the process goes on.
-Exit status: that of PROGRAM or PID, 128+N if signal N killed it; 0 after Ctrl-C with -p; 125 it could not be traced,
-126 not executed, 127 not found; 2 usage."""
+if TYPE_CHECKING:
+    from probes.cli.capture_wire import CapturedWire
+    from probes.report import trace_diff
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options; the program and its arguments follow --, as args.rest."""
-    parser.epilog = EPILOG
-    parser.usage = "%(prog)s [--format text|jsonl] [-o FILE] [-c] (-p PID | -- PROGRAM [ARGUMENT ...])"
-    parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="lines for people, or JSON lines")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there (default: standard error)")
-    parser.add_argument("-c", "--count", action="store_true", help="only count: calls, errors and time by operation")
-    parser.add_argument("-p", "--pid", metavar="PID", type=_pid, help="attach to a running process and its threads")
-
-
-def _pid(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a process id")
-    return int(text)
+__all__ = ["add_arguments", "main"]
 
 
 def main(args: argparse.Namespace) -> int:
     """Captures, and returns the exit status. Raises CommandError: neither a program nor a process was named, or both."""
-    if bool(args.rest) == (args.pid is not None):
+    if args.format is None:
+        args.format = "html" if str(args.output).endswith((".html", ".htm")) and not args.count else "text"
+    if args.summary_of:
+        from probes.cli.capture_summary import summary
+
+        return summary(args)
+    if bool(args.rest) == bool(args.pid):
         what = "both a program and -p PID were given" if args.rest else "nothing to capture: name a program after --"
         raise CommandError(f"capture: {what}; give either -p PID or -- PROGRAM, see `socketcall capture --help`")
+    check(args)
+    selection = selected(
+        args.expressions, successful=args.successful, failed=args.failed, errnos=args.errno, fds=args.fd,
+        hosts=args.addr, ports=args.port, paths=args.path,
+    )  # fmt: skip
+    if args.follow > 1 and (not args.output or args.output.startswith("|")):
+        raise CommandError("capture: -ff writes a file for each thread: name its beginning with -o FILE")
+    form = _form(args)
+    sink = SplitSink(args.output) if args.follow > 1 else Sink(args.output)
     try:
-        if args.pid is not None:
-            return _attached(Capture(args), args.pid)
-        return _spawned(Capture(args), args.rest)
+        wire = _wire() if args.follow_wire else None
+    except CannotCapture as error:
+        print(f"socketcall: {error}", file=sys.stderr)
+        return error.status
+    capture = Capture(sink, form, selection, lambda: len(tracer.tracees), wire)
+    tracer = _tracer(args, capture, form, selection)
+    try:
+        if args.pid:
+            return _attached(tracer, capture, named_processes(args.pid, args.tree))
+        return _spawned(tracer, capture, args.rest)
     except CannotCapture as error:
         print(f"socketcall: {error}", file=sys.stderr)
         return error.status
 
 
-class Capture:
-    """Receives calls, signals and exits from the tracer, and writes lines or counts them.
-
-    It ignores what comes before `begin`, and all that follows a failed write, which raises CannotCapture once.
-    """
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        """Takes the format and the output file from the arguments of the command."""
-        self._path: Path | None = args.output
-        self._json, self._count = args.format == "jsonl", bool(args.count)
-        self._counts: Counts = {}
-        self._file: IO[str] | None = None
-        self._start, self._seq, self._main = 0, 0, 0
-        #: The wait status of the captured process, None until it has ended.
-        self.ended: int | None = None
-
-    def tracer(self, every_call: bool, ours: bool) -> Tracer:
-        """Returns a tracer that sends its events here."""
-        return Tracer(
-            self._call,
-            every_call=every_call,
-            numbers=socket_numbers(),
-            on_signal=self._signal,
-            on_exit=self._exit,
-            exitkill=ours,
-        )
-
-    def begin(self, pid: int) -> None:
-        """Begins to record; `pid` is the captured process. Raises CannotCapture: the file cannot be written."""
-        try:
-            self._file = self._path.open("w", encoding="utf-8") if self._path else sys.stderr
-        except OSError as error:
-            raise CannotCapture(
-                CANNOT_TRACE, f"cannot write {self._path}: {error.strerror}; name another file with -o"
-            ) from error
-        self._start, self._main = time.monotonic_ns(), pid
-
-    def finish(self) -> int:
-        """Writes what remains and returns the exit status."""
-        if self._count:
-            lines = map(_dumped, formats.as_json(self._counts)) if self._json else [formats.table(self._counts)]
-            for line in lines:
-                self._write(line)
-        if self._file is not None and self._path is not None:
-            self._file.close()
-        if self.ended is None:
-            return 0
-        return 128 + os.WTERMSIG(self.ended) if os.WIFSIGNALED(self.ended) else os.WEXITSTATUS(self.ended)
-
-    def _call(self, call: TracedCall) -> None:
-        if self._file is None:
-            return
-        record = call.record()
-        if self._count:
-            formats.count([record], self._counts)
-        else:
-            self._seq += 1
-            record.seq = self._seq
-            self._write(_dumped(record.as_json()) if self._json else formats.line(record, self._start))
-
-    def _signal(self, seen: Signal) -> None:
-        self._event(SignalEvent(seen.t_ns, seen.pid, seen.tid, seen.number, seen.ip))
-
-    def _exit(self, seen: Exit) -> None:
-        killed = os.WIFSIGNALED(seen.status)
-        status = None if killed else os.WEXITSTATUS(seen.status)
-        number = os.WTERMSIG(seen.status) if killed else None
-        self._event(ExitEvent(seen.t_ns, seen.pid, seen.tid, status, number))
-        if seen.tid == self._main and self.ended is None:
-            self.ended = seen.status
-
-    def _event(self, event: SignalEvent | ExitEvent) -> None:
-        if self._file is None or self._count:
-            return
-        self._seq += 1
-        self._write(_dumped(event.as_json(self._seq)) if self._json else event.line(self._start))
-
-    def _write(self, line: str) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.write(line + "\n")
-            self._file.flush()
-        except OSError as error:
-            # Later lines are dropped: this error is reported once.
-            self._file = None
-            raise CannotCapture(
-                CANNOT_TRACE,
-                f"cannot write {self._path or 'to standard error'}: {error.strerror}; the capture ends here",
-            ) from error
+def _form(args: argparse.Namespace) -> Form:
+    """Returns how the capture is written. Raises CommandError: the trace to compare with cannot be read."""
+    style = Style(
+        args.wall, args.relative, args.duration, args.raw, args.brief, color=_is_colored(args), file=bool(args.output),
+        split=args.follow > 1, live=not args.output and sys.stderr.isatty(),
+    )  # fmt: skip
+    json = args.format in ("jsonl", "html")
+    # What is compared has as much data as the trace.
+    compared, much = _trace(args.compare) if args.compare else (None, json)
+    size = args.size if args.size is not None else 64 if much else 32
+    return Form(json, args.count, style, args.descriptors, compared, size, stack=args.stack,
+                html=args.format == "html")  # fmt: skip
 
 
-def _dumped(line: Mapping[str, Json]) -> str:
-    return json.dumps(line, separators=(",", ":"), ensure_ascii=False)
+def _tracer(args: argparse.Namespace, capture: Capture, form: Form, selection: Selection) -> Tracer:
+    numbers, operations = selection.stops()
+    return Tracer(
+        capture.call,
+        every_call=bool(args.pid) or is_filtered(),
+        numbers=numbers,
+        operations=operations,
+        on_signal=capture.signal,
+        on_exit=capture.exit,
+        on_note=capture.note,
+        injection=_injected(args.inject) if args.inject else None,
+        wants=capture.wants,
+        on_leave=capture.leave,
+        limits=_limits(form.size),
+        cpu=CpuFollower(),
+        netlink=None if form.count else capture.netlink,
+        on_enter=capture.enter if capture.wants_entries else None,
+        enters_alone=form.style.live,
+        exitkill=not args.pid,
+        siginfo=True,
+        words_after=form.json or form.style.raw,
+    )
 
 
-def _spawned(capture: Capture, argv: list[str]) -> int:
-    tracer = capture.tracer(every_call=is_filtered(), ours=True)
+def _wire() -> CapturedWire:
+    from probes.cli.capture_wire import CapturedWire
+
+    return CapturedWire()
+
+
+def _injected(texts: list[str]) -> Several:
+    from probes.cli.capture_inject import injections
+
+    return Several(injections(texts))
+
+
+def _trace(path: Path) -> tuple[list[trace_diff.Call], bool]:
+    """Reads the trace of another tracer, and returns whether it is one in JSON lines. Raises CommandError."""
+    from probes.report import trace_diff
+
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+        return trace_diff.read(lines), any(line.startswith("{") for line in lines[:1])
+    except OSError as error:
+        raise CommandError(f"capture: cannot read {path}: {error.strerror}; name a trace") from error
+    except ValueError as error:
+        raise CommandError(f"capture: {path}: {error}; name what strace or --format jsonl wrote") from error
+
+
+def _limits(size: int) -> Limits:
+    """Returns limits for `size` bytes of data: arrays as long as the kernel takes them, control data as much."""
+    return Limits(data=size, control=20_480, iovecs=1024, messages=1024, pollfds=1024, instructions=4096, fds=8192)
+
+
+def _is_colored(args: argparse.Namespace) -> bool:
+    if args.color == "auto":
+        return not args.output and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return bool(args.color == "always")
+
+
+def _spawned(tracer: Tracer, capture: Capture, argv: list[str]) -> int:
     pid = spawn(tracer, argv)
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -164,7 +152,8 @@ def _spawned(capture: Capture, argv: list[str]) -> int:
             # The program has ended and its children run on: end them as well.
             tracer.kill()
         elif number in (signal.SIGTERM, signal.SIGHUP):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
         # A terminal sends SIGINT and SIGQUIT to the program as well.
 
     try:
@@ -178,13 +167,14 @@ def _spawned(capture: Capture, argv: list[str]) -> int:
     with _Handling(pass_on):
         tracer.resume(pid)
         tracer.run()
-        return capture.finish()
+    # (A command that reads the lines may go on: a signal ends the wait for it.)
+    return capture.finish()
 
 
-def _attached(capture: Capture, pid: int) -> int:
-    tracer = capture.tracer(every_call=True, ours=False)
-    if is_wider(pid):
-        raise _is_64_bit(pid)
+def _attached(tracer: Tracer, capture: Capture, pids: Mapping[int, bool]) -> int:
+    for pid in pids:
+        if is_wider(pid):
+            raise _is_64_bit(pid)
 
     def detach(_number: int, _: FrameType | None) -> None:
         if interrupted:
@@ -195,15 +185,16 @@ def _attached(capture: Capture, pid: int) -> int:
 
     interrupted: list[bool] = []
     with _Handling(detach):
-        attach(tracer, pid)
+        for pid, by_number in pids.items():
+            attach(tracer, pid, must=by_number or len(pids) == 1)
         try:
-            capture.begin(pid)
+            capture.begin(next(iter(pids)))
         except CannotCapture:
             tracer.release()
             tracer.run()
             raise
         tracer.run()
-        return capture.finish()
+    return capture.finish()
 
 
 def _is_64_bit(pid: int) -> CannotCapture:

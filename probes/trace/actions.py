@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -41,6 +42,17 @@ class ReturnMore:
         return True
 
 
+def _at(stop: Stop, place: Place | Behind, size: int) -> tuple[int, bytes]:
+    """Return the address of a place and what is there; no bytes where the caller has none that it can read.
+
+    A tracer reads and writes protected memory too, of which a kernel's own access fails as that of no memory does.
+    """
+    address = place.address(stop)
+    if address is None or not stop.readable(address, size):
+        return 0, b""
+    return address, stop.read(address, size)
+
+
 @dataclass(frozen=True)
 class Flip:
     """Inverts bits of some bytes, each by the mask."""
@@ -50,12 +62,27 @@ class Flip:
     mask: int = 0xFF
 
     def __call__(self, stop: Stop) -> bool:
-        """Change the memory."""
-        address = self.place.address(stop)
-        before = stop.read(address, self.size) if address is not None else b""
-        if address is None or not before:
+        """Change the memory, unless the caller cannot read it."""
+        address, before = _at(stop, self.place, self.size)
+        if not before:
             return False
         stop.write(address, bytes(byte ^ self.mask for byte in before))
+        return True
+
+
+@dataclass(frozen=True)
+class Exceed:
+    """Changes bytes that the call has no business with; where the caller has no memory the call fails as it does of one."""
+
+    place: Place | Behind
+    size: int = 1
+
+    def __call__(self, stop: Stop) -> bool:
+        """Change the memory, or the result to EFAULT."""
+        if self.place.address(stop) is None:
+            return False
+        if not Flip(self.place, self.size)(stop):
+            stop.set_result(-errno.EFAULT)
         return True
 
 
@@ -67,9 +94,9 @@ class Put:
     data: bytes
 
     def __call__(self, stop: Stop) -> bool:
-        """Change the memory, unless it holds these bytes."""
-        address = self.place.address(stop)
-        if address is None or stop.read(address, len(self.data)) == self.data:
+        """Change the memory, unless it holds these bytes or the caller cannot read it."""
+        address, before = _at(stop, self.place, len(self.data))
+        if not before or before == self.data:
             return False
         stop.write(address, self.data)
         return True
@@ -83,10 +110,9 @@ class Add:
     by: int
 
     def __call__(self, stop: Stop) -> bool:
-        """Change the memory."""
-        address = self.place.address(stop)
-        data = stop.read(address, 4) if address is not None else b""
-        if address is None or len(data) < 4:
+        """Change the memory, unless the caller cannot read it."""
+        address, data = _at(stop, self.place, WORD.size)
+        if not data:
             return False
         stop.write(address, WORD.pack((WORD.unpack(data)[0] + self.by) & LOW))
         return True
@@ -137,6 +163,22 @@ class Again:
         stop.set_register(RET, stop.register(NR))
         stop.set_register(IP, stop.register(IP) - _ENTRY_SIZE)
         return True
+
+
+@dataclass(frozen=True)
+class Make:
+    """Makes a further call at the exit, which the caller does not see: `words` gives its number and arguments.
+
+    Make(lambda stop: (FCNTL, stop.result, F_SETFD, 0)) clears FD_CLOEXEC of the descriptor that the call returned.
+    `words` returns None where there is nothing to change.
+    """
+
+    words: Callable[[Stop], tuple[int, ...] | None]
+
+    def __call__(self, stop: Stop) -> bool:
+        """Make it; through the vDSO, whose entry is another, nothing is changed."""
+        call = self.words(stop)
+        return call is not None and stop.make(*call) is not None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ The record of a changed call has what its caller passed and what it got, the cha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from probes.trace import ptrace
@@ -22,7 +22,8 @@ class Match:
     """Chooses calls. What is None or empty matches all.
 
     `outcome` is a result (-13, 0), "success" or "error"; at an entry it is not known, and matches all. `words` are
-    argument words by position. `nth` is the number of the one call that is chosen among those that match, from 1 on.
+    argument words by position. `where` is asked last. `nth` is the number of the one call that is chosen among those that
+    match, from 1 on.
     """
 
     operation: str | None = None
@@ -30,6 +31,7 @@ class Match:
     outcome: int | str | None = None
     words: Mapping[int, int] = field(default_factory=dict)
     address: bytes = b""
+    where: Callable[[Stop], bool] | None = None
     nth: int | None = None
 
     def fits(self, stop: Stop, left: bool) -> bool:
@@ -43,7 +45,9 @@ class Match:
             return False
         if self.address and bytes(call.before.get("addr", b"")) != self.address:
             return False
-        return not left or self.outcome is None or self._came(stop.result)
+        if left and self.outcome is not None and not self._came(stop.result):
+            return False
+        return self.where is None or self.where(stop)
 
     def _came(self, result: int) -> bool:
         failed = -4096 < result < 0
@@ -54,12 +58,13 @@ class Match:
 
 @dataclass
 class Injection:
-    """Makes every chosen call wrong in one way. `done` counts the calls that were changed."""
+    """Makes every chosen call wrong in one way. `done` counts the calls that were changed, `first` is the first one's id."""
 
     match: Match
     entry: Action | None = None
     exit: Action | None = None
     done: int = 0
+    first: int | None = None
     _matched: int = 0
     _passed: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     _again: set[int] = field(default_factory=set)
@@ -69,9 +74,11 @@ class Injection:
         if self.entry is None:
             return
         stop = Stop(call)
-        if self.match.fits(stop, left=False) and self._counts():
-            self._passed[call.tid] = (call.args_ptr or 0, stop.raw)
-            self.done += self.entry(stop)
+        passed = call.args_ptr or 0, stop.raw
+        if self.match.fits(stop, left=False) and self._counts() and self.entry(stop):
+            # Only what was changed is put back: a caller may change its words while the call is blocked.
+            self._passed[call.tid] = passed
+            self._changed(call)
 
     def leave(self, call: TracedCall) -> None:
         """Change a call at its exit stop, before its record is completed."""
@@ -84,9 +91,15 @@ class Injection:
         stop = Stop(call)
         if self.match.fits(stop, left=True) and self._counts():
             changed = self.exit(stop)
-            self.done += changed
+            if changed:
+                self._changed(call)
             if changed and isinstance(self.exit, Again):
                 self._again.add(call.tid)
+
+    def _changed(self, call: TracedCall) -> None:
+        self.first = call.call_id if self.done == 0 else self.first
+        self.done += 1
+        call.injected = True
 
     def _counts(self) -> bool:
         self._matched += 1
@@ -104,3 +117,20 @@ class Injection:
                 kept = ptrace.register_in(before, register)
                 if stop.register(register) != kept:
                     stop.set_register(register, kept)
+
+
+@dataclass(frozen=True)
+class Several:
+    """Makes calls wrong in several ways, one after another."""
+
+    each: Sequence[Injection]
+
+    def enter(self, call: TracedCall) -> None:
+        """Change a call at its entry stop."""
+        for injection in self.each:
+            injection.enter(call)
+
+    def leave(self, call: TracedCall) -> None:
+        """Change a call at its exit stop: what was changed last is put back first."""
+        for injection in reversed(self.each):
+            injection.leave(call)

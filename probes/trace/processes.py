@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import platform
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+_libc = ctypes.PyDLL(None, use_errno=True)
+#: tgkill(2) has no function in older C libraries.
+_TGKILL = 234 if platform.machine() == "x86_64" and ctypes.sizeof(ctypes.c_void_p) == 8 else 270
 
-def tgid(tid: int) -> int:
-    """Return the process id of a thread, or the thread's own id if it is gone."""
-    return int(status_field(tid, "Tgid") or tid)
+
+def tgid(tid: int, among: Iterable[int] = ()) -> int:
+    """Return which process of some a thread is of, or the thread's own id if it is of none."""
+    for pid in among:
+        if _libc.syscall(_TGKILL, pid, tid, 0) == 0 or ctypes.get_errno() == errno.EPERM:
+            return pid
+    return tid
 
 
 def threads(pid: int) -> set[int]:
@@ -24,9 +35,17 @@ def threads(pid: int) -> set[int]:
 def status_field(tid: int | Literal["self"], name: str) -> str:
     """Return a field of /proc/TID/status, "" if the thread is gone or the kernel has no such field."""
     with suppress(OSError):
-        text = Path(f"/proc/{tid}/status").read_text(errors="replace")
+        file = os.open(f"/proc/{tid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(file, _STATUS).decode(errors="replace")
+        finally:
+            os.close(file)
         return text.partition(f"\n{name}:")[2].partition("\n")[0].strip()
     return ""
+
+
+#: More than the bytes of a status file.
+_STATUS = 0x4000
 
 
 def has_ended(tid: int) -> bool:

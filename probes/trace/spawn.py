@@ -13,6 +13,7 @@ from probes.trace import ptrace, seccomp
 from probes.trace.loop import Tracer
 from probes.trace.processes import has_ended, status_field, threads
 from probes.trace.traced_call import FILTER_CALLS, socket_numbers
+from probes.trace.unchanged import CLONE_UNTRACED, CLONES, IO_URING_SETUP, X32
 
 #: Exit statuses, those of env(1).
 CANNOT_TRACE, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
@@ -39,7 +40,7 @@ def spawn(tracer: Tracer, argv: Sequence[str]) -> int:
     `tracer.resume` continues it. The signals of ENDING are blocked meanwhile. Raises CannotCapture; then the process has
     ended and was waited for.
     """
-    program = seccomp.of_numbers(_stops()) if not tracer.every_call else []
+    program = _filter_for(tracer) if not tracer.every_call else []
     go, failure = os.pipe(), os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
@@ -86,8 +87,11 @@ def _seize(tracer: Tracer, child: int, name: str, go: int, failure: int) -> int:
     )
 
 
-def _stops() -> dict[int, set[int]]:
-    return {arch: numbers | set(FILTER_CALLS[arch]) for arch, numbers in socket_numbers().items()}
+def _filter_for(tracer: Tracer) -> list[bytes]:
+    numbers = socket_numbers() if tracer.numbers is None else tracer.numbers
+    stops = {arch: {*wanted, *FILTER_CALLS[arch], CLONES[arch][1], IO_URING_SETUP} for arch, wanted in numbers.items()}
+    flags = {arch: (CLONES[arch][0], CLONE_UNTRACED) for arch in stops}
+    return seccomp.of_numbers(stops, tracer.operations, flags, {ptrace.ARCH_X86_64: X32})
 
 
 def _execute(
@@ -149,15 +153,18 @@ def _exec_error(name: str, number: int) -> CannotCapture:
     return CannotCapture(CANNOT_EXECUTE, f"{name}: cannot be executed: {why}; {advice.get(number, 'see execve(2)')}")
 
 
-def attach(tracer: Tracer, pid: int) -> None:
-    """Begin to trace every thread of a process. Raises CannotCapture; then the process continues untraced."""
+def attach(tracer: Tracer, pid: int, must: bool = True) -> None:
+    """Begin to trace every thread of a process. Raises CannotCapture; then no process is traced any more.
+
+    Without `must`, a process that has ended is left out.
+    """
     seized: set[int] = set()
     # Threads that a seized thread starts are traced by PTRACE_O_TRACECLONE; the others may start more meanwhile.
     while new := threads(pid) - seized:
         for tid in new:
             seized.add(tid)
             try:
-                tracer.seize(tid)
+                tracer.seize(tid, pid)
             except OSError as error:
                 if _ended_or_traced(tid):
                     continue
@@ -168,7 +175,9 @@ def attach(tracer: Tracer, pid: int) -> None:
                 raise CannotCapture(CANNOT_TRACE, f"cannot trace process {pid}: {why}") from error
             # A call that the thread is blocked in is interrupted and restarted, and then traced.
             tracer.interrupt(tid)
-    if not tracer.tracees:
+    if must and has_ended(pid) and all(tracee.pid != pid for tracee in tracer.tracees.values()):
+        tracer.release()
+        tracer.run()
         raise CannotCapture(CANNOT_TRACE, f"cannot trace process {pid}: no such process; `ps -e` lists them")
 
 

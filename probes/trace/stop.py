@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 
 from probes.abi.record import signed
@@ -14,6 +12,8 @@ from probes.trace.traced_call import TracedCall, register_index
 WORD = struct.Struct("<I")
 LOW = 0xFFFFFFFF
 RET, NR, IP = register_index("ax"), register_index("orig_ax"), register_index("ip")
+#: The instruction.
+_INT80 = b"\xcd\x80"
 ARGUMENTS = tuple(register_index(name) for name in ("bx", "cx", "dx", "si", "di", "bp"))
 
 
@@ -58,14 +58,34 @@ class Stop:
         """Return up to `size` bytes of the caller's memory."""
         return ptrace.read(self.tid, address, size)
 
+    def readable(self, address: int, size: int) -> bool:
+        """Return True if the caller may read this memory itself: `read` finds what is protected, too."""
+        return ptrace.readable(self.tid, address, size)
+
+    def make(self, number: int, *words: int) -> int | None:
+        """Let the caller make a further i386 call at the exit of this one, with all signals blocked, and return its result.
+
+        The caller gets its registers back as they were: it sees what the call does, not the call. Returns None if the
+        exit is not that of an `int $0x80`. Raises OSError: ESRCH if the caller was killed meanwhile.
+        """
+        ip = self.register(IP) - len(_INT80)
+        if self.read(ip, len(_INT80)) != _INT80:
+            return None
+        raw = self.raw
+        for index, value in ((IP, ip), (RET, number), *zip(ARGUMENTS, words, strict=False)):
+            raw = ptrace.with_register(raw, index, value & LOW if index != IP else value)
+        blocked = ptrace.signal_mask(self.tid)
+        ptrace.set_signal_mask(self.tid, bytes([0xFF] * len(blocked)))
+        ptrace.set_raw_registers(self.tid, raw)
+        ptrace.to_exit(self.tid)
+        result = signed(ptrace.register_in(ptrace.raw_registers(self.tid), RET))
+        ptrace.set_raw_registers(self.tid, self.raw)
+        ptrace.set_signal_mask(self.tid, blocked)
+        return result
+
     def write(self, address: int, data: bytes) -> None:
         """Change the caller's memory, whatever its protection. Does nothing where none is mapped."""
-        with suppress(OSError):
-            memory = os.open(f"/proc/{self.tid}/mem", os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.pwrite(memory, data, address)
-            finally:
-                os.close(memory)
+        ptrace.write(self.tid, address, data)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,19 @@ def value_result(name: str) -> Argument:
     return Argument(name, decode, entry=fixed(INT), exit=fixed(INT))
 
 
+def offset(name: str, size: int) -> Argument:
+    """Make an argument that points to a file offset of `size` bytes the call reads and writes (sendfile(2))."""
+
+    def decode(fetched: Fetched, index: int) -> Decoded:
+        asked, written = fetched.before.get(name, b""), fetched.after.get(name, b"")
+        if len(asked) < size:
+            return fetched.pointer(index)
+        given = {"in": int.from_bytes(asked, "little", signed=True)}
+        return given if len(written) < size else given | {"out": int.from_bytes(written, "little", signed=True)}
+
+    return Argument(name, decode, entry=fixed(size), exit=fixed(size))
+
+
 def pair_out(name: str) -> Argument:
     """Make the argument that is the array of two descriptors socketpair writes."""
 

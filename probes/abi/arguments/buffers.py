@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from probes.abi.arguments.argument import Argument, Fetched, format_pointer
-from probes.abi.arguments.fetcher import DATA, Fetcher
+from probes.abi.arguments.fetcher import Fetcher
 from probes.abi.layouts import IOVEC
 from probes.abi.record import Decoded
 from probes.abi.sockaddr import printable
-
-_IOVECS = 4  # of an array, the most that are fetched
 
 
 def decode_buffer(raw: bytes, size: int | None = None) -> dict[str, Decoded]:
@@ -22,15 +20,25 @@ def decode_buffer(raw: bytes, size: int | None = None) -> dict[str, Decoded]:
     return decoded | {"more": size - len(raw)} if size is not None and size > len(raw) else decoded
 
 
+def decode_data(raw: bytes, size: int, blobs: Mapping[str, bytes]) -> dict[str, Decoded]:
+    """Decode the data of a message of `size` bytes, of which `raw` were fetched: also as messages of netlink, if it is."""
+    decoded = decode_buffer(raw, size)
+    if "netlink" not in blobs:
+        return decoded
+    from probes.abi.netlink import decode_messages  # (Its tables are long, and seldom needed.)
+
+    return decoded | {"netlink": decode_messages(raw, size, blobs["netlink"][0])}
+
+
 def data_in(name: str, length: int) -> Argument:
     """Make an argument that is a buffer the call reads; `length` is the index of its length."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
-        fetcher.take(name, fetcher.words[at], min(fetcher.words[length], DATA))
+        fetcher.take_data(name, fetcher.words[at], fetcher.words[length])
 
     def decode(fetched: Fetched, index: int) -> Decoded:
         raw = fetched.before.get(name)
-        return fetched.pointer(index) if raw is None else decode_buffer(raw, fetched.at(length))
+        return fetched.pointer(index) if raw is None else decode_data(raw, fetched.at(length), fetched.before)
 
     return Argument(name, decode, entry=fetch)
 
@@ -39,13 +47,13 @@ def data_out(name: str, length: int) -> Argument:
     """Make an argument that is a buffer the call fills. The result may exceed it (recv(2) MSG_TRUNC)."""
 
     def fetch(fetcher: Fetcher, name: str, at: int) -> None:
-        fetcher.take(name, fetcher.words[at], min(fetcher.ret, fetcher.words[length], DATA))
+        fetcher.take_data(name, fetcher.words[at], min(fetcher.ret, fetcher.words[length]))
 
     def decode(fetched: Fetched, index: int) -> Decoded:
         raw = fetched.after.get(name)
         if raw is None:
             return fetched.pointer(index)
-        return decode_buffer(raw, min(fetched.ret or 0, fetched.at(length)))
+        return decode_data(raw, min(fetched.ret or 0, fetched.at(length)), fetched.after)
 
     return Argument(name, decode, exit=fetch)
 
@@ -56,11 +64,11 @@ def fetch_iovecs(fetcher: Fetcher, prefix: str, at: int, count: int, left: int |
     Of all buffers if `left` is None, else of those that the first `left` bytes received went into.
     """
     layout = IOVEC[fetcher.word]
-    raw = fetcher.take(f"{prefix}iov", at, min(count, _IOVECS) * layout.size)
+    raw = fetcher.take(f"{prefix}iov", at, min(count, fetcher.limits.iovecs) * layout.size)
     for i in range(len(raw) // layout.size):
         base, size = layout.unpack(raw, i * layout.size)
         filled = size if left is None else min(size, left)
-        fetcher.take(f"{prefix}data.{i}", base, min(filled, DATA))
+        fetcher.take_data(f"{prefix}data.{i}", base, filled)
         left = None if left is None else left - filled
 
 
@@ -76,7 +84,7 @@ def decode_iovecs(
         left = None if left is None else left - filled
         part = data.get(f"{prefix}data.{i}")
         entry: dict[str, Decoded] = {"base": format_pointer(base), "len": size}
-        decoded.append(entry | ({} if part is None else {"data": decode_buffer(part, filled)}))
+        decoded.append(entry | ({} if part is None else {"data": decode_data(part, filled, data)}))
     return decoded
 
 

@@ -12,14 +12,13 @@ from probes.abi import layouts, names
 from probes.abi.arguments.addresses import decode_address
 from probes.abi.arguments.argument import Argument, Fetched, format_pointer
 from probes.abi.arguments.buffers import decode_iovecs, fetch_iovecs
-from probes.abi.arguments.fetcher import ADDRESS, Fetcher
+from probes.abi.arguments.fetcher import ADDRESS, EVIDENCE, Fetcher
 from probes.abi.arguments.values import SOCKET_ADDRESS, Value, decode_value, structure
 from probes.abi.layouts import CMSGHDR, MMSGHDR, MSGHDR
 from probes.abi.record import Decoded
 from probes.abi.sockaddr import describe
 
-_CONTROL = 128  # bytes of control messages, the most that are fetched
-_MESSAGES = 8  # entries of an array of mmsghdr, the most that are fetched
+_CONTROL = EVIDENCE.control
 _ALIGNMENT = {32: 4, 64: 8}  # of a control message
 
 
@@ -42,6 +41,9 @@ _VALUES: dict[str, Value] = {
     "SCM_RIGHTS": Value(_CONTROL, _decode_rights), "SCM_CREDENTIALS": structure(layouts.UCRED),
     "SO_TIMESTAMP_OLD": structure(layouts.TIMEVAL), "SO_TIMESTAMPNS_OLD": structure(layouts.TIMESPEC),
     "SO_TIMESTAMP_NEW": structure(layouts.TIMEVAL_NEW), "SO_TIMESTAMPNS_NEW": structure(layouts.TIMESPEC_NEW),
+    "SO_TIMESTAMPING_OLD": structure(layouts.SCM_TIMESTAMPING),
+    "SO_TIMESTAMPING_NEW": structure(layouts.SCM_TIMESTAMPING64),
+    "PACKET_AUXDATA": structure(layouts.TPACKET_AUXDATA),
     "IP_PKTINFO": structure(layouts.IN_PKTINFO), "IPV6_PKTINFO": structure(layouts.IN6_PKTINFO),
     "IP_RECVERR": _ERROR, "IPV6_RECVERR": _ERROR,
     "IP_ORIGDSTADDR": SOCKET_ADDRESS, "IPV6_ORIGDSTADDR": SOCKET_ADDRESS,
@@ -76,7 +78,7 @@ def _fetch_message(fetcher: Fetcher, name: str, raw: bytes, left: int | None) ->
     address, length, iov, count, control, room, _flags = layout.unpack(raw)
     fetcher.take(f"{name}.name", address, min(length, ADDRESS))
     fetch_iovecs(fetcher, f"{name}.", iov, count, left)
-    fetcher.take(f"{name}.control", control, min(room, _CONTROL))
+    fetcher.take(f"{name}.control", control, min(room, fetcher.limits.control))
 
 
 def _fetch_room(fetcher: Fetcher, name: str, raw: bytes) -> None:
@@ -93,7 +95,7 @@ def _fetch_header(fetcher: Fetcher, name: str, at: int) -> bytes:
 
 def _fetch_array(fetcher: Fetcher, name: str, at: int, count: int) -> list[tuple[str, bytes]]:
     """Fetch an array of mmsghdr: the blob's name and the bytes of each whole entry."""
-    raw = fetcher.take(name, fetcher.words[at], min(count, _MESSAGES) * MMSGHDR[fetcher.word].size)
+    raw = fetcher.take(name, fetcher.words[at], min(count, fetcher.limits.messages) * MMSGHDR[fetcher.word].size)
     return list(_entries(name, raw, fetcher.word).items())
 
 

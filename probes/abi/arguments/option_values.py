@@ -8,9 +8,10 @@ from __future__ import annotations
 from probes.abi import layouts, names, options
 from probes.abi.arguments.addresses import read_int
 from probes.abi.arguments.argument import Argument, Fetched, word
+from probes.abi.arguments.bpf import INSTRUCTION, instructions
 from probes.abi.arguments.fetcher import DATA, INT, Fetcher
 from probes.abi.arguments.values import SOCKET_ADDRESS, Value, decode_value, followed, growing, structure
-from probes.abi.record import Decoded, signed
+from probes.abi.record import Decoded, signed, unsigned
 from probes.abi.sockaddr import describe
 
 _MEMBERSHIP = structure(layouts.IP_ADDRESS, layouts.IP_MREQ, layouts.IP_MREQN)
@@ -51,6 +52,14 @@ _LIMITS = {
     if name in _SET_VALUES
 }
 
+#: Options whose value points to the instructions of a filter.
+_FILTERS = frozenset(
+    (level, number)
+    for level, table in options.OPTIONS.items()
+    for number, name in table.items()
+    if name in ("SO_ATTACH_FILTER", "SO_ATTACH_REUSEPORT_CBPF")
+)
+
 LEVEL = word("level", names.level)
 
 
@@ -69,13 +78,19 @@ def _optname(fetched: Fetched, index: int) -> Decoded:
 
 def _fetch_in(fetcher: Fetcher, name: str, at: int) -> None:
     _take(fetcher, name, at, signed(fetcher.words[4]))
+    layout, raw = layouts.SOCK_FPROG[fetcher.word], fetcher.blobs.get(name, b"")
+    if (unsigned(fetcher.words[1]), unsigned(fetcher.words[2])) in _FILTERS and len(raw) == layout.size:
+        length, where = layout.unpack(raw)
+        fetcher.take(f"{name}.filter", where, min(length, fetcher.limits.instructions) * INSTRUCTION.size)
 
 
 def _decode_in(fetched: Fetched, index: int) -> Decoded:
     raw = fetched.before.get("optval")
     if raw is None:
         return fetched.pointer(index)
-    return decode_value(_SET_VALUES.get(_name(fetched)), raw, signed(fetched.at(4)), fetched.word)
+    decoded = decode_value(_SET_VALUES.get(_name(fetched)), raw, signed(fetched.at(4)), fetched.word)
+    program = fetched.before.get("optval.filter")
+    return decoded if program is None else {**decoded, "instructions": instructions(program)}
 
 
 def _fetch_out(fetcher: Fetcher, name: str, at: int) -> None:
