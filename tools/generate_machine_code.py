@@ -12,8 +12,9 @@ MACHINE = Path(__file__).resolve().parents[1] / "probes/entry/machine"
 WORDS = (64, 32)
 #: The modules of probes/entry/machine, with the word sizes of each source that they hold.
 MODULES: dict[str, dict[str, tuple[int, ...]]] = {
-    "code": dict.fromkeys(("stub", "loop", "clone", "init"), WORDS),
-    "agent_code": {"agent": (32,)},
+    "code": dict.fromkeys(("stub", "loop", "child", "clone", "init"), WORDS),
+    "agent_code": dict.fromkeys(("agent", "boot", "handler"), (32,)),
+    "replay_code": {"replay": (32,)},
 }
 
 
@@ -27,7 +28,7 @@ def assemble(source: str, word: int) -> tuple[bytes, int]:
         text = ".set WORD64, 1\n" + text
     with tempfile.TemporaryDirectory() as directory:
         assembled, raw = Path(directory, "code.o"), Path(directory, "code.bin")
-        subprocess.run(["as", f"--{word}", "-o", assembled, "-"], input=text, text=True, check=True)
+        subprocess.run(["as", f"--{word}", "-I", MACHINE, "-o", assembled, "-"], input=text, text=True, check=True)
         subprocess.run(["objcopy", "-O", "binary", "-j", ".text", assembled, raw], check=True)
         symbols = subprocess.run(["nm", assembled], capture_output=True, text=True, check=True).stdout
         gate = re.search(r"([0-9a-f]+) . gate\n", symbols)

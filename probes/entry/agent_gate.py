@@ -11,8 +11,8 @@ from probes.abi.fetch import fetch
 from probes.abi.note import with_memory
 from probes.abi.operations import BY_NAME, SOCKETCALL, named
 from probes.abi.record import Record, unsigned
-from probes.entry import agent as agents
-from probes.entry.agent import Agent, AgentError, Refused
+from probes.entry.agent_driver import Driver
+from probes.entry.agent_frames import CALL, AgentError, Refused
 from probes.entry.gate import COOKIE, SIX_ARGUMENTS, FrameLayout, Gate, Result, next_call_id
 from probes.entry.memory import PAGE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, OutOfMemory
 from probes.entry.vdso import LANDING
@@ -40,7 +40,7 @@ class Read:
     memory: Mapping[str, bytes]
 
     @classmethod
-    def by(cls, agent: Agent, registers: Sequence[int]) -> Read:
+    def by(cls, agent: Driver, registers: Sequence[int]) -> Read:
         """Look up what a call with these registers is going to read."""
         operation = BY_NAME.get(named(registers[0], registers[1])[0])
         if operation is None:
@@ -83,7 +83,7 @@ class AgentGate(Gate):
     `ip` of the vDSO's gate is 0: where its landing pad lies differs from process to process.
     """
 
-    def __init__(self, agent: Agent, name: str, quiet: bool = False) -> None:
+    def __init__(self, agent: Driver, name: str, quiet: bool = False) -> None:
         """Take an agent. Raises LookupError: it has no __kernel_vsyscall."""
         if name == "vdso" and not agent.info.sysinfo:
             raise LookupError("the agent has no __kernel_vsyscall (AT_SYSINFO)")
@@ -111,7 +111,7 @@ class AgentGate(Gate):
             ebp = COOKIE if self.name == "vdso" and eax not in SIX_ARGUMENTS and not self.quiet else 0
         call_id, m = next_call_id(), 0xFFFFFFFF
         registers = (eax & m, ebx & m, ecx & m, edx & m, esi & m, edi & m, ebp & m)
-        read = Read.by(self.agent, registers) if self.agent.command else None
+        read = Read.by(self.agent, registers) if self.agent.keeps_writes else None
         try:
             frame = self.agent.enter(self._path, registers, call_id, flags)
         except AgentError as error:
@@ -150,7 +150,7 @@ class AgentGate(Gate):
 
         def run(address: int) -> None:
             try:
-                self.agent.ask(agents.CALL, page, address)
+                self.agent.ask(CALL, page, address)
             except AgentError as error:
                 error.calling = error.unanswered
                 raise
@@ -165,7 +165,7 @@ class AgentSpace:
     which raises if the agent refused it.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Driver) -> None:
         """Reserve nothing yet."""
         self._agent = agent
         self._next = self._end = 0
@@ -213,12 +213,12 @@ class AgentSpace:
         self._agent.write(address, data)
 
 
-def gate_names(agent: Agent) -> tuple[str, ...]:
+def gate_names(agent: Driver) -> tuple[str, ...]:
     """Return the names of an agent's gates: int80, and vdso where it has one."""
     return ("int80", "vdso") if agent.info.sysinfo else ("int80",)
 
 
-def landing_pad(agent: Agent) -> int:
+def landing_pad(agent: Driver) -> int:
     """Return the instruction pointer of every call through the vDSO of an agent, 0 if it has none."""
     if not agent.info.sysinfo:
         return 0
@@ -233,7 +233,7 @@ def landing_pad(agent: Agent) -> int:
     return 0
 
 
-def install_filter(agent: Agent, program: bytes) -> None:
+def install_filter(agent: Driver, program: bytes) -> None:
     """Install a seccomp filter, a sequence of instructions, in an agent. Raises Refused, OutOfMemory."""
     page = AgentSpace(agent).map_low(PAGE)
     agent.write(page, program)

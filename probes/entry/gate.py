@@ -37,8 +37,8 @@ _LENGTH = {"int80": 2, "vdso": 7}
 #: The value of ebp in a call through the vDSO, unless given. Python's own calls have the same instruction pointer there:
 #: the seccomp filter recognises those of the suite by this. The kernel ignores ebp in calls with fewer than six arguments.
 COOKIE = 0x50C0CA11
-#: Direct numbers of the calls with six arguments: sendto, recvfrom and pselect6.
-SIX_ARGUMENTS = (369, 371, 308)
+#: Direct numbers of the calls with six arguments: sendto, recvfrom, pselect6, pselect6_time64, epoll_pwait, epoll_pwait2.
+SIX_ARGUMENTS = (369, 371, 308, 413, 319, 441)
 
 
 class FrameLayout:

@@ -145,6 +145,11 @@ class Block:
         """Return the current bytes."""
         return self.space.read(self.address, self.size)
 
+    def written(self, count: int) -> bytes:
+        """Return the first `count` bytes of a poisoned block, or all of it if anything behind them was written."""
+        data = self.read()
+        return data if data[max(0, count) :].strip(bytes([POISON])) else data[: max(0, count)]
+
     def write(self, data: bytes) -> None:
         """Write data at the start of the block. Raises IndexError if it is longer than the block."""
         if len(data) > self.size:
@@ -233,8 +238,8 @@ class Memory:
         self.space.write(base, bytes([POISON]) * PAGE)
         return Block(base + PAGE - size, size, self.space)
 
-    def scratch(self, data: bytes, use: str) -> Block:
-        """Return a guarded block of at most a page that holds data.
+    def scratch(self, data: bytes, use: str, behind: int = 0) -> Block:
+        """Return a block of at most a page that holds data; `behind` poisoned bytes follow it, then a page without access.
 
         Each thread has one page for each `use`: its next call with the same `use` overwrites the block.
         """
@@ -242,9 +247,9 @@ class Memory:
         if page is None:
             page = self.guarded(PAGE)
             setattr(self._scratch, use, page)
-        block = page.part(PAGE - len(data))
-        block.write(data)
-        return block
+        block = page.part(PAGE - behind - len(data))
+        block.write(data + bytes([POISON]) * behind)
+        return block.part(0, len(data))
 
     def unmapped(self) -> int:
         """Return the address, below 4 GiB, of a page without access."""

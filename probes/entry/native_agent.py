@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from probes.entry.agent import Agent, AgentError
+from probes.entry.agent import Agent
+from probes.entry.agent_frames import AgentError
 from probes.entry.agent_gate import AgentGate, gate_names
 
 _GETPID = 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probes.targets import box, debian, emulator, i386, vagrant
+from probes.targets import bare, box, debian, emulator, i386, pythons, vagrant
 from probes.targets.store import Recipe
 from probes.targets.target import LocalTarget, Target
 
@@ -11,8 +11,10 @@ TARGETS: dict[str, Target] = {
     for target in (
         LocalTarget("local", "this machine as it is"),
         i386.TARGET,
+        *pythons.TARGETS,
         *vagrant.TARGETS.values(),
         *emulator.TARGETS.values(),
+        *bare.TARGETS.values(),
     )
 }
 """Every target by name."""
@@ -22,9 +24,11 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         debian.BUSYBOX,
         i386.ROOT,
+        *pythons.ROOTS,
         box.ROOT,
         *map(box.box, box.KERNELS),
         *emulator.RECIPES,
+        *bare.RECIPES,
     )
 }
 """Every artefact that can be built, by name."""

@@ -25,7 +25,7 @@ SYSTEM = (
     "ca-certificates", "initramfs-tools", "lz4",
 )  # fmt: skip
 #: Wheels beside REQUIREMENTS, for `tox` in a guest without a network.
-WHEELS = ("tox", "tap.py", "hatchling>=1.27", "editables", "pip")
+WHEELS = ("tox", "tap.py", "junitparser", "hatchling>=1.27", "editables", "pip")
 #: Units that only cost time in a VM that is used for one run.
 MASKED = (
     "systemd-networkd-wait-online.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",

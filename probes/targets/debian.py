@@ -69,8 +69,8 @@ def _numbers(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", name)]
 
 
-def bootstrap(into: Path, wanted: Sequence[str]) -> Path:
-    """Makes a Debian 12 i386 root with the wanted packages, and returns its archive. Raises CannotBuild, CommandFailed."""
+def bootstrap(into: Path, wanted: Sequence[str], architecture: str = "i386", suites: Sequence[str] = SUITES) -> Path:
+    """Makes a Debian root with the wanted packages, and returns its archive. Raises CannotBuild, CommandFailed."""
     archive = into / "root.tar"
     mode, prefix, env = "unshare", list[str](), dict[str, str]()
     if os.geteuid() == 0:
@@ -81,9 +81,9 @@ def bootstrap(into: Path, wanted: Sequence[str]) -> Path:
     transport = re.compile(r"Acquire::(https?|Check-|Retries|ForceIPv)")
     settings = [line for line in store.run(["apt-config", "dump"], 60).splitlines() if transport.match(line)]
     store.run(
-        [*prefix, tool("mmdebstrap"), f"--mode={mode}", "--variant=minbase", "--architectures=i386",
+        [*prefix, tool("mmdebstrap"), f"--mode={mode}", "--variant=minbase", f"--architectures={architecture}",
          "--skip=check/qemu", f"--include={','.join(wanted)}", *(f"--aptopt={line}" for line in settings),
-         SUITES[0], str(archive), *sources()],
+         suites[0], str(archive), *sources(suites)],
         ROOT_DEADLINE,
         env,
     )  # fmt: skip
@@ -103,12 +103,12 @@ PIP_SETTINGS = (
 )  # fmt: skip
 
 
-def enter(root: Path) -> list[str]:
+def enter(root: Path, personality: Sequence[str] = ("setarch", "i686")) -> list[str]:
     """Returns the beginning of a command line that runs in an unfinished root, with this machine's pip settings."""
     variables = [part for name, value in _pip_settings().items() for part in ("--setenv", name, value)]
     return ["bwrap", "--die-with-parent", "--bind", str(root), "/", "--dev", "/dev", "--bind", "/proc", "/proc",
             "--tmpfs", "/tmp", "--ro-bind", "/", "/tmp/host", "--clearenv", *CLEAN, *variables,
-            "setarch", "i686"]  # fmt: skip
+            *personality]  # fmt: skip
 
 
 CLEAN = (

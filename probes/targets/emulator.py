@@ -1,7 +1,6 @@
 """Targets that run the agent by a program of this machine: emulators of user programs, and what changes system calls.
 
-qemu-user is Debian's, of three suites, each unpacked into the cache, and Qiling PyPI's; valgrind and PRoot are those that
-are installed.
+qemu-user is Debian's, of three suites, each in the cache, and Qiling PyPI's; valgrind and PRoot are the installed ones.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +23,11 @@ from probes.targets.target import CheckArguments, Target, run_check
 #: Debian's packages of static qemu-user by suite: since trixie those of qemu-user are static themselves.
 QEMU = {"bookworm": "qemu-user-static", "trixie": "qemu-user", "sid": "qemu-user"}
 _QILING = ("qiling==1.4.6", "unicorn==2.1.4")
-#: Where the program of a recipe lies.
-_PLACES = ("usr/bin/qemu-i386-static", "usr/bin/qemu-i386", "qiling-i386")
+#: Debian's name for the architecture of this machine's programs.
+ARCHITECTURE = "amd64" if os.uname().machine == "x86_64" else "i386"
+#: Where the packages have the program, and where a recipe has it.
+_PLACES = ("usr/bin/qemu-i386-static", "usr/bin/qemu-i386")
+_PROGRAMS = ("qemu-i386", "qiling-i386")
 #: Seconds that a program has to say its version.
 _VERSION_DEADLINE = 20.0
 _INSTALL_DEADLINE = 900.0
@@ -35,9 +38,11 @@ class EmulatorTarget(Target):
     """Judges what a program makes of the agent's calls, by `check --via`.
 
     `program` finds it, with the words before the agent's path. The name of the implementation gets its version.
+    `transparent`: it passes calls on as they are, so this kernel is the reference unless another one is given.
     """
 
     words: tuple[str, ...] = ()
+    transparent: bool = False
 
     def run(self, args: CheckArguments, progress: Progress) -> int:
         """Checks by way of the program, and returns the exit status. Raises CommandError: it is missing, or does not run."""
@@ -49,6 +54,11 @@ class EmulatorTarget(Target):
         name = f"{self.implementation} {version_of(program)}"
         via = f"{shlex.join([str(program), *self.words])} {{agent}}"
         command = [sys.executable, "-m", "probes.cli", "check", *args.words, "--via", via, "--implementation", name]
+        if self.transparent and args.parsed.reference is None:
+            # It imports pytest: `target list` does without.
+            from probes.testing.reference import local
+
+            command += ["--reference", str(local()).replace(" ", "-")]
         return run_check(command, lambda pid: pid, os.environ | self.environment() | {IMPLEMENTATION: name})
 
     def program(self, progress: Progress) -> Path:
@@ -56,7 +66,7 @@ class EmulatorTarget(Target):
         if self.recipe is None:
             return Path(store.tool(self.implementation))
         directory = store.make(self.recipe, progress)
-        return next(path for place in _PLACES if (path := directory / place).exists())
+        return next(path for name in _PROGRAMS if (path := directory / name).exists())
 
 
 def version_of(program: Path) -> str:
@@ -74,9 +84,15 @@ def version_of(program: Path) -> str:
 def _unpacking(suite: str) -> Callable[[Path, Progress], None]:
     def build(into: Path, progress: Progress) -> None:
         progress(f"fetching {QEMU[suite]} of {suite}")
-        debian.packages(into, "amd64", QEMU[suite], (suite,))
-        if not any((into / place).exists() for place in _PLACES):
-            raise store.CannotBuild(f"qemu-user-{suite}: {QEMU[suite]} has no {_PLACES[-1]}; its packaging has changed")
+        package = into / ".package"
+        package.mkdir()
+        debian.packages(package, ARCHITECTURE, QEMU[suite], (suite,))
+        found = [program for place in _PLACES if (program := package / place).exists()]
+        if not found:
+            raise store.CannotBuild(f"qemu-user-{suite}: {QEMU[suite]} has no {_PLACES[1]}; its packaging has changed")
+        # The other forty programs of the package, 400 MB, are for other processors.
+        found[0].rename(into / "qemu-i386")
+        shutil.rmtree(package)
 
     return build
 
@@ -118,10 +134,10 @@ QILING = Recipe(
 _QEMU_RECIPES = {
     suite: Recipe(
         name=f"qemu-user-{suite}",
-        what=f"qemu-user of Debian {suite}, static, at usr/bin/",
+        what=f"qemu-i386 of Debian {suite}, a static program",
         build=_unpacking(suite),
-        inputs=(suite, QEMU[suite]),
-        megabytes=400,
+        inputs=(suite, QEMU[suite], ARCHITECTURE),
+        megabytes=600,
     )
     for suite in QEMU
 }
@@ -136,9 +152,12 @@ TARGETS = {
             EmulatorTarget(f"qemu-user:{suite}", f"qemu-user of Debian {suite}, on this kernel", recipe, "qemu-user")
             for suite, recipe in _QEMU_RECIPES.items()
         ),
-        EmulatorTarget("qiling", "Qiling, with sockets of its own", QILING, "qiling"),
-        EmulatorTarget("valgrind", "valgrind without a tool, on this kernel", None, "valgrind", ("-q", "--tool=none")),
-        EmulatorTarget("proot", "PRoot, on this kernel", None, "proot"),
+        EmulatorTarget("qiling", "Qiling, whose sockets are Python's, on this kernel", QILING, "qiling"),
+        EmulatorTarget(
+            "valgrind", "valgrind without a tool, on this kernel", None, "valgrind", ("-q", "--tool=none"), True
+        ),
+        EmulatorTarget("valgrind:memcheck", "valgrind's memcheck, on this kernel", None, "valgrind", ("-q",), True),
+        EmulatorTarget("proot", "PRoot, on this kernel", None, "proot", transparent=True),
     )
 }
 """The targets of this module by name."""

@@ -61,22 +61,30 @@ PASSED_ON = re.compile(r"TERM|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CI|TZ|(SOCKETCA
 """The variables that a run gets; the others concern programs of this machine."""
 
 
-def argv(root: Path, checkout: Path, command: list[str], writable: list[Path]) -> list[str]:
-    """Returns the command line that runs a command in the root. Raises CannotBuild.
+def argv(
+    root: Path,
+    checkout: Path,
+    command: list[str],
+    writable: list[Path],
+    target: Target | None = None,
+    personality: Sequence[str] = ("setarch", "i686"),
+) -> list[str]:
+    """Returns the command line that runs a command in the root of a target, by default this module's. Raises CannotBuild.
 
     The checkout and the writable directories have their own paths inside. The root is read-only: a tmpfs gets its parts
     as mounts, so that a directory of this machine can appear at any path without a change of the artefact. /proc is
     this machine's, because bubblewrap run by root mounts a new one with read-only parts, and then no namespace inside
     may mount another.
     """
+    target = TARGET if target is None else target
     directories = sorted({checkout, *writable})
     for directory in directories:
         if _hides_the_root(root, directory):
-            raise CannotBuild(f"i386: {directory} is also a directory of the i386 root; choose another")
+            raise CannotBuild(f"{target.name}: {directory} is also a directory of its root; choose another")
     here = Path.cwd()
     inside = any(here.is_relative_to(directory) for directory in directories)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
-    environment |= {**TARGET.environment(), "PYTHONPATH": str(checkout), "SOCKETCALL_CACHE": str(cache())}
+    environment |= {**target.environment(), "PYTHONPATH": str(checkout), "SOCKETCALL_CACHE": str(cache())}
     # bubblewrap would make missing parents with a mode that only its own user may enter.
     parents = [["--dir", str(up)] for path in (cache(), *directories) for up in reversed(path.parents[:-1])]
     binds = [["--bind", str(directory), str(directory)] for directory in directories]
@@ -90,22 +98,31 @@ def argv(root: Path, checkout: Path, command: list[str], writable: list[Path]) -
         *chain(*parents), "--ro-bind-try", str(cache()), str(cache()), *chain(*binds),
         "--chdir", str(here if inside else checkout),
         *_environment(environment),
-        "setarch", "i686", "env", f"--default-signal={ending}", *command,
+        *personality, "env", f"--default-signal={ending}", *command,
     ]  # fmt: skip
 
 
-def run(check_args: Sequence[str], checkout: Path, progress: Progress, subcommand: str = "check") -> int:
-    """Runs `socketcall check` in the root, builds that first if it is missing, and returns the exit status.
+def run(
+    check_args: Sequence[str],
+    checkout: Path,
+    progress: Progress,
+    subcommand: str = "check",
+    target: Target | None = None,
+    personality: Sequence[str] = ("setarch", "i686"),
+) -> int:
+    """Runs `socketcall check` in the root of a target, builds that first if it is missing, and returns the exit status.
 
-    `subcommand` is the command that takes the arguments, if it is another one.
+    `subcommand` is the command that takes the arguments, if it is another one; the target is by default this module's.
     """
-    root = store.make(ROOT, progress)
+    target = TARGET if target is None else target
+    assert target.recipe is not None
+    root = store.make(target.recipe, progress)
     checkout = checkout.resolve()
     writable = list(_directories_named(check_args, checkout))
-    _try(argv(root, checkout, ["true"], writable))
+    _try(argv(root, checkout, ["true"], writable, target, personality), target.name)
     python = [f"{SUITE}/bin/python3", "-P"]  # -P: probes/ of the checkout, not of the current directory
-    command = argv(root, checkout, [*python, "-m", "probes.cli", subcommand, *check_args], writable)
-    return run_check(command, _judging)
+    words = [*python, "-m", "probes.cli", subcommand, *check_args]
+    return run_check(argv(root, checkout, words, writable, target, personality), _judging)
 
 
 def _ending() -> str:
@@ -122,7 +139,7 @@ def _judging(bubblewrap: int) -> int | None:
     return None
 
 
-def _try(command: list[str]) -> None:
+def _try(command: list[str], target: str) -> None:
     """Raises CannotBuild if a command cannot run in the root: bubblewrap and a failed run both exit with 1."""
     try:
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
@@ -137,7 +154,7 @@ def _try(command: list[str]) -> None:
         advice = "allow user namespaces on this machine, or run it as root"
     elif "Exec format" in why:
         advice = "it needs a kernel that runs i386 programs (CONFIG_IA32_EMULATION)"
-    raise CannotBuild(f"i386: the root cannot be entered: {why}; {advice}")
+    raise CannotBuild(f"{target}: the root cannot be entered: {why}; {advice}")
 
 
 def _directories_named(check_args: Sequence[str], checkout: Path) -> Iterator[Path]:

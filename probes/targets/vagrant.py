@@ -204,7 +204,10 @@ class Guest:
         self.name = f"vagrant:{kernel}"
         self._kernel, self._state, self._box, self.libvirt = kernel, state, place, libvirt
         self._console = state / "console.log"
-        self._ssh = ("ssh", "-F", str(state / "ssh_config"), *_ssh_options(), f"socketcall-{kernel}")
+
+    @property
+    def _ssh(self) -> tuple[str, ...]:
+        return ("ssh", "-F", str(self._state / "ssh_config"), *_ssh_options(), f"socketcall-{self._kernel}")
 
     def resume(self) -> None:
         """Resumes from the snapshot, with this checkout. Raises CannotBuild."""

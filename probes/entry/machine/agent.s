@@ -1,7 +1,8 @@
 # The agent: a static i386 program that makes calls for a driver (probes/entry/agent.py), without libc: a whole ELF file.
 #
-# It reads requests from descriptor 0 and writes replies to descriptor 1, or to the terminal that its argument names, which
-# it makes raw. It works on copies of both, so that a call may close these. Requests and replies begin with six little-endian words:
+# It reads requests from descriptor 0 and writes replies to descriptor 1. It works on copies of both, so that a call may close
+# these. If an argument is the path of a line (a terminal, which it makes raw, or another device), it uses that instead: there each
+# request and reply is followed by its CRC-32. Requests and replies begin with six little-endian words:
 #
 #   request:  0 "SCq1"   4 sequence number   8 operation   12 bytes that follow   16 20 operands
 #   reply:    0 "SCr1"   4 that number       8 status      12 bytes that follow   16 20 values
@@ -17,9 +18,11 @@
 #   4 call    address, argument                        calls a C function
 #   5 fork                                             the child replies its pid and serves; when it has ended the parent
 #                                                      replies status 2, the child's wait status and pid, and serves again
-#   6 exit    status                                   no reply
+#   6 exit    status, children only                    no reply; an agent that is no child of another stays if the second
+#                                                      operand is not 0, and replies
 #
-# Status 3: the request is malformed. Status 4: fork failed, the first value is the negative errno.
+# Status 3: the request is malformed. Status 4: fork failed, the first value is the negative errno. On a line, status 5: the
+# checksum is wrong, or bytes that are no request were skipped; so is a request whose rest does not come within a second.
 #
 # Code and data are segments of their own: valgrind refuses a program with one. Data is addressed absolutely, so that no
 # register is needed when all seven are a call's. The label gate is the entry instruction of path 0.
@@ -39,6 +42,8 @@
 .set GONE, 2
 .set MALFORMED, 3
 .set FAILED, 4
+.set DAMAGED, 5
+.set SILENCE, 1000                      # milliseconds
 
 .set SYSINFO, DATA+4                    # address of __kernel_vsyscall, 0 without a vDSO
 .set PAGE_SIZE, DATA+8
@@ -53,6 +58,10 @@
 .set STATUS_WORD, DATA+60
 .set IN_FD, DATA+0xe0
 .set OUT_FD, DATA+0xe4
+.set TRAILER, DATA+0xe8                 # bytes of a checksum: 4 on a line, 0 without one
+.set CHILD, DATA+0xec                   # not 0 in a child made by fork
+.set POLLFD, DATA+0xf0                  # struct pollfd
+.set SKIPPING, DATA+0xf8                # not 0 after bytes that are no request
 .set COPIES, 900                        # the copies have the first free numbers from here on
 .set FRAME, DATA+64                     # 7 registers in, call id, 7 registers out, flags before and after,
 .set CALL_ID, FRAME+28                  # ds es fs gs before and after, esp before and after
@@ -100,16 +109,24 @@ auxiliary:
 1:  test eax, eax
     jnz auxiliary
     cmp ecx, 2
-    jb no_terminal
-    mov ebx, [esi+8]
-    call terminal
-no_terminal:
+    jb no_line
+    lea edx, [esi+4*ecx]                # process 1 gets what the kernel does not know as arguments, too
+1:  dec ecx
+    jz no_line
+    mov ebx, [edx]
+    sub edx, 4
+    cmp byte ptr [ebx], '/'
+    jne 1b
+    call open_line
+    jmp opened
+no_line:
     xor ebx, ebx
     call copy_descriptor
     mov [IN_FD], eax
     inc ebx
     call copy_descriptor
     mov [OUT_FD], eax
+opened:
     mov dword ptr [ACTION], BASE+on_fault-header
     mov dword ptr [ACTION+4], 0x40000000    # SA_NODEFER: the handler does not return
     mov ebx, 11                         # SIGSEGV
@@ -135,13 +152,29 @@ next:
     cmp ecx, MOST
     ja skip
     add ecx, HEADER
-    cmp eax, ecx
+    mov ebp, ecx
+    add ebp, [TRAILER]
+    cmp eax, ebp
     jb more
-    add [IN_AT], ecx
     cmp dword ptr [OUT_SIZE], OUT_HIGH
     jbe 1f
     call flush
-1:  call begin
+1:  cmp dword ptr [TRAILER], 0
+    je 1f
+    push esi
+    call checksum
+    cmp eax, [esi]
+    pop esi
+    je 1f
+    inc dword ptr [IN_AT]
+    inc dword ptr [SKIPPING]
+    call begin
+    mov eax, DAMAGED
+    jmp answer
+1:  add [IN_AT], ebp
+    xor ebp, ebp
+    mov [SKIPPING], ebp
+    call begin
     mov ecx, [esi+STATUS]               # the operation
     mov eax, MALFORMED
     cmp ecx, 6
@@ -149,13 +182,29 @@ next:
     call [BASE+operations-header+4*ecx]
 answer:
     mov [edi+STATUS], eax
-    mov eax, [edi+SIZE]
-    add eax, HEADER
+    mov ecx, [edi+SIZE]
+    add ecx, HEADER
+    add [OUT_SIZE], ecx
+    mov eax, [TRAILER]
     add [OUT_SIZE], eax
+    test eax, eax
+    jz next
+    mov esi, edi
+    call checksum
+    mov [esi], eax
     jmp next
-skip:
+skip:                                   # no request: on a line that is said, once until the next request
     inc dword ptr [IN_AT]
-    jmp next
+    cmp dword ptr [TRAILER], 0
+    je next
+    cmp dword ptr [SKIPPING], 0
+    jne next
+    inc dword ptr [SKIPPING]
+    call flush
+    mov esi, IN                         # the number of the reply means nothing
+    call begin
+    mov eax, DAMAGED
+    jmp answer
 
 more:                                   # everything is answered: waits for input
     call flush
@@ -168,7 +217,21 @@ more:                                   # everything is answered: waits for inpu
     add esi, edi
     rep movsb
 again:
-    mov eax, 3                          # read
+    cmp edi, IN
+    je 1f
+    cmp dword ptr [TRAILER], 0
+    je 1f
+    mov eax, [IN_FD]
+    mov [POLLFD], eax
+    mov dword ptr [POLLFD+4], 1         # POLLIN
+    mov eax, 168                        # poll
+    mov ebx, POLLFD
+    mov ecx, 1
+    mov edx, SILENCE
+    call kernel
+    test eax, eax
+    jz skip
+1:  mov eax, 3                          # read
     mov ebx, [IN_FD]
     mov ecx, edi                        # after the beginning of a request
     mov edx, IN+IN_ROOM
@@ -320,8 +383,7 @@ enter:
     rep movsd
     mov edi, SEGMENTS
     call store_segments
-    pushfd
-    pop eax
+    mov eax, 0x202                      # interrupts: no flag depends on what the agent did before
     or eax, [esi]
     mov [FLAGS], eax
     mov [SAVED_SP], esp
@@ -407,6 +469,7 @@ fork:
     test eax, eax
     js failed
     jnz wait
+    inc dword ptr [CHILD]
     mov eax, 20                         # getpid
     call kernel
     mov [edi+FIRST], eax
@@ -443,7 +506,13 @@ wait:
     ret
 
 exit:
-    mov ebx, [esi+FIRST]
+    xor eax, eax
+    cmp [esi+SECOND], eax
+    je 1f
+    cmp [CHILD], eax
+    jne 1f
+    ret
+1:  mov ebx, [esi+FIRST]
 leave:
     call flush
     mov eax, 1                          # exit
@@ -482,44 +551,5 @@ kernel:
 1:  int 0x80
     ret
 
-# Opens a terminal (ebx: its name) without echo, line editing or signals, as descriptors 0 and 1.
-terminal:
-    push esi
-    mov eax, 5                          # open
-    mov ecx, 0x102                      # O_RDWR | O_NOCTTY
-    xor edx, edx
-    call kernel
-    mov ebx, eax
-    test eax, eax
-    js 1f
-    mov eax, 54                         # ioctl
-    mov ecx, 0x5401                     # TCGETS: struct termios has iflag, oflag, cflag, lflag, line, and 19 characters
-    mov edx, IN
-    call kernel
-    test eax, eax
-    js 1f
-    xor eax, eax
-    mov [IN], eax
-    mov [IN+4], eax
-    mov [IN+12], eax
-    or dword ptr [IN+8], 0x8b0          # CS8 | CREAD | CLOCAL
-    and dword ptr [IN+8], ~0x140        # CSTOPB, PARENB
-    mov word ptr [IN+22], 0x100         # VTIME 0, VMIN 1
-    mov eax, 54
-    mov ecx, 0x5402                     # TCSETS
-    call kernel
-    test eax, eax
-    js 1f
-    xor ecx, ecx
-    call 2f
-    inc ecx
-    call 2f
-    pop esi
-    ret
-2:  mov eax, 63                         # dup2(ebx, ecx)
-    jmp kernel
-1:  neg eax                             # no terminal: ends with the errno
-    mov ebx, eax
-    mov eax, 1
-    call kernel
+.include "line.s"
 end:

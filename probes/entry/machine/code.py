@@ -50,6 +50,25 @@ LOOP: dict[int, tuple[bytes, int]] = {
         77,
     ),
 }
+CHILD: dict[int, tuple[bytes, int]] = {
+    64: (
+        bytes.fromhex(
+            "535541544155504189fc458d6c2408418b4500418b5d04418b4d08418b550c41"
+            "8b7510418b7d14418b6d18cccccccccccccc418d4c24084139cd750485c0751a"
+            "4183c51c41ff4c240475c489c385c07902f7dbb801000000cd80418904245841"
+            "5d415c5d5bc3"
+        ),
+        43,
+    ),
+    32: (
+        bytes.fromhex(
+            "535556578b7c24148d770857568b068b5e048b4e088b560c8b7e148b6e188b76"
+            "10cccccccccccccc5e5f8d4f0839ce750485c0751783c61cff4f0475ce89c385"
+            "c07902f7dbb801000000cd8089075f5e5d5bc3"
+        ),
+        33,
+    ),
+}
 CLONE: dict[int, tuple[bytes, int]] = {
     64: (
         bytes.fromhex(
