@@ -33,7 +33,8 @@ class Judged:
 
     `calls` are the numbers of the calls in the order given, `frames` those of frames sent before. With `record_field` the
     value is that field of the calls' records, which only the parent has. `noted` holds the gate's own notes of the
-    calls where no tracer watches.
+    calls where no tracer watches. `in_order`: the value has an item for each frame, among which the parent puts the begins
+    and ends of the calls.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Judged:
     record_field: str = ""
     range: Range | None = None
     noted: Sequence[Record] = field(default_factory=tuple)
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ class SandboxFailed:
 
 
 @dataclass(frozen=True)
+class MachineLost:
+    """The machine that makes the calls stopped answering during the test: why. Sent by no sandbox."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The test ran to its end."""
 
@@ -127,6 +136,7 @@ Message = (
     | NoAnswer
     | NotApplicable
     | SandboxFailed
+    | MachineLost
     | Finished
 )
 _TYPES: Mapping[str, type[Message]] = {one.__name__: one for one in get_args(Message)}

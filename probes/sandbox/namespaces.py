@@ -16,7 +16,9 @@ from probes.trace import ptrace
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 0x20, 0x1000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+SIOCSIFFLAGS, _SIOCGIFFLAGS, _IFF_UP = 0x8914, 0x8913, 1
+#: The struct ifreq with which SIOCSIFFLAGS brings the loopback link up.
+LOOPBACK_UP = struct.pack("16sH14x", b"lo", _IFF_UP)
 CAPABILITIES = {
     "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_NET_BIND_SERVICE": 10, "CAP_NET_BROADCAST": 11, "CAP_NET_ADMIN": 12,
     "CAP_NET_RAW": 13, "CAP_SYS_CHROOT": 18, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_SYS_NICE": 23,
@@ -83,7 +85,7 @@ def needs_user(isolation: str) -> bool:
 
     With "net" it has one where this process lacks the capability that the others need.
     """
-    return isolation == "full" or (isolation == "net" and not _has_capabilities("CAP_SYS_ADMIN", "CAP_NET_ADMIN"))
+    return isolation == "full" or (isolation == "net" and not has_capabilities("CAP_SYS_ADMIN", "CAP_NET_ADMIN"))
 
 
 def unshare_flags(isolation: str, user: bool) -> int:
@@ -98,7 +100,7 @@ def has_other_ids() -> bool:
     """Return True if this process, or a child of it, can change to OTHER_IDS, or map them in a user namespace."""
     ids = {0, *OTHER_IDS}
     mapped = all(ids <= _mapped(path, ids) for path in ("/proc/self/uid_map", "/proc/self/gid_map"))
-    return mapped and _has_capabilities("CAP_SETUID", "CAP_SETGID")
+    return mapped and has_capabilities("CAP_SETUID", "CAP_SETGID")
 
 
 def _mapped(path: str, ids: Iterable[int]) -> set[int]:
@@ -122,7 +124,8 @@ def permitted() -> list[str]:
     return [name for name, bit in CAPABILITIES.items() if mask >> bit & 1]
 
 
-def _has_capabilities(*names: str) -> bool:
+def has_capabilities(*names: str) -> bool:
+    """Return True if this process has all of these capabilities in effect."""
     return all(_effective() >> CAPABILITIES[name] & 1 for name in names)
 
 
@@ -131,6 +134,21 @@ def map_own_ids(uid: int, gid: int) -> None:
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"0 {uid} 1")
     _write("/proc/self/gid_map", f"0 {gid} 1")
+
+
+def own_network(uid: int, gid: int) -> None:
+    """Move this process to a new network namespace, whose loopback link is up, under the ids that it has.
+
+    Without the capabilities that this needs, the process gets a user namespace too. Raises OSError.
+    """
+    if needs_user("net"):
+        unshare(_NEWUSER | _NEWNET)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{uid} {uid} 1")
+        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+        bring_loopback_up()
+    else:
+        new_network()
 
 
 def map_ids(pid: int, ids: int) -> None:
@@ -190,10 +208,24 @@ def new_network() -> None:
     bring_loopback_up()
 
 
+def enter_network(descriptor: int) -> None:
+    """Move this process to the network namespace of a descriptor (setns(2)). Raises OSError."""
+    _check(_libc.setns(descriptor, _NEWNET), "setns")
+
+
 def bring_loopback_up() -> None:
     """Set IFF_UP on the loopback link of this process's network namespace. Raises OSError."""
+    _set_flags(LOOPBACK_UP)
+
+
+def bring_up(link: str) -> None:
+    """Set IFF_UP on a link of this process's network namespace. Raises OSError."""
+    _set_flags(struct.pack("16sH14x", link.encode(), _IFF_UP))
+
+
+def _set_flags(request: bytes) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, request)
 
 
 def make_read_only(directory: str) -> None:
@@ -214,11 +246,6 @@ def verify_left(before: dict[str, str], isolation: str, user: bool) -> None:
     shared = sorted(type for type in types if before[type] == now[type])
     if shared:
         raise PermissionError(f"still in the caller's namespaces: {' '.join(shared)}")
-
-
-def set_sysctl(name: str, value: object) -> None:
-    """Write a sysctl of this process's namespaces, e.g. net.ipv4.ip_unprivileged_port_start. Raises OSError."""
-    _write("/proc/sys/" + name.replace(".", "/"), f"{value}\n")
 
 
 _CAPSET_VERSION = 0x20080522

@@ -35,6 +35,7 @@ from probes.interrupts import deferred, ending_by
 from probes.sandbox import clone, namespaces
 from probes.sandbox.channel import Channel
 from probes.sandbox.clone import Child
+from probes.sandbox.link_fault import LinkFault
 from probes.sandbox.messages import Message, SandboxFailed
 from probes.sandbox.work import made
 from probes.trace import ptrace, seccomp
@@ -48,6 +49,8 @@ from probes.trace.traced_call import TracedCall
 DEADLINE = 60.0
 #: The lowest descriptor that is free when a body begins.
 _FIRST = 15
+#: How a body is traced that stops at every system call.
+_EVERY_CALL = ("calls", "passes")
 #: Effective uid and gid of the parent.
 _PARENT_IDS = os.geteuid(), os.getegid()
 
@@ -57,11 +60,13 @@ class SandboxSpec:
     """Describes the sandbox that a body needs.
 
     `trace`: "gate" traces the calls made through the gates, by a seccomp filter; "calls" stops at every system call, for
-    bodies that install filters of their own; "none" leaves the body free to be traced by another process. `ids`: how many
-    user ids there are (more than one only by root). `initial_user_ns`: no user namespace of its own, so that
-    capabilities hold in the initial one; root only. `isolation`: "full"; "net" without a pid namespace and, where this
-    process needs none to make the others, without a user namespace; "none" without any, for a run that is isolated as a
-    whole. `injection` makes traced calls wrong on purpose.
+    bodies that install filters of their own; "passes", which stands for both where this process is under a filter already,
+    does so too, and finds which calls of the gates that filter answers; "none" leaves the body free to be traced by
+    another process. `ids`: how many user ids there are (more than one only by root). `initial_user_ns`: no user namespace of
+    its own, so that capabilities hold in the initial one; root only. `isolation`: "full"; "net" without a pid namespace and,
+    where this process needs none to make the others, without a user namespace; "none" without any, for a run that is
+    isolated as a whole. `injection` makes traced calls wrong on purpose, `link_fault`, which is entered, the frames of the
+    loopback link.
     """
 
     trace: str = "gate"
@@ -69,6 +74,7 @@ class SandboxSpec:
     initial_user_ns: bool = False
     isolation: str = "full"
     injection: Injection | None = None
+    link_fault: LinkFault | None = None
 
 
 @dataclass
@@ -91,6 +97,15 @@ class SandboxResult:
     def records(self) -> list[Record]:
         """Return the records of the calls in the order of their entries."""
         return [call.record() for call in sorted(self.calls, key=lambda call: call.t_in)]
+
+
+def sees_other_ids(spec: SandboxSpec) -> bool:
+    """Return True if the memory of a body can be read that has changed to another user id.
+
+    In a user namespace that this process made it has every capability; without one a container may have taken this one away.
+    """
+    own = not spec.initial_user_ns and namespaces.needs_user(spec.isolation)
+    return own or spec.trace == "none" or namespaces.has_capabilities("CAP_SYS_PTRACE")
 
 
 class CannotSandbox(Exception):
@@ -120,8 +135,9 @@ def run(
     Raises CannotSandbox if the sandbox could not be made, CannotTrace if its process could not be traced.
     """
     channel.clear()
-    if spec.trace == "gate" and seccomp.is_filtered():
-        spec = replace(spec, trace="calls")
+    # (Asked here in any case: the child may have filters of its own when it asks.)
+    if seccomp.is_filtered() and spec.trace == "gate":
+        spec = replace(spec, trace="passes")
     before = namespaces.current()
     ready, go = os.pipe(), os.pipe()
     try:
@@ -174,10 +190,9 @@ def _supervise(
                 tracer.kill()
 
     traced = [*(gate(name) for name in gate_names()), *gates]
-    every_call = spec.trace == "calls"
     tracer = Tracer(
-        result.calls.append, traced, every_call=every_call, on_signal=result.signals.append, on_exit=on_exit,
-        injection=spec.injection,
+        result.calls.append, traced, every_call=spec.trace in _EVERY_CALL, passes=spec.trace == "passes",
+        on_signal=result.signals.append, on_exit=on_exit, injection=spec.injection,
     )  # fmt: skip
 
     def kill_all() -> None:
@@ -209,7 +224,7 @@ def _start(pid: int, spec: SandboxSpec, user: bool, tracer: Tracer, ready: int, 
     try:
         if spec.trace != "none":
             tracer.seize(pid)
-        if spec.trace == "calls":
+        if spec.trace in _EVERY_CALL:
             # Without a filter nothing stops the child: from this stop on the tracer resumes it by PTRACE_SYSCALL.
             tracer.interrupt(pid)
     except OSError as error:
@@ -232,7 +247,8 @@ def _run_inside(
     try:
         os.setsid()
         # The write end of `go` too: the read from it must end when the parent does.
-        _close_all_but({ready, go, *keep})
+        fault = spec.link_fault
+        _close_all_but({ready, go, *keep, *([fault.program] if fault else [])})
         _leave_null()
         # The parent was alive after this if it answers: then the signal will come whenever it dies.
         ptrace.prctl(ptrace.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -246,8 +262,10 @@ def _run_inside(
             namespaces.map_own_ids(*_PARENT_IDS)
         namespaces.set_up(spec.isolation, work)
         namespaces.verify_left(before, spec.isolation, user)
-        if spec.trace == "gate":
-            ptrace.set_filter(seccomp.at_gates(*(gate(name).ip for name in gate_names())))
+        if fault:
+            fault.attach()
+        if spec.trace in ("gate", "passes"):
+            _stop_at_gates(every=spec.trace == "passes")
     except BaseException as error:
         channel.send(SandboxFailed(_why(error)))
         os._exit(0)
@@ -257,6 +275,14 @@ def _run_inside(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+def _stop_at_gates(every: bool) -> None:
+    """Install the filter that stops the calls of this process's gates."""
+    try:
+        ptrace.set_filter(seccomp.at_gates(*(gate(name).ip for name in gate_names()), every=every))
+    except OSError as error:
+        raise OSError(error.errno, f"no seccomp filter: {os.strerror(error.errno or 0)}") from error
 
 
 def _close_all_but(kept: Collection[int]) -> None:

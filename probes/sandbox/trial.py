@@ -15,11 +15,12 @@ from pathlib import Path
 
 from probes.entry.gate import gate, int80_error
 from probes.errors import CommandError
-from probes.sandbox import namespaces, sandbox
+from probes.sandbox import filtered, namespaces, sandbox
 from probes.sandbox.channel import Channel
-from probes.sandbox.messages import Finished, SandboxFailed
+from probes.sandbox.messages import Finished, Report, SandboxFailed
 from probes.sandbox.sandbox import CannotSandbox, CannotTrace, SandboxSpec
 from probes.sandbox.work import work_directory
+from probes.trace import seccomp
 
 #: Best first.
 ISOLATIONS = ("full", "net", "none")
@@ -35,6 +36,7 @@ _LIMITS = {
     errno.EMFILE: "raise the limit of descriptors (ulimit -n)",
 }
 _SIOCGIFFLAGS, _IFF_UP, _IFF_LOOPBACK = 0x8913, 1, 8
+_PROFILE = "run with another profile (docker run --security-opt seccomp=FILE)"
 _NAMESPACES = "run as root, allow user namespaces (user.max_user_namespaces, the container's profile)"
 
 
@@ -43,20 +45,26 @@ class Found:
     """Describes the sandboxes that can be made here.
 
     `isolation` is that of SandboxSpec. `trace` is the best that it can have: "gate", "calls" or "none". `lacks` says why
-    it is not better, "" if it is the best, or what was asked for.
+    it is not better, "" if it is the best, or what was asked for. `filter` says which socket calls a seccomp filter, under
+    which this process is, answers; "" without one.
     """
 
     isolation: str
     trace: str
     lacks: str = ""
+    filter: str = ""
 
     def __str__(self) -> str:
         """Return the words for a person: `isolation net, traced (full: …)`."""
         text = f"isolation {self.isolation}, {'not traced' if self.trace == 'none' else 'traced'}"
-        return text + (f" ({self.lacks})" if self.lacks else "")
+        text += f" ({self.lacks})" if self.lacks else ""
+        return text + (f", under a seccomp filter, which answers {self.filter}" if self.filter else "")
 
     def spec(self, wanted: SandboxSpec) -> SandboxSpec:
         """Return a spec with the nearest tracing to the wanted one that can be had."""
+        if self.filter and self.trace == "gate" and wanted.trace == "calls":
+            # Both stop at every call there; this one knows the answers of the filter.
+            return replace(wanted, trace="gate")
         return replace(wanted, trace=_TRACES[max(_TRACES.index(wanted.trace), _TRACES.index(self.trace))])
 
 
@@ -72,19 +80,55 @@ def find(isolation: str | None, calls: bool = True) -> Found:
     _require_descriptors()
     if calls:
         _require_entry()
-    asked = (isolation,) if isolation else ISOLATIONS
     with work_directory() as work:
-        refusal = partial(_refusal, Channel(1 << 16), work, calls)
-        if calls and not refusal(SandboxSpec(isolation=asked[0])):
-            return Found(asked[0], "gate")
-        lacks: dict[str, str] = {}
-        for name in asked:
-            why = _reach() if name == "none" != isolation else ""
-            why = why or refusal(SandboxSpec(isolation=name, trace="none"))
-            if not why:
-                return _traced(name, refusal, lacks) if calls else Found(name, "none", _joined(lacks))
-            lacks[name] = why
+        found = _best(isolation, calls, work)
+        return _filtered(found, work) if calls and seccomp.is_filtered() else found
+
+
+def _best(isolation: str | None, calls: bool, work: Path) -> Found:
+    """Return the best sandboxes that work here. Raises CommandError."""
+    asked = (isolation,) if isolation else ISOLATIONS
+    refusal = partial(_refusal, Channel(1 << 16), work, calls)
+    if calls and not refusal(SandboxSpec(isolation=asked[0])):
+        return Found(asked[0], "gate")
+    lacks: dict[str, str] = {}
+    for name in asked:
+        why = _reach() if name == "none" != isolation else ""
+        why = why or refusal(SandboxSpec(isolation=name, trace="none"))
+        if not why:
+            return _traced(name, refusal, lacks) if calls else Found(name, "none", _joined(lacks))
+        lacks[name] = why
     raise CommandError(f"no sandbox: {_joined(lacks)}; {_NAMESPACES}")
+
+
+def _filtered(found: Found, work: Path) -> Found:
+    """Return what was found, with what the filter answers that this process is under.
+
+    Raises CommandError if it answers every socket call, or some, and its answers cannot be distinguished from the kernel's.
+    """
+    channel = Channel(1 << 16)
+
+    def body() -> None:
+        channel.send(Report({"results": filtered.make_calls()}))
+
+    spec = found.spec(SandboxSpec(isolation=found.isolation))
+    try:
+        result = sandbox.run(body, spec, channel, work, _DEADLINE)
+    except CannotSandbox as error:
+        raise CommandError(f"no sandbox: {error}") from error
+    results = next((one.data["results"] for one in result.messages if isinstance(one, Report)), None)
+    if results is None:
+        raise CommandError(f"the seccomp filter of this process ends those that make socket calls: {_PROFILE}")
+    probes = filtered.answered(results, result.records() if found.trace == "gate" else ())
+    text = filtered.text(probes) or "none of the socket calls that were tried"
+    if filtered.all_answered(probes):
+        raise CommandError(f"a seccomp filter answers every socket call here in place of the kernel; {_PROFILE}")
+    if probes and found.trace != "gate":
+        raise CommandError(
+            f"a seccomp filter answers {text}, and its answers cannot be distinguished from the kernel's here "
+            f"({found.lacks}); {_PROFILE}"
+        )
+    return replace(found, filter=text)
 
 
 def _reach() -> str:

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol, TypeVar
 
 import pytest
 
 from probes.entry import gate as own
 from probes.entry import native_agent
-from probes.entry.agent import AgentGone
+from probes.entry.agent_frames import AgentGone
 from probes.entry.gate import WORD, Gate
 from probes.errors import CommandError
+from probes.testing.behaviours import behaviour_of, needs_python
 from probes.testing.caller import AgentCaller, Caller, PythonCaller
-from probes.testing.via import Via, ViaCaller, tried
+from probes.testing.via import Via, tried
+from probes.testing.via_line import Machine, ViaLine, of_command, of_terminal
 
-#: Fixtures that act on the test's own process, with what they do there.
-_OF_PYTHON = {
-    "meanwhile": "steps that are taken while it is blocked",
-}
+#: Directories of tests about the entry into the kernel itself.
+DIRECTORIES_OF_GATES = ("entry", "multiplexer")
+#: Beginnings of ids: of behaviours whose calls take numbers and addresses alone, and of those among them that are about
+#: limits or layouts which a process of either word has for itself.
+WITHOUT_WORD = ("bind.", "socket.")
+WITH_WORD = ("bind.memory.", "bind.length.", "socket.pair.")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class CallerKind:
         return () if self.name == "python" else self.gates
 
     @property
+    def machine(self) -> Machine | None:
+        """Returns the machine that a run has for all its tests, None if the agent is started for each or is here."""
+        return self.via.machine if isinstance(self.via, ViaLine) else None
+
+    @property
     def sweeps_whole(self) -> bool:
         """Returns False for an agent on this kernel: 64-bit Python, which makes its calls here too, sweeps ranges whole."""
         return self.name == "python" or self.via is not None
@@ -60,11 +69,14 @@ class CallerKind:
         """Returns the words of a command line that choose it alone among the callers of a target."""
         return [] if self.via is not None or (self.name, self.word) == ("python", 32) else ["--caller", self.name]
 
-    def start(self, observed: bool, until: float | None) -> Caller:
-        """Starts one, in the sandbox of its test, which ends at `until` (time.monotonic). Raises AgentError, OSError."""
+    def start(self, stopped: bool, until: float | None) -> Caller:
+        """Starts one in the sandbox of its test, which ends at `until` (time.monotonic).
+
+        A filter stops its calls for a tracer if `stopped`. Raises AgentError, OSError.
+        """
         if self.via is not None:
-            return ViaCaller(self.via, until)
-        return PythonCaller() if self.name == "python" else AgentCaller(observed)
+            return self.via.caller(until)
+        return PythonCaller() if self.name == "python" else AgentCaller(stopped)
 
     def as_json(self) -> dict[str, object]:
         """Returns what the first line of results.jsonl has of it."""
@@ -88,6 +100,11 @@ class Callers:
         return self.kinds[0].via
 
     @property
+    def machine(self) -> Machine | None:
+        """Returns the machine that the run has for all its tests, None if there is none."""
+        return self.kinds[0].machine
+
+    @property
     def gate_names(self) -> tuple[str, ...]:
         """Returns the names of the gates that any of them has."""
         return tuple(dict.fromkeys(name for kind in self.kinds for name in kind.gate_names))
@@ -99,12 +116,14 @@ class Callers:
                 return kind
         raise KeyError(name)
 
-    def of_test(self, node: pytest.Item | pytest.Collector, fixtures: Iterable[str]) -> tuple[CallerKind, ...]:
+    def of_test(self, node: pytest.Item | pytest.Collector) -> tuple[CallerKind, ...]:
         """Returns those for which a test exists. What needs Python, and a test of the suite itself, exists once."""
         behaves = node.get_closest_marker("behaviour") is not None
-        return self.kinds[:1] if not behaves or needs_python(node, fixtures) else self.kinds
+        return self.kinds[:1] if not behaves or needs_python(node) else self.kinds
 
 
+#: Options that say where an agent runs, by their destinations.
+_REMOTE = {"via": "--via", "via_tty": "--via-tty", "boot": "--boot"}
 _CALLERS: pytest.StashKey[Callers] = pytest.StashKey()
 
 
@@ -116,18 +135,97 @@ def callers(config: pytest.Config) -> Callers:
     return found
 
 
+def choose(config: pytest.Config, kind: CallerKind) -> None:
+    """Lets one caller make all calls of a run, whatever --caller says."""
+    config.stash[_CALLERS] = Callers((kind,))
+
+
+def found_callers(config: pytest.Config) -> Callers | None:
+    """Returns what `callers` has found, None if it was not asked."""
+    return config.stash.get(_CALLERS, None)
+
+
 def caller_of(item: pytest.Item) -> CallerKind:
     """Returns what makes the calls of a test."""
-    made, callspec = callers(item.config), getattr(item, "callspec", None)
-    entry = callspec.params.get("entry") if callspec is not None else None
+    made, entry = callers(item.config), entry_of(item)
     return made.kinds[0] if entry is None else made.named(entry.caller)
 
 
+class _HasParameters(Protocol):
+    """Is a set of parameters of a test, as pytest has it."""
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """The values by the names of the parameters."""
+
+
+_Parameters = TypeVar("_Parameters", bound=_HasParameters)
+
+
+class _Entry(Protocol):
+    """Is what a test is run for: see probes.testing.fixtures.Entry."""
+
+    route: str
+    gate: str
+    caller: str
+
+
+def entry_of(item: pytest.Item) -> _Entry | None:
+    """Returns the entry of a test, None if it makes no calls, or if the options select none of its entries."""
+    callspec = getattr(item, "callspec", None)
+    entry: _Entry | None = callspec.params.get("entry") if callspec is not None else None
+    # pytest skips a test whose set of parameters is empty, and gives it a value of its own.
+    return entry if hasattr(entry, "caller") else None
+
+
+def thinned(test: pytest.Item, sets: list[_Parameters]) -> list[_Parameters]:
+    """Returns the sets of parameters with which a test is judged: all over its caller's first gate, one over every other.
+
+    What parameters and routes tell apart lies behind the entry into the kernel, where the gate is no longer known. The one
+    has the first parameters and, if the test has it, the route direct, whose words are in registers. --gate asks for
+    a gate with all of them, and so do the tests of DIRECTORIES_OF_GATES. What has no layout that depends on the word size
+    is judged with all parameters by 64-bit Python, and by the agent beside it with the first.
+    """
+    groups = _groups(test)
+    chosen: dict[tuple[str, ...], tuple[_Parameters, str]] = {}
+    once: list[_Parameters] = []
+    for one in sets:
+        entry: _Entry | None = one.params.get("entry")  # type: ignore[assignment]  # of fixtures.Entry
+        group = groups(entry) if entry is not None and hasattr(entry, "caller") else None
+        if entry is not None and group is not None:
+            once.append(one)
+            _, best = chosen.setdefault(group, (one, entry.route))
+            if entry.route == "direct" != best:
+                chosen[group] = one, entry.route
+    left_out = {id(one) for one in once} - {id(one) for one, _ in chosen.values()}
+    return [one for one in sets if id(one) not in left_out]
+
+
+def _groups(test: pytest.Item) -> Callable[[_Entry], tuple[str, ...] | None]:
+    """Returns what says of an entry of a test what it has in common with those of which one is judged; None: all are."""
+    made, this = callers(test.config), behaviour_of(test)
+    every_gate = test.config.getoption("gate") is not None or test.path.parent.name in DIRECTORIES_OF_GATES
+    every_word = this is None or not this.id.startswith(WITHOUT_WORD) or this.id.startswith(WITH_WORD)
+
+    def group(entry: _Entry) -> tuple[str, ...] | None:
+        kind = made.named(entry.caller)
+        if entry.gate != kind.gate_names[0]:
+            return None if every_gate else (entry.caller, entry.gate)
+        return None if every_word or made.kinds[0].word == kind.word else (entry.caller, entry.gate, entry.route)
+
+    return group
+
+
 def _found(config: pytest.Config, wanted: str | None) -> Callers:
-    if config.getoption("via") is not None:
+    asked = [name for name in _REMOTE if config.getoption(name) is not None]
+    if len(asked) > 1:
+        names = " and ".join(_REMOTE[name] for name in asked)
+        raise pytest.UsageError(f"{names}: a run has one agent; leave out all but one")
+    if asked:
         if wanted == "python":
-            raise pytest.UsageError("--caller python: the command of --via runs the agent; leave out one of the two")
-        return Callers((_by_command(config),))
+            why = "the calls are the agent's there; leave out one of the two"
+            raise pytest.UsageError(f"--caller python with {_REMOTE[asked[0]]}: {why}")
+        return Callers((_remote(config, asked[0]),))
     python = CallerKind("python", WORD, own.gate_names(), tuple(own.gate(name) for name in own.gate_names()))
     if wanted == "python" or (wanted is None and WORD == 32):
         return Callers((python,))
@@ -141,27 +239,17 @@ def _found(config: pytest.Config, wanted: str | None) -> Callers:
     return Callers((agent,) if wanted == "agent" else (python, agent))
 
 
-def _by_command(config: pytest.Config) -> CallerKind:
+def _remote(config: pytest.Config, name: str) -> CallerKind:
+    value, named, deadline = (config.getoption(option) for option in (name, "implementation", "deadline"))
     try:
-        option = config.getoption
-        via = tried(option("via"), option("implementation"), option("isolation"), option("deadline"))
+        via: Via
+        if name == "via":
+            via = tried(value, named, config.getoption("isolation"), deadline)
+        else:
+            via = (of_terminal if name == "via_tty" else of_command)(value, named, deadline)
     except CommandError as error:
         raise pytest.UsageError(str(error)) from error
     return CallerKind("agent", 32, via.gate_names, via=via)
-
-
-def needs_python(node: pytest.Item | pytest.Collector, fixtures: Iterable[str]) -> str:
-    """Returns why the calls of a test can only be made by its own Python, "" if an agent can make them.
-
-    A test that acts on its own process says so: `@pytest.mark.python("reason")`. `fixtures` are the names of those it uses.
-    """
-    mark = node.get_closest_marker("python")
-    if mark is not None:
-        return f"Python in the process that calls: {mark.args[0]}"
-    for name in fixtures:
-        if name in _OF_PYTHON:
-            return f"Python in the process that calls: {_OF_PYTHON[name]}"
-    return ""
 
 
 def end_like(gone: AgentGone) -> NoReturn:

@@ -48,10 +48,14 @@ def need(done: Result | Output, why: str = "a documented call", *, returns: int 
     Raises SetUpRefused if it is another: a success that documents 0 is 0.
     """
     result = done.result if isinstance(done, Output) else done
-    more = result > 0 and result.operation in RETURN_ZERO
-    if (result < 0 or more) if returns is None else result != returns:
+    # Compared as a number: a recorded result notes what the test compares.
+    value = int(result)
+    if _watch is not None:
+        _watch.needed(result, returns)
+    more = value > 0 and result.operation in RETURN_ZERO
+    if (value < 0 or more) if returns is None else value != returns:
         raise SetUpRefused(result, why)
-    return int(result)
+    return value
 
 
 def not_applicable(missing: str) -> NoReturn:
@@ -59,6 +63,28 @@ def not_applicable(missing: str) -> NoReturn:
     if not missing.strip():
         raise Broke("not applicable, but nothing was named as missing")
     raise NotApplicable(missing)
+
+
+class Watch(Protocol):
+    """Follows what a test announces, judges and needs: probes.script.watch does, for `socketcall record`."""
+
+    def announced(self, expectation: Expectation, value: object) -> None:
+        """Takes a check, and its value before a difference of kernels is resolved."""
+
+    def judged(self, expectation: Expectation, actual: object, results: Sequence[Result]) -> None:
+        """Takes what a check is judged by, and the results that this rests on."""
+
+    def needed(self, result: Result, returns: int | None) -> None:
+        """Takes the result of a call that set-up rests on, and what it must be; see `need`."""
+
+
+_watch: Watch | None = None
+
+
+def watch(by: Watch | None) -> None:
+    """Lets everything that the tests of this process judge and need be followed, None: no longer."""
+    global _watch
+    _watch = by
 
 
 class Sender(Protocol):
@@ -115,6 +141,8 @@ class Expectation:
         """
         results = [one.result if isinstance(one, Output) else one for one in rests_on if not isinstance(one, Frame)]
         frames = [one for one in rests_on if isinstance(one, Frame)]
+        if _watch is not None:
+            _watch.judged(self, actual, results)
         if isinstance(actual, Swept):
             self._judge_range(actual)
             return
@@ -122,9 +150,19 @@ class Expectation:
             results, actual = [actual.result, *results], actual.actual
         elif isinstance(actual, Result):
             results = [actual, *results]
-        elif more := next((one for one in results if one > 0 and one.operation in RETURN_ZERO), None):
+        elif more := next((one for one in results if int(one) > 0 and one.operation in RETURN_ZERO), None):
             actual = f"{more.operation} returned {more}"
         self._send(to_json(actual), results, frames=self.expect.send_frames(frames))
+
+    def in_order(self, shown: Sequence[object], frames: Sequence[Frame], *rests_on: Result | Output) -> None:
+        """Judges frames among the calls that they rest on: `shown` is what is compared of each.
+
+        The parent, which has the times of the calls, puts their begins and ends among the frames.
+        """
+        results = [one.result if isinstance(one, Output) else one for one in rests_on]
+        if _watch is not None:
+            _watch.judged(self, None, results)
+        self._send(to_json(shown), results, frames=self.expect.send_frames(frames), in_order=True)
 
     def seen(self, name: str, *results: Result) -> None:
         """Judges what the tracer saw of calls: a field of their records (`ret`, `nr`, `regs_in.ebx`).
@@ -132,6 +170,8 @@ class Expectation:
         There is one value for each record, in the order of entry; a call that the kernel restarts has several. The
         records are in the parent, which judges them.
         """
+        if _watch is not None:
+            _watch.judged(self, None, results)
         self._send(None, results, name=name)
 
     def _send(
@@ -142,6 +182,7 @@ class Expectation:
         frames: Sequence[int] = (),
         name: str = "",
         span: Range | None = None,
+        in_order: bool = False,
     ) -> None:
         if not results:
             raise Broke(f"{self}: a value that is no result needs the results it rests on")
@@ -154,7 +195,7 @@ class Expectation:
         if self.wanted:
             noted = () if self.expect.observed else tuple(result.record() for result in results)
             calls = [result.call_id for result in results]
-            self.expect.sender.send(Judged(self.number, actual, calls, list(frames), name, span, noted))
+            self.expect.sender.send(Judged(self.number, actual, calls, list(frames), name, span, noted, in_order))
 
     def _judge_range(self, swept: Swept) -> None:
         surprises = [(value, result) for value, result in swept if result != self.value]
@@ -208,6 +249,8 @@ class Expect:
         wanted = self.only is None or fnmatch.fnmatchcase(text, self.only)
         announced = Expectation(self, text, expected, next_call_id(), wanted)
         self._open[announced.number] = announced
+        if _watch is not None:
+            _watch.announced(announced, value)
         if wanted:
             noted = None if difference is None else to_json(difference)
             self.sender.send(Announced(announced.number, text, to_json(expected), noted))

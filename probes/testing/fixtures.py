@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from probes.abi.operations import ROUTES
-from probes.entry.calls import Calls, SetUpRefused, Socket
+from probes.entry.calls import Calls, Output, SetUpRefused, Socket
 from probes.entry.gate import Gate, Result
 from probes.entry.memory import Memory
 from probes.report.check import BOTH
@@ -24,16 +25,24 @@ from probes.testing.behaviours import behaviour_of
 from probes.testing.blocking import Meanwhile
 from probes.testing.caller import Caller
 from probes.testing.callers import CallerKind, caller_of, callers
+from probes.testing.children import Children
 from probes.testing.expect import Expect, Expectation, need, not_applicable
+from probes.testing.frames import FrameExpect
 from probes.testing.ranges import WHOLE, Ranges
-from probes.testing.reference import Reference, local, of_another, parse
+from probes.testing.readiness import Readiness
+from probes.testing.reference import Reference, local, of_another, of_kernel, parse
 from probes.testing.states import Prepare
+from probes.testing.via import LINUX
 
 #: The channel to the parent, and whether a tracer watches: set inside a sandbox only.
 CHANNEL: pytest.StashKey[Channel] = pytest.StashKey()
 OBSERVED: pytest.StashKey[bool] = pytest.StashKey()
+#: Whether an agent gets the filter that stops its calls for the tracer.
+STOPPED: pytest.StashKey[bool] = pytest.StashKey()
 #: When the test's time is over (time.monotonic), None under a debugger; set inside a sandbox only.
 UNTIL: pytest.StashKey[float | None] = pytest.StashKey()
+#: The i386 table, and include/uapi/linux/time.h.
+_CLOCK_GETTIME64, _CLOCK_REALTIME = 403, 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs every test that makes calls once for each entry; `@pytest.mark.routes("socketcall")` narrows that."""
     if "entry" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("routes")
-        kinds = callers(metafunc.config).of_test(metafunc.definition, metafunc.fixturenames)
+        kinds = callers(metafunc.config).of_test(metafunc.definition)
         chosen = entries(metafunc.config, mark.args if mark else ROUTES, kinds)
         metafunc.parametrize("entry", chosen, ids=[entry.name for entry in chosen])
 
@@ -78,8 +87,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def caller(request: pytest.FixtureRequest) -> Caller:
     """The process that makes this test's calls: see probes/testing/caller.py."""
     config = request.config
-    started = caller_of(request.node).start(config.stash[OBSERVED], config.stash[UNTIL])
-    procfs.of_caller(started.pid)
+    started = caller_of(request.node).start(config.stash.get(STOPPED, False), config.stash[UNTIL])
+    procfs.of_caller(started.files, lambda: started.process)
     return started
 
 
@@ -136,12 +145,15 @@ def expect(request: pytest.FixtureRequest, entry: Entry) -> Expect:
 class SetUp:
     """Stands for an Expectation whose call is set-up in this run: `of` insists on the value and judges nothing."""
 
-    value: object
+    value: int | list[object]
 
-    def of(self, result: Result) -> None:
-        """Raises SetUpRefused if the result is another one."""
-        if result != self.value:
-            raise SetUpRefused(result, f"a call that returns {self.value!r}")
+    def of(self, done: Result | Output) -> None:
+        """Raises SetUpRefused if the result is another one, or what the call wrote where that is judged with it."""
+        why = f"a call that returns {self.value!r}"
+        if not isinstance(self.value, list):
+            need(done, why, returns=self.value)
+        elif isinstance(done, Output) and done.actual != self.value:
+            raise SetUpRefused(done.result, why)
 
 
 @pytest.fixture
@@ -160,7 +172,11 @@ def reference(config: pytest.Config) -> Reference:
     try:
         if text:
             return parse(text)
-        return local() if via is None else of_another(via.hosted)
+        if via is None:
+            return local()
+        if via.kernel and via.implementation.partition("-")[0] == LINUX:
+            return of_kernel(via.kernel)
+        return of_another(via.hosted)
     except ValueError as error:
         raise pytest.UsageError(f"--reference: {error}") from error
 
@@ -198,17 +214,78 @@ def ranges(request: pytest.FixtureRequest, entry: Entry, seeded: random.Random) 
 
 
 @pytest.fixture
-def meanwhile() -> Meanwhile:
-    """Steps taken while this process is blocked in a call: see Meanwhile."""
-    return Meanwhile()
+def meanwhile(caller: Caller) -> Meanwhile:
+    """Steps taken while the caller is blocked in a call: see Meanwhile."""
+    return Meanwhile(caller.signals())
 
 
 @pytest.fixture
-def wire() -> Wire:
-    """The frames on the links of this sandbox, from now on. Not applicable without scapy."""
+def clock(calls: Calls, memory: Memory) -> Callable[[], int]:
+    """Reads CLOCK_REALTIME in nanoseconds by an untraced call of the caller (clock_gettime(2)). Raises SetUpRefused."""
+    quiet, block = calls.gate.quieted(), memory.alloc(16)
+
+    def now() -> int:
+        need(quiet.enter(_CLOCK_GETTIME64, _CLOCK_REALTIME, block.address), "clock_gettime64")
+        seconds, nanoseconds = struct.unpack("<qq", block.read())
+        return int(seconds) * 10**9 + int(nanoseconds)
+
+    return now
+
+
+@pytest.fixture
+def children(calls: Calls) -> Children:
+    """Children of the caller: see Children."""
+    return Children(Calls(calls.gate.quieted(), calls.route, calls.memory))
+
+
+@pytest.fixture
+def readiness(calls: Calls) -> Readiness:
+    """Waits for descriptors by select, poll and epoll: see Readiness."""
+    return Readiness(calls)
+
+
+@pytest.fixture
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """The frames on the links of this sandbox, from now on. Not applicable without scapy, or where no link here has them."""
+    _require_here(request, "frames on links")
+    if request.config.getoption("isolation") == "none":
+        # The links would have the frames of others too.
+        not_applicable("a network namespace of the test's own")
     if importlib.util.find_spec("scapy") is None:
         not_applicable("Python module scapy")
     return Wire()
+
+
+@pytest.fixture
+def expect_frames(expect: Expect, wire: Wire) -> FrameExpect:
+    """Announces frames in the layers of scapy, and judges them: see FrameExpect."""
+    return FrameExpect(expect, wire)
+
+
+@pytest.fixture
+def shared_files(request: pytest.FixtureRequest) -> None:
+    """The caller and this process have the same files and current directory. Not applicable where they have not."""
+    _require_here(request, "files")
+
+
+@pytest.fixture
+def beside(request: pytest.FixtureRequest) -> None:
+    """Processes of this machine can be beside the caller, in its kernel. Not applicable where they cannot."""
+    _require_here(request, "processes beside the caller")
+
+
+@pytest.fixture
+def own_kernel(request: pytest.FixtureRequest) -> None:
+    """The caller has a kernel of its own, whose limits a test may reach. Not applicable where it shares this machine's."""
+    via = caller_of(request.node).via
+    if via is None or via.hosted:
+        not_applicable("a kernel of the caller's own")
+
+
+def _require_here(request: pytest.FixtureRequest, what: str) -> None:
+    via = caller_of(request.node).via
+    if via is not None and not via.hosted:
+        not_applicable(f"{what} of {via.implementation} that this process can reach")
 
 
 @pytest.fixture

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import struct
 from select import POLLIN
+from typing import SupportsInt
 
 from probes.abi import sockaddr
-from probes.entry.calls import Calls
+from probes.entry.calls import Calls, SetUpRefused
 from probes.entry.gate import Result
-from probes.testing.expect import Broke, need
+from probes.testing.expect import need
 from probes.testing.socket_kinds import SocketKind
 
 #: Which sockets can have a state: their (family, type) pairs.
 FamiliesAndTypes = frozenset[tuple[int, int]]
 TCPS: FamiliesAndTypes = frozenset({(socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET6, socket.SOCK_STREAM)})
 BACKLOG = 4
+#: include/uapi/asm-generic/socket.h.
+SO_PEEK_OFF = 42
 #: With a linger time of 0, close(2) resets a connection (socket(7) SO_LINGER).
 _RESET = struct.pack("<ii", 1, 0)
+#: Hosts of the two ends where an address has no port.
+_RAW_HOSTS = ("127.0.0.1", "127.0.0.2")
+#: The Ethernet protocol of packet sockets: reserved for local experiments (IEEE 802a). The link is the loopback link.
+ETHERTYPE, _LOOPBACK = 0x88B5, 1
 _POLLFD = struct.Struct("<ihh")
 _PATIENCE_MS = 10_000
 
@@ -33,18 +42,32 @@ class Prepared:
         """Makes nothing yet. `ports` are those of the server's and the client's address."""
         self.fd = self.peer = -1
         self.calls, self.kind, self.flags = calls, kind, flags
-        self.server, self.client = (_address(kind, port) for port in ports)
+        self.server, self.client = (_address(kind, host, port) for host, port in zip(_RAW_HOSTS, ports, strict=True))
         self.made: list[int] = []
 
     def __int__(self) -> int:
         """Returns the descriptor: the word that a call takes."""
-        return self.fd
+        return int(self.fd)
 
     def wait(self, fd: int, events: int = POLLIN) -> None:
-        """Waits until poll(2) reports one of these events. Raises Broke if that takes ten seconds."""
-        entry = self.calls.memory.scratch(_POLLFD.pack(fd, events, 0), "pollfd")
-        if need(self.calls.syscall("poll", entry, 1, _PATIENCE_MS), "poll") == 0:
-            raise Broke(f"prepared state: poll reported no event of {events:#x} within {_PATIENCE_MS // 1000} s")
+        """Waits until poll(2) reports one of these events. Raises SetUpRefused if that takes ten seconds."""
+        await_events(self.calls, fd, events)
+
+    def nonblocking(self, fd: int) -> None:
+        """Sets O_NONBLOCK of a descriptor (fcntl(2) F_SETFL)."""
+        need(self.calls.syscall("fcntl64", fd, fcntl.F_SETFL, os.O_NONBLOCK), "F_SETFL")
+
+    def wait_bytes(self, fd: int, count: int) -> None:
+        """Waits until so many bytes of a stream are there to receive (recv(2) MSG_PEEK, MSG_WAITALL)."""
+        block = self.calls.memory.alloc(count)
+        need(self.calls.make("recv", fd, block, count, socket.MSG_PEEK | socket.MSG_WAITALL), "recv", returns=count)
+
+    def wait_datagram(self, fd: int, offset: int) -> None:
+        """Waits until a datagram is queued behind so many bytes of others (socket(7) SO_PEEK_OFF)."""
+        block = self.calls.memory.alloc(1)
+        need(self.calls.setsockopt(fd, socket.SOL_SOCKET, SO_PEEK_OFF, offset), "SO_PEEK_OFF")
+        need(self.calls.make("recv", fd, block, 1, socket.MSG_PEEK), "recv")
+        need(self.calls.setsockopt(fd, socket.SOL_SOCKET, SO_PEEK_OFF, -1), "SO_PEEK_OFF")
 
     def close(self) -> None:
         """Closes every descriptor made for this state. TCP connections are reset, so that no address stays in use."""
@@ -117,8 +140,27 @@ class Prepared:
         self.made.remove(fd)
 
 
-def _address(kind: SocketKind | None, port: int) -> bytes:
-    """Returns the address of an end: a port of the loopback host, or the port as an abstract AF_UNIX name."""
+def await_events(calls: Calls, fd: SupportsInt, events: int = POLLIN) -> None:
+    """Waits until poll(2) reports one of these events of a descriptor. Raises SetUpRefused if that takes ten seconds."""
+    entry = calls.memory.scratch(_POLLFD.pack(int(fd), events, 0), "pollfd")
+    result = calls.syscall("poll", entry, 1, _PATIENCE_MS)
+    if need(result, "poll") == 0:
+        raise SetUpRefused(
+            result, f"poll, which should report an event of {events:#x} within {_PATIENCE_MS // 1000} s,"
+        )
+
+
+def _address(kind: SocketKind | None, host: str, port: int) -> bytes:
+    """Returns the address of an end: a port of the loopback host, a netlink port, or the port as an abstract AF_UNIX name.
+
+    A raw IPv4 socket has no port; its two ends have different hosts. Those of packet sockets have one address.
+    """
+    if kind is not None and kind.family == socket.AF_PACKET:
+        return sockaddr.packet(ETHERTYPE, _LOOPBACK)
+    if kind is not None and kind.family == socket.AF_NETLINK:
+        return sockaddr.netlink(port)
+    if kind is not None and (kind.family, kind.type) == (socket.AF_INET, socket.SOCK_RAW):
+        return sockaddr.inet(host, 0)
     if kind is not None and kind.family in (socket.AF_INET, socket.AF_INET6):
         return kind.address(port)
     return sockaddr.unix(f"\0{port}".encode())

@@ -1,19 +1,25 @@
-"""Reads /proc: the tables and counters of sockets, this process's descriptors, sysctls, and modules.
+"""Reads /proc: the tables and counters of sockets, the caller's descriptors, sysctls, and modules.
 
-Files are read by ordinary calls of Python, never through the gate: what they show is independent of the judged call.
+It is that of the machine where the calls are made: read by ordinary calls of Python where that is this machine, otherwise by
+calls of the agent (probes/entry/files.py). They are never calls through the gate: what they show is independent of the
+judged call.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
+from probes.entry.files import Files, LocalFiles
 from probes.testing.expect import Broke, not_applicable
 
 _Value = TypeVar("_Value")
@@ -28,30 +34,43 @@ _COLUMNS = {
 }
 #: The tables of sockets in /proc/net.
 TABLES = tuple(_COLUMNS)
-#: Whose descriptors are read: the process that makes the calls of the test.
-_caller = "self"
-_shown = True
 #: Seconds to wait for the kernel to free closed sockets, which it may do after an RCU grace period.
 _PATIENCE = 2.0
+_LOCAL = LocalFiles()
+#: How files are read, None where none shows the sockets of the test, and whose descriptors `descriptors` lists.
+_files: Files | None = _LOCAL
+_process: Callable[[], int] = os.getpid
 
 
-def of_caller(pid: int) -> None:
-    """Makes `inode`, `descriptors` and `lowest` read those of a process, the one that makes the calls of this test."""
-    global _caller
-    _caller = "self" if pid == os.getpid() else str(pid)
+def of_caller(files: Files | None, process: Callable[[], int]) -> None:
+    """Makes this module read the /proc of the process that makes the calls of this test; None: there is none to read.
+
+    `process` returns its id on this machine, or ends the test as not applicable.
+    """
+    global _files, _process
+    _files, _process = files, process
 
 
-def shows_sockets(shown: bool) -> None:
-    """Says whether the kernel of this process answers the calls of this test. If not, /proc here shows none of it."""
-    global _shown
-    _shown = shown
+def _caller() -> str:
+    """Returns the name in /proc of the process whose descriptors are read."""
+    return "self" if _files is not _LOCAL or (pid := _process()) == os.getpid() else str(pid)
 
 
-def _proc(path: str) -> Path:
-    """Returns a path below /proc. Not applicable where another kernel answers the calls."""
-    if not _shown:
+def local() -> Files:
+    """Returns the files of this machine."""
+    return _LOCAL
+
+
+def _shown(path: str) -> Files:
+    """Returns how a file is read. Not applicable where no /proc shows what the test's calls do."""
+    if _files is None:
         not_applicable(f"/proc/{path} of the implementation")
-    return Path("/proc", path)
+    return _files
+
+
+def _text(path: str) -> str:
+    """Returns what a file below /proc holds. Raises FileNotFoundError."""
+    return _shown(path).read(f"/proc/{path}").decode(errors="surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -69,20 +88,42 @@ class ProcRow:
         return [self.fields[name] for name in names] if self.fields else []
 
 
-def protocols() -> frozenset[str]:
+class Protocols(frozenset[str]):
+    """Holds protocols. `asked`, if it is set, gets those of which a test asks if they are there, with the answer."""
+
+    asked: ClassVar[dict[str, bool] | None] = None
+
+    def __contains__(self, name: object) -> bool:
+        """Returns True if a protocol is there."""
+        there = super().__contains__(name)
+        if self.asked is not None:
+            self.asked[str(name)] = there
+        return there
+
+    def __and__(self, names: AbstractSet[object]) -> frozenset[str]:
+        """Returns those of some protocols that are there."""
+        return frozenset(name for name in names if isinstance(name, str) and name in self)
+
+
+def protocols() -> Protocols:
     """Returns the protocols that the kernel has registered, as /proc/net/protocols names them: "TCP", "UDPv6"."""
     try:
-        lines = _proc("net/protocols").read_text().splitlines()[1:]
+        lines = _text("net/protocols").splitlines()[1:]
     except FileNotFoundError:
         not_applicable("/proc/net/protocols, which lists the kernel's protocols")
-    return frozenset(line.split()[0] for line in lines)
+    return Protocols(line.split()[0] for line in lines)
+
+
+def filesystems() -> frozenset[str]:
+    """Returns the file systems that the kernel has registered."""
+    return frozenset(line.split()[-1] for line in _text("filesystems").splitlines())
 
 
 def modprobe() -> str:
     """Returns the program that the kernel runs to load a missing module, "" if it loads none (kernel.modprobe)."""
     try:
-        disabled = _proc("sys/kernel/modules_disabled").read_text().strip() != "0"
-        return "" if disabled else _proc("sys/kernel/modprobe").read_text().strip()
+        disabled = _text("sys/kernel/modules_disabled").strip() != "0"
+        return "" if disabled else _text("sys/kernel/modprobe").strip()
     except FileNotFoundError:
         return ""
 
@@ -96,19 +137,40 @@ def loadable(alias: str) -> bool:
     program = modprobe()
     if not program:
         return False
-    if not Path(f"/lib/modules/{os.uname().release}/modules.dep").exists() or not os.access(program, os.X_OK):
+    if _files is not _LOCAL and not _is_there(program):
+        return False
+    modules = Path(f"/lib/modules/{os.uname().release}/modules.dep")
+    if _files is not _LOCAL or not modules.exists() or not os.access(program, os.X_OK):
         not_applicable(f"the modules of this kernel, to see if it would load {alias}")
     resolved = subprocess.run([program, "--resolve-alias", alias], capture_output=True, text=True, check=False)
     return bool(set(resolved.stdout.split()) - {"off"})
 
 
+def _is_there(path: str) -> bool:
+    directory, _, name = path.rpartition("/")
+    try:
+        return name in _shown("").names(directory or "/")
+    except FileNotFoundError:
+        return False
+
+
 def read_table(table: str) -> dict[int, ProcRow]:
     """Returns the rows of /proc/net/TABLE by inode; none if the kernel has no such table."""
-    path, names = _proc(f"net/{table}"), _COLUMNS[table]
-    if not path.exists():
+    try:
+        return _rows(table, _text(f"net/{table}"))
+    except FileNotFoundError:
         return {}
-    rows = [ProcRow(dict(zip(names, line.split(), strict=False))) for line in path.read_text().splitlines()[1:]]
+
+
+def _rows(table: str, text: str) -> dict[int, ProcRow]:
+    rows = [ProcRow(dict(zip(_COLUMNS[table], line.split(), strict=False))) for line in text.splitlines()[1:]]
     return {int(row["inode"]): row for row in rows}
+
+
+def netlink_protocols() -> set[int]:
+    """Returns the protocols of AF_NETLINK that have a kernel socket (port 0) in the initial network namespace."""
+    text = _shown("").initial.get("/proc/net/netlink", b"").decode()
+    return {int(row["protocol"]) for row in _rows("netlink", text).values() if row["port"] == "0"}
 
 
 def row(table: str, inode: int) -> ProcRow:
@@ -128,21 +190,37 @@ def tables_listing(inode: int) -> list[str]:
 
 def inode(fd: int) -> int:
     """Returns the inode of a socket, from the link in /proc/PID/fd. Raises Broke if the descriptor is no socket."""
-    link = str(_proc(f"{_caller}/fd/{fd}").readlink())
+    path = f"{_caller()}/fd/{fd}"
+    link = _shown(path).link(f"/proc/{path}")
     if not link.startswith("socket:["):
         raise Broke(f"descriptor {fd} is {link}, not a socket")
     return int(link[8:-1])
 
 
-def descriptors() -> list[int]:
-    """Returns the open descriptors of the process that makes the calls."""
-    listed = {int(link.name) for link in _proc(f"{_caller}/fd").iterdir()}
-    if _caller != "self":
-        return sorted(listed)
-    # The listing itself used the lowest free descriptor, which the next open gets again.
-    own = os.open("/", os.O_PATH)
-    os.close(own)
-    return sorted(listed - {own})
+def open_sockets() -> dict[int, list[tuple[int, int]]]:
+    """Returns the process and the descriptor of each open socket by inode, of the processes that /proc shows."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for directory in Path("/proc").glob("[0-9]*/fd"):
+        # A process may end meanwhile, or be another user's.
+        with suppress(OSError):
+            for link in directory.iterdir():
+                if (target := str(link.readlink())).startswith("socket:["):
+                    found.setdefault(int(target[8:-1]), []).append((int(directory.parent.name), int(link.name)))
+    return found
+
+
+def descriptors(pid: int | None = None) -> list[int]:
+    """Returns the open descriptors of the process that makes the calls, or of another one of its machine."""
+    path = f"{_caller() if pid is None else pid}/fd"
+    try:
+        return sorted(map(int, _shown(path).names(f"/proc/{path}")))
+    except FileNotFoundError:
+        not_applicable(f"/proc/{path}: the process, by the id that the caller has of it")
+
+
+def process_state(pid: int) -> str:
+    """Returns the letter of the state of a process, by the id that the caller has of it (proc(5), /proc/PID/stat)."""
+    return _text(f"{pid}/stat").rpartition(")")[2].split()[0]
 
 
 def lowest(count: int = 1) -> list[int]:
@@ -161,8 +239,11 @@ def socket_counts() -> dict[str, int]:
     """Returns how many sockets this network namespace has: all, and in use by protocol (/proc/net/sockstat)."""
     counts = {}
     for name in ("sockstat", "sockstat6"):
-        path = _proc(f"net/{name}")
-        for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines = _text(f"net/{name}").splitlines()
+        except FileNotFoundError:
+            continue
+        for line in lines:
             protocol, _, rest = line.partition(": ")
             # Only the first count is of the namespace: `alloc`, `mem` and `orphan` are of the whole machine.
             counts[protocol] = int(rest.split()[1])
@@ -182,17 +263,44 @@ def sysctl(name: str) -> list[int]:
 
     Where only the initial network namespace shows it, its value was read before the sandbox was made.
     """
-    path = _proc("sys/" + name.replace(".", "/"))
-    if path.exists():
-        return [int(number) for number in path.read_text().split()]
-    if name not in _INITIAL:
-        not_applicable(f"sysctl {name}")
-    return _INITIAL[name]
+    try:
+        return [int(number) for number in _text("sys/" + name.replace(".", "/")).split()]
+    except FileNotFoundError:
+        found = _shown("").initial.get("/proc/sys/" + name.replace(".", "/"))
+        if found is None:
+            not_applicable(f"sysctl {name}")
+        return [int(found)]
 
 
-#: Older kernels show these in the initial network namespace only (net/core/sysctl_net_core.c).
-_INITIAL = {
-    name: [int(path.read_text())]
-    for name in ("net.core.rmem_default", "net.core.wmem_default")
-    if (path := Path("/proc/sys") / name.replace(".", "/")).exists()
-}
+def link_groups() -> list[str]:
+    """Returns the multicast addresses of hardware that links receive, in hexadecimal (/proc/net/dev_mcast)."""
+    return [line.split()[-1] for line in _text("net/dev_mcast").splitlines()]
+
+
+def labels_sockets() -> bool:
+    """Returns True if a security module of the caller's kernel labels sockets: SELinux or Smack, by their file systems."""
+    return bool({"selinuxfs", "smackfs"}.intersection(_text("filesystems").split()))
+
+
+def sysctl_text(name: str) -> str:
+    """Returns what a sysctl like net.ipv4.tcp_congestion_control holds. Raises FileNotFoundError."""
+    return _text("sys/" + name.replace(".", "/")).strip()
+
+
+def names_here() -> list[str]:
+    """Returns the names in the current directory of the process that makes the calls."""
+    return _shown("self/cwd").names(".")
+
+
+def set_sysctl(name: str, value: object) -> None:
+    """Writes a sysctl of the caller's namespaces, e.g. net.ipv4.ip_unprivileged_port_start.
+
+    Not applicable where /proc/sys is mounted read-only, as containers have it. Raises OSError.
+    """
+    path = "sys/" + name.replace(".", "/")
+    try:
+        _shown(path).write(f"/proc/{path}", f"{value}\n".encode())
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            not_applicable("/proc/sys that can be written")
+        raise

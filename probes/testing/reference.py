@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from probes.entry.gate import entry_abi
@@ -65,6 +66,12 @@ def of_another(hosted: bool) -> Reference:
     here = local().version
     versions = sorted(_stored(run).version for run in runs)
     return Reference("i386", next((one for one in reversed(versions) if one <= here), versions[0]))
+
+
+def of_kernel(kernel: Mapping[str, str]) -> Reference:
+    """Returns a genuine Linux that says of itself by uname(2): release, version, machine."""
+    abi = "ia32-compat" if kernel["machine"] == "x86_64" else "i386"
+    return Reference(abi, version_of(kernel["release"], kernel["version"]))
 
 
 def _stored(run: StoredRun) -> Reference:

@@ -42,6 +42,8 @@ TCP = SocketKind("tcp", socket.AF_INET, socket.SOCK_STREAM)
 TCP6 = SocketKind("tcp6", socket.AF_INET6, socket.SOCK_STREAM)
 UDP = SocketKind("udp", socket.AF_INET, socket.SOCK_DGRAM)
 UDP6 = SocketKind("udp6", socket.AF_INET6, socket.SOCK_DGRAM)
+UDPLITE = SocketKind("udplite", socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE)
+UDPLITE6 = SocketKind("udplite6", socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE)
 #: Protocol 253 is reserved for experiments (RFC 3692): no other traffic of a test has it.
 RAW = SocketKind("raw", socket.AF_INET, socket.SOCK_RAW, 253)
 RAW6 = SocketKind("raw6", socket.AF_INET6, socket.SOCK_RAW, 253)

@@ -13,9 +13,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EAGAIN, EINPROGRESS
-from select import POLLERR, POLLHUP, POLLPRI
+from select import POLLERR, POLLHUP, POLLPRI, POLLRDHUP
 
 from probes.entry.calls import Calls, SetUpRefused
+from probes.entry.memory import Block
 from probes.testing.expect import need
 from probes.testing.prepared import TCPS, FamiliesAndTypes, Prepared
 from probes.testing.socket_kinds import SocketKind
@@ -29,10 +30,22 @@ URGENT = b"!"
 _OPEN, _PIPE = 5, 42
 _CHUNK = 1 << 16
 
+#: Bytes of struct cmsghdr in the i386 layout.
+_CMSGHDR = 12
+
 _NO_SOCKET: FamiliesAndTypes = frozenset()
 _UDPS: FamiliesAndTypes = frozenset({(socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_DGRAM)})
-_STREAMS: FamiliesAndTypes = TCPS | {(socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_UNIX, socket.SOCK_SEQPACKET)}
-_CONNECTABLE: FamiliesAndTypes = _STREAMS | _UDPS | {(socket.AF_UNIX, socket.SOCK_DGRAM)}
+_UNIX_DGRAM: FamiliesAndTypes = frozenset({(socket.AF_UNIX, socket.SOCK_DGRAM)})
+_UNIX_STREAMS: FamiliesAndTypes = frozenset(
+    {(socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_UNIX, socket.SOCK_SEQPACKET)}
+)
+#: Kinds that need a privilege: raw IPv4, netlink and packet sockets. The two ends of the last have one address, at which
+#: both receive what either sends.
+_PACKETS: FamiliesAndTypes = frozenset({(socket.AF_PACKET, socket.SOCK_DGRAM), (socket.AF_PACKET, socket.SOCK_RAW)})
+_RAWS: FamiliesAndTypes = frozenset({(socket.AF_INET, socket.SOCK_RAW), (socket.AF_NETLINK, socket.SOCK_RAW)})
+_MUTUAL: FamiliesAndTypes = _UDPS | _RAWS | _PACKETS
+_STREAMS: FamiliesAndTypes = TCPS | _UNIX_STREAMS
+_CONNECTABLE: FamiliesAndTypes = _STREAMS | _MUTUAL | _UNIX_DGRAM
 _Make = Callable[[Prepared], None]
 
 
@@ -78,6 +91,11 @@ class Prepare:
     def __init__(self, calls: Calls, server: int = SERVER_PORT, client: int = CLIENT_PORT) -> None:
         """Takes the calls to make states by, and the ports of the server's and the client's address."""
         self._calls, self._ports = calls, (server, client)
+
+    def another(self, number: int) -> Prepare:
+        """Returns one that makes states with ports of its own, so that they can exist beside this one's."""
+        server, client = self._ports
+        return Prepare(self._calls, server + 10 * (number + 1), client + 10 * (number + 1))
 
     def __call__(self, state: str, kind: SocketKind | None = None, flags: int = 0) -> Prepared:
         """Makes a state. `flags` (SOCK_NONBLOCK, SOCK_CLOEXEC) are those of the socket at `fd`.
@@ -168,17 +186,26 @@ def _connecting(end: Prepared) -> None:
 @_state("connected", _CONNECTABLE)
 def _connected(end: Prepared) -> None:
     """The client's end of a connection; for AF_UNIX one of the two unnamed sockets of socketpair(2)."""
-    if end.of(TCPS):
+    if end.of(_UNIX_STREAMS | _UNIX_DGRAM):
+        end.fd, end.peer = end.pair(end.flags)
+    else:
+        _connected_by_name(end)
+
+
+@_state("connected-by-name", _CONNECTABLE)
+def _connected_by_name(end: Prepared) -> None:
+    """The client's end of a connection between two sockets that both have a name."""
+    if end.of(_STREAMS):
         listener = end.listener()
         end.fd = end.connect(end.bound(end.client, end.flags), end.server)
         end.wait(listener)
         end.peer = end.keep(end.calls.accept(listener), "accept")
-    elif end.of(_UDPS):
+    elif end.of(_PACKETS):
+        end.fd, end.peer = end.bound(end.client, end.flags), end.bound(end.server)
+    else:
         end.peer = end.bound(end.server)
         end.fd = end.connect(end.bound(end.client, end.flags), end.server)
         end.connect(end.peer, end.client)
-    else:
-        end.fd, end.peer = end.pair(end.flags)
 
 
 @_state("with-data", _CONNECTABLE)
@@ -186,6 +213,17 @@ def _with_data(end: Prepared) -> None:
     """A connected socket with four bytes, or a datagram of four bytes, to receive."""
     _connected(end)
     end.send(end.peer, DATA)
+    end.wait(end.fd)
+
+
+@_state("with-rights", _UNIX_STREAMS | _UNIX_DGRAM)
+def _with_rights(end: Prepared) -> None:
+    """A connected socket with four bytes to receive, and a descriptor of the peer in their control data (SCM_RIGHTS)."""
+    _connected(end)
+    memory = end.calls.memory
+    rights = memory.words(_CMSGHDR + 4, socket.SOL_SOCKET, socket.SCM_RIGHTS, end.peer)
+    message = memory.words(0, 0, memory.words(memory.put(DATA), len(DATA)), 1, rights, rights.size, 0)
+    need(end.calls.make("sendmsg", end.peer, message, socket.MSG_NOSIGNAL), "sendmsg with SCM_RIGHTS")
     end.wait(end.fd)
 
 
@@ -197,17 +235,34 @@ def _with_urgent_data(end: Prepared) -> None:
     end.wait(end.fd, POLLPRI)
 
 
-@_state("full", _STREAMS)
+@_state("full", _STREAMS | _UNIX_DGRAM)
 def _full(end: Prepared) -> None:
-    """A connected socket whose send buffer takes no further byte: the next call that sends blocks."""
+    """A connected socket whose send buffer, or peer's queue, takes no further byte: the next call that sends blocks."""
     _connected(end)
     data = end.calls.memory.alloc(_CHUNK)
+    while _fill(end, data) and end.of(TCPS):
+        # What is in flight makes room once it is acknowledged, which the peer delays.
+        need(end.calls.setsockopt(end.peer, socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1), "TCP_QUICKACK")
+
+
+def refill(end: Prepared) -> None:
+    """Fills a "full" TCP socket again, before a call that must find it so.
+
+    Where the peer's window is too small for a segment the kernel uses it up after 200 ms (the persist timer): then there is
+    room for a few bytes more.
+    """
+    _fill(end, end.calls.memory.alloc(_CHUNK))
+
+
+def _fill(end: Prepared, data: Block) -> int:
+    """Sends until nothing more is taken, and returns how many bytes were."""
+    count = 0
     for size in (_CHUNK, 1024, 1):
-        result = end.calls.make("send", end.fd, data, size, socket.MSG_DONTWAIT)
-        while result > 0:
-            result = end.calls.make("send", end.fd, data, size, socket.MSG_DONTWAIT)
+        while (result := end.calls.make("send", end.fd, data, size, socket.MSG_DONTWAIT)) > 0:
+            count += result
         if result != -EAGAIN:
             raise SetUpRefused(result, "send to a full buffer, which fails with EAGAIN,")
+    return count
 
 
 @_state("half-closed", _STREAMS)
@@ -234,11 +289,36 @@ def _shut_down(end: Prepared) -> None:
     end.wait(end.peer)
 
 
-@_state("reset", TCPS)
-def _reset(end: Prepared) -> None:
-    """A socket whose connection the peer has reset: ECONNRESET is pending. There is no peer any more."""
+@_state("peer-closed", _STREAMS)
+def _peer_closed(end: Prepared) -> None:
+    """A connected socket that has received the end of the peer's data. There is no peer any more."""
     _connected(end)
-    end.reset(end.peer)
+    end.close_one(end.peer)
+    end.wait(end.fd)
+    end.peer = -1
+
+
+@_state("data-and-end", _STREAMS)
+def _data_and_end(end: Prepared) -> None:
+    """A connected socket with four bytes to receive, and behind them the end of the peer's data."""
+    _connected(end)
+    end.send(end.peer, DATA)
+    end.shutdown(end.peer, socket.SHUT_WR)
+    end.wait(end.fd, POLLRDHUP)
+
+
+@_state("reset", _STREAMS)
+def _reset(end: Prepared) -> None:
+    """A socket whose connection the peer has reset: ECONNRESET is pending. There is no peer any more.
+
+    An AF_UNIX peer does so by closing with data unread.
+    """
+    _connected(end)
+    if end.of(TCPS):
+        end.reset(end.peer)
+    else:
+        end.send(end.fd, DATA)
+        end.close_one(end.peer)
     end.wait(end.fd, POLLERR)
     end.peer = -1
 

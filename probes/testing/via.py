@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from probes.entry.agent import Agent, AgentError
-from probes.entry.agent_gate import AgentGate, gate_names
+from probes.entry.agent import Agent
+from probes.entry.agent_driver import Driver
+from probes.entry.agent_frames import AgentError
+from probes.entry.agent_gate import AgentGate, gate_names, landing_pad
 from probes.entry.agent_start import PROGRAM
+from probes.entry.files import AgentFiles
+from probes.entry.memory import OutOfMemory
 from probes.errors import CommandError
 from probes.sandbox import messages, sandbox, trial
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import CannotSandbox, SandboxSpec
 from probes.sandbox.work import work_directory
 from probes.testing import procfs
-from probes.testing.caller import NUMBERS, AgentCaller
+from probes.testing.caller import NUMBERS, RETURNS_VALUE, AgentCaller, Caller
 from probes.testing.expect import not_applicable
+from probes.testing.signals import AgentSignals, Signals
 
 AGENT = "{agent}"
+#: Linux itself, taken for genuine, and as the version that its kernel says. A port of it has a name after a hyphen.
+LINUX = "linux"
 #: The name of the agent's file in the directory of a sandbox.
 _FILE = "socketcall-agent"
 #: Seconds that the command has to start the agent, at the beginning of a run.
@@ -32,15 +41,37 @@ _PRCTL, _PR_SET_PDEATHSIG, _SIGKILL = 172, 1, 9
 class Via:
     """Describes a command that runs agents. `text` is its line, with {agent} for the agent's file.
 
-    `implementation` is what answers the calls there. `hosted`: it makes its sockets in the kernel of this machine, so
-    that /proc shows them.
+    `implementation` is what answers the calls there. `hosted`: it makes its sockets in the kernel of this machine, so that
+    the tables of /proc/net here show them. `known`: that kernel knows the agent by the pid that getpid returns to it, and
+    its descriptors by their numbers. `shows`: if not, a /proc of its own shows these.
     """
 
     text: str
     implementation: str
     gate_names: tuple[str, ...] = ()
     hosted: bool = True
+    known: bool = True
     named: bool = False
+    shows: bool = False
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Returns what the first line of results.jsonl has of it."""
+        return {"via": self.text}
+
+    @property
+    def isolation(self) -> str:
+        """Returns the isolation of tests there, "" for that of their sandboxes."""
+        return ""
+
+    @property
+    def kernel(self) -> dict[str, str]:
+        """Returns what is known of its kernel, {} where it is that of this machine."""
+        return {}
+
+    def caller(self, until: float | None) -> Caller:
+        """Starts an agent in the sandbox of a test that ends at `until` (time.monotonic). Raises AgentError, OSError."""
+        return ViaCaller(self, until)
 
     def __str__(self) -> str:
         """Returns what answers the calls, and whose kernel its sockets are in."""
@@ -106,23 +137,37 @@ def tried(text: str, implementation: str | None, isolation: str | None, deadline
     for message in result.messages:
         if isinstance(message, messages.Report):
             gates = tuple(message.data["gates"])
-            return Via(text, via.implementation, gates, bool(message.data["hosted"]), via.named)
+            hosted, known, shows = (bool(message.data[name]) for name in ("hosted", "known", "shows"))
+            return replace(via, gate_names=gates, hosted=hosted, known=known, shows=shows)
         if isinstance(message, messages.Broke):
             raise CommandError(f"--via: {message.why}")
     raise CommandError(f"--via: `{text}` ended its sandbox, with wait status {result.status}")
 
 
 def _examined(agent: Agent) -> dict[str, object]:
-    """Returns the gates of an agent that work, and whether its sockets are this kernel's. Raises AgentError."""
+    """Returns the gates of an agent that work, whether its sockets are this kernel's, and whether its /proc shows them.
+
+    Raises AgentError.
+    """
+    gates = examined_gates(agent)
+    before = procfs.open_sockets()
+    made = agent.call(_SOCKET, _AF_UNIX, _SOCK_STREAM, 0)
+    new = {where for inode, places in procfs.open_sockets().items() if inode not in before for where in places}
+    known, shows = (agent.info.pid, made) in new, False
+    if made >= 0 and not known:
+        # An emulator that has no such calls may end.
+        with suppress(OSError, AgentError, OutOfMemory):
+            files, where = AgentFiles(agent), "/proc/self/fd"
+            shows = str(made) in files.names(where) and files.link(f"{where}/{made}").startswith("socket:[")
+    return {"gates": list(gates), "hosted": bool(new), "known": known, "shows": shows}
+
+
+def examined_gates(agent: Driver) -> tuple[str, ...]:
+    """Returns the names of the gates of an agent. Raises AgentError: one does not work."""
     for name in gate_names(agent):
         if (got := AgentGate(agent, name).enter(_GETPID)) != agent.info.pid:
             raise AgentError(f"getpid by {name} returns {got!r}, the agent's process id is {agent.info.pid}")
-    made = agent.call(_SOCKET, _AF_UNIX, _SOCK_STREAM, 0)
-    try:
-        hosted = made >= 0 and str(Path(f"/proc/{agent.info.pid}/fd/{made}").readlink()).startswith("socket:")
-    except OSError:
-        hosted = False
-    return {"gates": list(gate_names(agent)), "hosted": hosted}
+    return gate_names(agent)
 
 
 class ViaCaller(AgentCaller):
@@ -133,17 +178,52 @@ class ViaCaller(AgentCaller):
         self._via = via
         self._agent = via.start(None, until)
         self.pid = self._agent.info.pid
-        procfs.shows_sockets(via.hosted)
+        here = procfs.local() if via.hosted else None
+        self.files = AgentFiles(self._agent) if via.shows else here
 
-    def lend(self, descriptor: int) -> int:
-        """Takes a copy of a descriptor of the agent."""
-        if not self._via.hosted:
-            not_applicable(f"descriptors of {self._via.implementation} that this kernel knows")
-        return super().lend(descriptor)
+    @property
+    def process(self) -> int:
+        """Returns its pid. Not applicable where this kernel does not know its process by it."""
+        self._require_known()
+        return self.pid
+
+    @property
+    def lends(self) -> bool:
+        """Returns True if this kernel knows its process, with its descriptors."""
+        return self._via.known
+
+    def require_own_calls(self) -> None:
+        """Ends the test as not applicable if the call that the agent waits for requests by is not made by its own code."""
+        at, agent = AgentSignals(self._agent, self.process).idle_at, self._agent
+        if at not in agent.info.code and at != landing_pad(agent):
+            not_applicable(
+                f"calls that this kernel sees as they are made, not as {self._via.implementation} makes them"
+            )
+
+    def set_filter(self, program: Sequence[bytes]) -> None:
+        """Installs a seccomp filter in the agent."""
+        self.require_own_calls()
+        super().set_filter(program)
+
+    def signals(self) -> Signals:
+        """Returns what handles signals in the agent."""
+        self._require_known()
+        return super().signals()
+
+    def adopt(self, descriptor: int) -> int:
+        """Takes a copy of a descriptor of the test's process. Not applicable where `process` is not."""
+        self._require_known()
+        return super().adopt(descriptor)
+
+    def _require_known(self) -> None:
+        if not self._via.known:
+            not_applicable(f"the process of {self._via.implementation}, with its descriptors, as this kernel knows it")
 
     def _do(self, name: str, *words: int) -> int:
         """Makes an untraced call of set-up, and returns its result."""
         result = self._agent.call(NUMBERS[name], *words)
         if result < 0:
             not_applicable(f"{name} by {self._via.implementation}, for set-up: {os.strerror(-result)}")
+        if result and name not in RETURNS_VALUE:
+            not_applicable(f"{name} by {self._via.implementation}, for set-up: it returns {result}, not 0")
         return result
