@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument(
-        "--json", action="store_true", help="as JSON lines: also folder, test, routes, tag, since, references"
+        "--json",
+        action="store_true",
+        help="as JSON lines: also folder, test, routes, tag, since, references, python (why an agent cannot judge it)",
     )
     parser.add_argument("--register", action="store_true", help="append new ids to tests/ids.txt")
 
@@ -49,4 +51,5 @@ def _line(behaviour: Behaviour, since: str, answers: dict[str, dict[str, Json]])
     return {
         "id": behaviour.id, "statement": behaviour.statement, "source": behaviour.source, "folder": behaviour.folder,
         "test": behaviour.test, "routes": behaviour.routes, "tag": behaviour.tag, "since": since, "references": answers,
+        "python": behaviour.python,
     }  # fmt: skip

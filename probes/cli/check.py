@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
 from probes.cli import streams
-from probes.cli.collection import choosing_arguments, collected, pytest_arguments, run_pytest
 from probes.errors import CommandError
 from probes.plugin import options
 from probes.plugin.options import Option
 from probes.report.counts import overall
-from probes.sandbox import trial
 
+# What needs pytest is imported when the arguments are parsed: --help and a wrong option need no test.
 if TYPE_CHECKING:
+    import pytest
+
     from probes.plugin.run_report import RunReport
 
 EXIT = """exit status: 0 all as expected, 1 something deviates, 2 usage or could not start, 3 nothing deviates but
@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Judges behaviours, and returns the exit status. Raises CommandError: the run cannot start."""
+    from probes.cli.collection import pytest_arguments, run_pytest
+    from probes.sandbox import trial
+
     if args.list:
         return _list(args)
     trial.require_proc()
@@ -40,6 +43,9 @@ def main(args: argparse.Namespace) -> int:
         passed.append("-x")
     if not sys.stdout.isatty():
         passed.append("--no-progress")
+    elif os.environ.get("TERM", "dumb") != "dumb" and not args.rest:
+        # (Arguments of pytest may give the terminal to a debugger or to the tests.)
+        passed.append("--progress-line")
     run = _Run()
     arguments = [*pytest_arguments(args), "-q", "--no-header", "--tb=no", "-rN", *passed, *args.rest]
     with streams.lasting_stdout() as written:
@@ -69,6 +75,8 @@ class _Run:
 
     def status(self, code: int) -> int:
         """Returns the exit status of `check` for an exit status of pytest. Raises CommandError: nothing was judged."""
+        import pytest
+
         if self._report is not None and self._report.failure:
             raise CommandError(self._report.failure, overall(self._report.status, 3))
         if code == pytest.ExitCode.INTERRUPTED and not self._failed_collection:
@@ -84,6 +92,8 @@ class _Run:
 
 
 def _list(args: argparse.Namespace) -> int:
+    from probes.cli.collection import choosing_arguments, collected
+
     items = collected(args, choosing_arguments(args))
     # Not before pytest has imported the plugin, whose assertions it rewrites.
     from probes.plugin.run_facts import key_of

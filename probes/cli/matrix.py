@@ -8,6 +8,7 @@ from pathlib import Path
 
 from probes.errors import CommandError
 from probes.report.directory import ReportDirectory
+from probes.report.formats import matrix_md
 from probes.report.matrix import Matrix, column
 from probes.targets import TARGETS
 
@@ -24,10 +25,10 @@ def main(args: argparse.Namespace) -> int:
     """Writes matrix.html and matrix.md. Raises CommandError: results that cannot be read, a directory of the user's."""
     if not args.output:
         raise CommandError("-o names no directory: give -o DIR")
-    directory = ReportDirectory(Path(args.output))
+    directory = ReportDirectory(Path(args.output), "-o")
     try:
-        matrix = Matrix([column(Path(where), TARGETS) for where in args.results])
-        (directory.part / "matrix.md").write_text(matrix.markdown(), encoding="utf-8")
+        matrix = Matrix([column(Path(where), TARGETS, len(args.results)) for where in args.results])
+        (directory.part / "matrix.md").write_text(matrix_md.text(matrix), encoding="utf-8")
         (directory.part / "matrix.html").write_text(page(matrix), encoding="utf-8")
         print(directory.keep() / "matrix.html")
     except BaseException:
@@ -41,9 +42,7 @@ def page(matrix: Matrix) -> str:
     import jinja2
     import markupsafe
 
-    from probes.report.formats import html
-
-    loader = jinja2.FileSystemLoader(Path(html.__file__).parent)
+    loader = jinja2.FileSystemLoader(Path(matrix_md.__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
         "matrix.html"
     )

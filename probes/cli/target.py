@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 
-from probes.errors import CommandError
+from probes.errors import CommandError, nearest
 from probes.targets import RECIPES, TARGETS, store, vagrant
 from probes.targets.target import CheckArguments
 
@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
 
     target = TARGETS.get(args.name)
     if target is None:
-        raise CommandError(f"no target is called {args.name!r}: {', '.join(TARGETS)}")
+        raise CommandError(f"no target is called {args.name!r}: {', '.join(TARGETS)}{nearest(args.name, TARGETS)}")
     command, *words = args.rest if args.rest[:1] == ["sweep"] else ["check", *args.rest]
     # Wrong arguments end the command before a machine is started.
     return target.run(CheckArguments(words, parsed([command, *words]), command), _progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from _pytest.outcomes import Skipped
 
-from probes.entry.agent import AgentError, AgentGone
+from probes.entry.agent_frames import AgentError, AgentGone, AgentSilent
 from probes.entry.calls import SetUpRefused
 from probes.plugin import descriptors
 from probes.plugin.phases import Phases
@@ -22,12 +22,16 @@ from probes.report.judged_test import JudgedTest, Statement
 from probes.sandbox import messages, sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.sandbox import SandboxResult, SandboxSpec
+from probes.sandbox.sysctls import Sysctls
 from probes.testing.callers import caller_of, end_like
 from probes.testing.expect import Broke, NotApplicable
-from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED, UNTIL
+from probes.testing.fixtures import CHANNEL, EXPECT, OBSERVED, STOPPED, UNTIL
+from probes.trace import seccomp
 
 #: The part of a test's time after which a call by another process has not returned: enough is left to say so.
 _PART = 0.9
+#: Seconds for which a call must have been waited for when the time of its test is over: else the test is too long.
+_LEAST_WAIT = 1.0
 #: The name under which a test's report carries each case that --case left out.
 LEFT_OUT = "socketcall-left-out"
 
@@ -78,6 +82,10 @@ def _without_answer(error: AgentError) -> messages.Message:
     """Returns what an agent that a command runs has done in place of answering: its call deviates, other requests broke."""
     if not error.calling:
         return messages.Broke(str(error))
+    if isinstance(error, AgentSilent) and error.waited < _LEAST_WAIT:
+        return messages.Broke(
+            f"{error}; that was {error.waited:.1f} s after the request: the test is too long for --deadline"
+        )
     how = how_ended(error.status) if isinstance(error, AgentGone) else "no return"
     noted = [error.call] if error.call else []
     why = f"{IN_SET_UP}{error}" if error.quiet else str(error)
@@ -96,13 +104,15 @@ class Surroundings:
 
 
 def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxResult:
-    """Runs a test in a sandbox of its own. Raises sandbox.CannotSandbox."""
+    """Runs a test in a sandbox of its own. Raises sandbox.CannotSandbox, MachineLost: there is no machine for its calls."""
     reporter, channel = around.reporter, around.channel
     config = item.config
 
     def body() -> None:
         config.stash[CHANNEL] = reporter.channel = channel
         config.stash[OBSERVED] = spec.trace != "none"
+        # (Where a filter is on this process and it cannot install another, "calls" is the best that it has.)
+        config.stash[STOPPED] = spec.trace == "gate" or (spec.trace == "calls" and not seccomp.is_filtered())
         config.stash[UNTIL] = None if around.deadline is None else began + _PART * around.deadline
         if not config.getoption("usepdb", False):
             # Reports of subtests reach the terminal here as well; the parent is the one that prints them.
@@ -116,10 +126,19 @@ def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxRe
                 channel.send(messages.Report(data))
         channel.send(messages.Finished())
 
+    kind, by_protocol = caller_of(item), around.phases.take_protocol(item)
+    keep = descriptors.of_output(config)
+    if kind.machine is not None:
+        kind.machine.begin()
+        keep = {*keep, *kind.machine.descriptors}
     began = time.monotonic()
-    by_protocol = around.phases.take_protocol(item)
-    output, gates = descriptors.of_output(config), caller_of(item).traced_gates
-    result = sandbox.run(body, spec, channel, around.work, around.deadline, output, gates)
+    sysctls = Sysctls() if spec.isolation == "none" and kind.via is None else None
+    result = sandbox.run(body, spec, channel, around.work, around.deadline, keep, kind.traced_gates)
+    if sysctls is not None:
+        sysctls.restore()
+    if kind.machine is not None:
+        lost = kind.machine.end(None if around.deadline is None else began + _PART * around.deadline)
+        result.messages += [messages.MachineLost(lost)] * bool(lost)
     result.seconds = round(time.monotonic() - began, 4)
     return result
 
@@ -156,12 +175,13 @@ def behaviour_reports(
     judgement = judge(context.subject, result, {gate.page for gate in caller_of(item).gates})
     expectations.mark(judgement.checks)
     text = "\n\n".join(
-        failure.text(check, [judgement.records[at] for at in check.rests_on if at < len(judgement.records)],
-                     context.behaviour, context.rerun)
+        failure.text(check, judgement.records_of(check), context.behaviour, context.rerun, judgement.frames_of(check))
         for check in judgement.checks if check.unexpected
     )  # fmt: skip
     if text:
         _blame(item, reports, text)
+    elif context.subject.under_filter:
+        _excuse(item, reports, judgement)
     if not reports:
         # It never began.
         why = (str(item.path), item.reportinfo()[1] or 0, judgement.checks[-1].detail)
@@ -190,6 +210,14 @@ def _blame(item: pytest.Item, reports: list[pytest.TestReport], text: str) -> No
         return
     raised = f"\n\n{report.longreprtext}" if report.failed and report.longreprtext else ""
     report.outcome, report.longrepr = "failed", text + raised
+
+
+def _excuse(item: pytest.Item, reports: list[pytest.TestReport], judgement: Judgement) -> None:
+    """Skips a test whose failure a seccomp filter made: its checks are not applicable."""
+    for report in reports:
+        if report.failed and any(check.verdict == "not_applicable" for check in judgement.checks):
+            why = (str(item.path), item.reportinfo()[1] or 0, judgement.checks[-1].detail)
+            report.outcome, report.longrepr = "skipped", why
 
 
 def _report(item: pytest.Item, text: str) -> pytest.TestReport:

@@ -140,6 +140,10 @@ OPTIONS = (
            "Python is 64-bit)", choices=("python", "agent"), chooses=True, remote=True),
     Option("via", "a command that runs the agent, {agent} in it, on another implementation: 'qemu-i386-static {agent}'",
            "COMMAND", chooses=True, remote=True),
+    Option("via-tty", "a terminal device or Unix socket: the line to a machine that runs the agent on it, or will", "PATH",
+           chooses=True, remote=True),
+    Option("boot", "a command that boots a machine whose process 1 is the agent, on its standard input and output; {initrd} "
+           "in it is an initramfs, {agent} the program", "COMMAND", chooses=True, remote=True),
     Option("implementation", "the name of what answers the calls (default: by --via, the name of its command)", "NAME",
            remote=True),
     Option("route", "judge only over this route", choices=("socketcall", "direct"), chooses=True, remote=True),
@@ -170,6 +174,7 @@ OPTIONS = (
     Option("list", "print what would run, and end", flag=True, plugin=False),
     Option("tests", "judge the behaviours of this directory (default: the checkout's tests/)", "DIR", plugin=False),
     Option("no-progress", "print failures and counts only", flag=True, command=False),
+    Option("progress-line", "print one line in place of dots, written over", flag=True, command=False),
 )  # fmt: skip
 """Every option, in the order in which `--help` shows them."""
 

@@ -16,7 +16,7 @@ from probes.report.check import Key
 from probes.sandbox import trial
 from probes.sandbox.trial import Found
 from probes.testing.behaviours import behaviour_of
-from probes.testing.callers import caller_of, callers
+from probes.testing.callers import caller_of, callers, entry_of
 from probes.testing.expect import case_text
 from probes.testing.fixtures import parameters_of, reference
 from probes.testing.reference import local
@@ -32,7 +32,7 @@ def sandboxes(config: pytest.Config) -> Found:
     found = config.stash.get(_FOUND, None)
     if found is None:
         try:
-            calls = config.getoption("via") is None
+            calls = callers(config).via is None
             found = config.stash[_FOUND] = trial.find(config.getoption("isolation"), calls)
         except CommandError as error:
             raise pytest.UsageError(str(error)) from error
@@ -45,16 +45,17 @@ def run_facts(config: pytest.Config) -> dict[str, Any]:
     host, found, via = platform.uname(), sandboxes(config), callers(config).via
     facts = {
         "name": target(),
-        "kernel": {"release": host.release, "version": host.version, "machine": host.machine},
+        "kernel": (via and via.kernel) or {"release": host.release, "version": host.version, "machine": host.machine},
         "callers": [kind.as_json() for kind in callers(config).kinds],
         "abi": local().abi if via is None else reference(config).abi,
         "implementation": config.getoption("implementation") or (via.implementation if via else implementation()),
-        **({"via": via.text} if via else {}),
+        **(via.facts if via else {}),
         # The launcher of a target gives the command itself.
         "again": [*again_words(), *(via.words if via and target() == "local" else [])],
         "privileges": "root" if os.geteuid() == 0 else "user",
-        "isolation": found.isolation,
+        "isolation": (via.isolation if via else "") or found.isolation,
         "traced": found.trace != "none",
+        **({"seccomp_filter": found.filter} if found.filter else {}),
         "modules": _modules(),
     }
     seed = config.getoption("seed")
@@ -70,8 +71,7 @@ def _modules() -> list[str]:
 def key_of(item: pytest.Item) -> Key:
     """Returns the key of a whole test."""
     this = behaviour_of(item)
-    callspec = getattr(item, "callspec", None)
-    entry = callspec.params.get("entry") if callspec else None
+    entry = entry_of(item)
     case = case_text(parameters_of(item))
     word = caller_of(item).word
     return Key(this.id if this else "", case, entry.route if entry else "", entry.gate if entry else "", word)

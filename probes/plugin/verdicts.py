@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from os import WEXITSTATUS, WIFEXITED, WIFSIGNALED, WTERMSIG
 from typing import TypeVar
 
+from probes.abi import notation
 from probes.abi.frame import Frame
 from probes.abi.operations import OPERATIONS
 from probes.abi.record import Record
 from probes.entry.memory import PAGE
+from probes.plugin.withdrawal import withdraw
 from probes.report.capture import signal_name
 from probes.report.check import BOTH, Check, Json, Key
 from probes.sandbox.messages import (
@@ -20,6 +22,7 @@ from probes.sandbox.messages import (
     Finished,
     FrameSeen,
     Judged,
+    MachineLost,
     Message,
     NoAnswer,
     NotApplicable,
@@ -43,13 +46,15 @@ class Subject:
 
     `key.route` is the route that the test's calls take, "both" if the test calls over several routes itself.
     `observed` is True if a tracer watches its calls. `only` is the route of --route: other checks are left out.
-    `partial`: the run judges some cases only (--case), so that a test may judge nothing.
+    `partial`: the run judges some cases only (--case), so that a test may judge nothing. `under_filter`: the run is under a
+    seccomp filter, which may answer calls.
     """
 
     key: Key
     observed: bool = True
     only: str | None = None
     partial: bool = False
+    under_filter: bool = False
 
     def check(self, verdict: str, detail: str, rests_on: Sequence[int] = ()) -> Check:
         """Returns a check of the whole test, in which nothing was compared."""
@@ -63,6 +68,15 @@ class Judgement:
     checks: list[Check]
     records: list[Record]
     frames: list[Frame] = field(default_factory=list)
+
+    def records_of(self, check: Check) -> list[Record]:
+        """Returns the calls that a check rests on."""
+        return [self.records[at] for at in check.rests_on if at < len(self.records)]
+
+    def frames_of(self, check: Check) -> list[Frame]:
+        """Returns the frames that a check rests on."""
+        behind = (at - len(self.records) for at in check.rests_on)
+        return [self.frames[at] for at in behind if 0 <= at < len(self.frames)]
 
 
 def judge(subject: Subject, result: SandboxResult, pages: set[int]) -> Judgement:
@@ -97,7 +111,9 @@ class _Judge:
         _mark_duplicates(checks)
         if self._subject.only is not None:
             checks = [check for check in checks if check.key.route in (self._subject.only, BOTH)]
-        return Judgement([*checks, *_distinct(self._end(), checks)], self._records, self._frames)
+        checks += _distinct(self._end(), checks)
+        withdraw(checks, self._records, self._subject.under_filter)
+        return Judgement(checks, self._records, self._frames)
 
     def _check(self, judged: Judged) -> Check:
         announced = self._announced.get(judged.number)
@@ -113,8 +129,9 @@ class _Judge:
             rests_on=rests_on + [self._frame_at[number] for number in judged.frames if number in self._frame_at],
         )  # fmt: skip
         missing = self._missing(judged)
-        if judged.record_field and not self._subject.observed:
-            check.verdict, check.detail = "not_applicable", f"a tracer, to see {judged.record_field}"
+        if (judged.record_field or judged.in_order) and not self._subject.observed:
+            seen = judged.record_field or "when calls begin and end"
+            check.verdict, check.detail = "not_applicable", f"a tracer, to see {seen}"
         elif missing:
             check.verdict, check.detail = "broke", f"{missing}: there is no evidence"
         elif check.key.route != self._subject.key.route != BOTH:
@@ -127,8 +144,21 @@ class _Judge:
             if judged.record_field:
                 check.actual = [_field_of(record, judged.record_field) for record in records]
                 check.detail = f"{judged.record_field} as the tracer saw it"
+            if judged.in_order:
+                check.actual = self._among_calls(judged, records)
             check.verdict = "conforms" if check.expected == check.actual else "deviates"
         return check
+
+    def _among_calls(self, judged: Judged, records: Sequence[Record]) -> Json:
+        """Returns what was judged of each frame, with the begins and ends of the calls, by their times."""
+        shown = judged.actual if isinstance(judged.actual, list) else []
+        times = [self._frames[self._frame_at[number] - len(self._records)].t_ns for number in judged.frames]
+        timed = [*zip(times, shown, strict=False)]
+        for record in records:
+            timed.append((record.t_ns, notation.call_begins(record.op)))
+            if record.dur_ns is not None:
+                timed.append((record.t_ns + record.dur_ns, notation.call_ends(record.op)))
+        return [event for _, event in sorted(timed, key=lambda one: one[0])]
 
     def _missing(self, judged: Judged) -> str:
         """Says what a value rests on that was never seen; "" if all was."""
@@ -152,6 +182,11 @@ class _Judge:
         for failed in _of_type(messages, SandboxFailed):
             return [subject.check("broke", f"the sandbox could not be made: {failed.why}")]
         judged = {one.number for one in self._judged}
+        for lost in _of_type(messages, MachineLost):
+            open_ = [one for number, one in self._announced.items() if number not in judged]
+            return [Check(self._key(one, []), "lost", one.expected, detail=lost.why) for one in open_] or [
+                subject.check("lost", lost.why)
+            ]
         if self._result.damage:
             return [subject.check("broke", f"the channel was damaged: {self._result.damage}")]
         pending = [one for number, one in self._announced.items() if number not in judged]

@@ -21,6 +21,10 @@ def how_many(config: pytest.Config) -> int:
     alone = option.usepdb or option.trace or option.capture == "no" or option.stream is not None or option.collectonly
     if wanted is None or alone:
         return 1
+    if option.via_tty is not None:
+        if wanted not in (AUTO, 1):
+            raise pytest.UsageError(f"-n {wanted}: there is one line for the whole run; leave out -n")
+        return 1
     free, cpus = available(), len(os.sched_getaffinity(0))
     if free is None:
         return cpus if wanted == AUTO else int(wanted)

@@ -42,9 +42,13 @@ Reports = list[pytest.TestReport]
 
 
 class Runner(Protocol):
-    """Runs tests in the process that collected, or in a worker. `deadline` is that of a test in seconds, None for none."""
+    """Runs tests in the process that collected, or in a worker.
+
+    `deadline` is that of a test in seconds, None for none; `before` are the seconds that a worker may take around it.
+    """
 
     deadline: float | None
+    before: float
 
     def has_sandbox(self, item: pytest.Item) -> bool:
         """Returns True for a test that a worker can run."""
@@ -166,7 +170,7 @@ class Workers:
             return None
         left = []
         for worker in self._workers:
-            left.append(worker.since + 2 * self._runner.deadline + _PATIENCE - time.monotonic())
+            left.append(worker.since + 2 * self._runner.deadline + self._runner.before + _PATIENCE - time.monotonic())
             if left[-1] < 0 and worker.tests and not worker.silent:
                 worker.silent = True
                 os.kill(worker.pid, signal.SIGKILL)

@@ -1,76 +1,19 @@
-"""Formats a capture: a line for each call, signal and exit, or a table of counts."""
+"""Formats a capture: the JSON lines of signals and exits, and a table of counts."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from probes.abi.notation import text
-from probes.abi.record import Record, errno_name, signed
+from probes.abi.record import errno_name, signed
 from probes.report.check import Json
 
-#: The parts of a line in their order, for --help.
-LEGEND = (
-    "seconds since the beginning, process/thread, gate, abi/word of the process, route, what the kernel was given "
-    "(eax=102 ebx=OPERATION ecx=POINTER [the words there] for socketcall; the number [the registers] else; => the words "
-    "afterwards if they changed), the call decoded, its result, <its duration>"
-)
-
-
-@dataclass(frozen=True)
-class SignalEvent:
-    """Describes a signal on its way to a thread, with the instruction pointer at which it arrived."""
-
-    t_ns: int
-    pid: int
-    tid: int
-    signal: int
-    ip: int
-
-    def as_json(self, seq: int) -> dict[str, Json]:
-        """Returns its JSON line."""
-        return {"type": "signal", **self.__dict__, "ip": hex(self.ip), "seq": seq}
-
-    def line(self, start_ns: int) -> str:
-        """Returns its line of text."""
-        return f"{_head(self.t_ns - start_ns, self.pid, self.tid)} signal  {signal_name(self.signal)} at {self.ip:#x}"
-
-
-@dataclass(frozen=True)
-class ExitEvent:
-    """Describes the end of a thread: its exit status, or the signal that killed it; the other is None."""
-
-    t_ns: int
-    pid: int
-    tid: int
-    status: int | None
-    signal: int | None
-
-    def as_json(self, seq: int) -> dict[str, Json]:
-        """Returns its JSON line."""
-        return {"type": "exit", **self.__dict__, "seq": seq}
-
-    def line(self, start_ns: int) -> str:
-        """Returns its line of text."""
-        how = f"status {self.status}" if self.signal is None else f"killed by {signal_name(self.signal)}"
-        return f"{_head(self.t_ns - start_ns, self.pid, self.tid)} exit    {how}"
-
-
-def line(record: Record, start_ns: int) -> str:
-    """Returns the line of a call: where it entered, the raw words, then the words decoded."""
-    parts = [
-        _head(record.t_ns - start_ns, record.pid, record.tid),
-        f"{record.gate:<7}",
-        f"{record.abi}/{record.word:<2}".ljust(14),
-        f"{record.route:<10}",
-        f"{_given(record)} {_words(record)}".ljust(60),
-        text(record.op, record.decoded, record.ret),
-        "unfinished" if record.ret is None else f"<{duration(record.dur_ns or 0)}>",
-    ]
-    return " ".join(parts)
+#: The names of signals.
+SIGNALS = tuple(each.name for each in signal.Signals)
 
 
 def signal_name(number: int) -> str:
@@ -88,22 +31,11 @@ def duration(ns: int) -> str:
     return f"{ns / 1e6:.2f}ms" if ns < 1_000_000_000 else f"{ns / 1e9:.3f}s"
 
 
-def _head(ns: int, pid: int, tid: int) -> str:
-    who = str(pid) if pid == tid else f"{pid}/{tid}"
-    return f"{ns / 1e9:11.6f} {who:<8}"
-
-
-def _given(record: Record) -> str:
-    if record.route == "socketcall":
-        return f"eax={record.nr} ebx={signed(int(record.regs_in['ebx'], 16))} ecx={record.args_ptr}"
-    return f"{'rax' if record.abi == 'x86_64' else 'eax'}={record.nr}"
-
-
-def _words(record: Record) -> str:
-    words = "[" + " ".join(map(hex, record.args)) + "]"
-    if record.args_after is not None and list(record.args_after) != list(record.args):
-        words += " => [" + " ".join(map(hex, record.args_after)) + "]"
-    return f"{words} ({record.args_error})" if record.args_error else words
+def ending(status: int) -> str:
+    """Describes a wait status in the words of strace: `exited with 7`, `killed by SIGSEGV (core dumped)`."""
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal_name(os.WTERMSIG(status))}" + (" (core dumped)" if os.WCOREDUMP(status) else "")
+    return f"exited with {os.WEXITSTATUS(status)}"
 
 
 class CallType(NamedTuple):
@@ -134,20 +66,37 @@ class Count:
 Counts = dict[CallType, Count]
 
 
-def count(records: Iterable[Record], counts: Counts) -> None:
-    """Adds calls to the counts."""
-    for record in records:
-        ebx = signed(int(record.regs_in["ebx"], 16)) if record.route == "socketcall" else None
-        call_type = CallType(record.op, record.route, record.nr, ebx, record.gate, record.abi)
-        found = counts.setdefault(call_type, Count())
-        found.calls += 1
-        if record.ret is None:
-            found.unfinished += 1
-            continue
-        found.ns += record.dur_ns or 0
-        found.longest_ns = max(found.longest_ns, record.dur_ns or 0)
-        if name := errno_name(record.ret):
-            found.errors[name] += 1
+def count(counts: Counts, call_type: CallType, ret: int | None, ns: int) -> None:
+    """Adds a call, its result and its time to the counts."""
+    found = counts.setdefault(call_type, Count())
+    found.calls += 1
+    if ret is None:
+        found.unfinished += 1
+        return
+    found.ns += ns
+    found.longest_ns = max(found.longest_ns, ns)
+    if name := errno_name(ret):
+        found.errors[name] += 1
+
+
+def counted(lines: Iterable[str]) -> Counts:
+    """Counts the calls of a capture in JSON lines. Raises ValueError: a line is none, except the last without its end."""
+    import json
+
+    counts: Counts = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            fields = json.loads(line)
+            if fields["type"] == "call":
+                ebx = signed(int(fields["regs_in"]["ebx"], 16)) if fields["route"] == "socketcall" else None
+                names = (fields[name] for name in ("gate", "abi"))
+                call_type = CallType(fields["op"], fields["route"], fields["nr"], ebx, *names)
+                count(counts, call_type, fields["ret"], fields["dur_ns"] or 0)
+        except (ValueError, KeyError, TypeError) as error:
+            if not line.endswith("\n"):
+                break  # The capture was killed.
+            raise ValueError(f"line {number} is no line of a capture: {line[:40].rstrip()!r}") from error
+    return counts
 
 
 _COLUMNS = (

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from probes.abi.frame import Frame
 from probes.abi.record import Record, signed
 from probes.report.check import Check, Json
 from probes.report.counts import counted
@@ -78,11 +79,20 @@ def cause_of(check: Check, records: Sequence[Record]) -> Cause:
 
 def records_of(check: Check, evidence: Sequence[Mapping[str, Json]] | Mapping[int, Mapping[str, Json]]) -> list[Record]:
     """Return the calls that a check rests on, from the evidence of its test or, by `seq`, of its run."""
+    return [Record.of_json(line) for line in _lines_of(check, evidence) if line["type"] == "call"]
+
+
+def frames_of(check: Check, evidence: Sequence[Mapping[str, Json]] | Mapping[int, Mapping[str, Json]]) -> list[Frame]:
+    """Return the frames that a check rests on, from the evidence of its test or, by `seq`, of its run."""
+    return [Frame.of_json(line) for line in _lines_of(check, evidence) if line["type"] == "frame"]
+
+
+def _lines_of(
+    check: Check, evidence: Sequence[Mapping[str, Json]] | Mapping[int, Mapping[str, Json]]
+) -> list[Mapping[str, Json]]:
     if isinstance(evidence, Mapping):
-        lines = [evidence[seq] for seq in check.seq if seq in evidence]
-    else:
-        lines = [evidence[at] for at in check.rests_on]
-    return [Record.of_json(line) for line in lines if line["type"] == "call"]
+        return [evidence[seq] for seq in check.seq if seq in evidence]
+    return [evidence[at] for at in check.rests_on]
 
 
 def _operation(records: Sequence[Record]) -> str:

@@ -24,15 +24,15 @@ class ReportDirectory:
     written.
     """
 
-    def __init__(self, place: Path) -> None:
-        """Makes NAME.part for the directory `place`."""
-        self._place = place
+    def __init__(self, place: Path, option: str = "--report") -> None:
+        """Makes NAME.part for the directory `place`, which a user gives by an option."""
+        self._place, self._option = place, option
         self._old = place.with_name(place.name + ".old")
         self.part = place.with_name(place.name + ".part")
         for path in (self._place, self._old, self.part):
-            _require_ours(path)
+            _require_ours(path, option)
         if (writer := _writer_of(self.part)) is not None:
-            raise CommandError(f"{self.part} is being written by process {writer}: give another --report")
+            raise CommandError(f"{self.part} is being written by process {writer}: give another {option}")
         try:
             _remove(self.part)
             self.part.parent.mkdir(parents=True, exist_ok=True)
@@ -40,12 +40,12 @@ class ReportDirectory:
             marker = {"schema": SCHEMA, "pid": os.getpid(), "started": _started(os.getpid())}
             (self.part / MARKER).write_text(json.dumps(marker) + "\n")
         except OSError as error:
-            raise CommandError(f"cannot write to {place}: {error.strerror}; give another --report") from error
+            raise CommandError(f"cannot write to {place}: {error.strerror}; give another {option}") from error
 
     def keep(self) -> Path:
         """Move it into place, keep what was there as NAME.old, and return the place. Raises OSError."""
         for path in (self._place, self._old):
-            _require_ours(path)
+            _require_ours(path, self._option)
         if os.path.lexists(self._place):
             _remove(self._old)
             self._place.rename(self._old)
@@ -57,7 +57,7 @@ class ReportDirectory:
         _remove(self.part)
 
 
-def _require_ours(path: Path) -> None:
+def _require_ours(path: Path, option: str) -> None:
     """Raises CommandError unless nothing is at a path, or an empty directory, or a report."""
     try:
         mode = path.lstat().st_mode
@@ -65,12 +65,12 @@ def _require_ours(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CommandError(f"cannot write to {path}: {error.strerror}; give another --report") from error
+        raise CommandError(f"cannot write to {path}: {error.strerror}; give another {option}") from error
     if stat.S_ISLNK(mode):
-        raise CommandError(f"{path} is a symbolic link, which a report does not follow: give another --report")
+        raise CommandError(f"{path} is a symbolic link, which a report does not follow: give another {option}")
     if not ours:
         what = "holds files that are no report" if stat.S_ISDIR(mode) else "is not a directory"
-        raise CommandError(f"{path} {what}, and stays as it is: give another --report, or remove it")
+        raise CommandError(f"{path} {what}, and stays as it is: give another {option}, or remove it")
 
 
 def _marker(directory: Path) -> dict[str, object] | None:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from probes.errors import CommandError
+from probes.errors import CommandError, no_behaviour
 from probes.report.check import NOT_CONFORMING, Check
 from probes.report.failure import value
 from probes.report.regular import lines_of as lines_of_file
 
-#: The first line of a file that --write-expect writes.
+#: The first line of a file that --write-expect writes, and the most characters of a reason there.
 _HEAD = "# ID-GLOB | CASE-GLOB | reason\n"
+_REASON_SHOWN = 100
 
 
 @dataclass
@@ -62,7 +63,7 @@ class ExpectedDeviations:
         known = list(ids)
         for line in self.lines:
             if not fnmatch.filter(known, line.id):
-                raise CommandError(f"{self.path} line {line.number}: no behaviour matches {line.id!r}")
+                raise CommandError(f"{self.path} line {line.number}: {no_behaviour(line.id, known)}")
 
     def unmatched(self, ids: Iterable[str]) -> list[ExpectedLine]:
         """Return the lines that matched no check although a behaviour of theirs was judged: no such case exists."""
@@ -82,10 +83,11 @@ class ExpectedDeviations:
         ]
 
 
-def _line_of(check: Check) -> str:
-    """The line of an --expect file that lists a check."""
+def _reason(check: Check) -> str:
+    """Returns what the line of an --expect file says of a check."""
     said = f"actual {value(check.actual)}" if check.verdict == "deviates" else f"{check.verdict}: {check.detail}"
-    return f"{check.key.id} | {check.key.case} | {' '.join(said.split())}"
+    words = " ".join(said.split())
+    return words if len(words) <= _REASON_SHOWN else words[: _REASON_SHOWN - 1] + "…"
 
 
 @dataclass
@@ -98,8 +100,9 @@ class Expectations:
     known: ExpectedDeviations | None = None
     required: list[str] | None = None
     write: Path | None = None
-    #: The lines that --write-expect writes, each once, in the order of the run.
-    deviating: dict[str, None] = field(default_factory=dict)
+    #: The lines that --write-expect writes, in the order of the run: reasons by id and case, which over several routes and
+    #: gates are one line.
+    deviating: dict[tuple[str, str], str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     judged: set[str] = field(default_factory=set)
 
@@ -129,7 +132,7 @@ class Expectations:
             self.known.count(check)
         if check.verdict in NOT_CONFORMING:
             if self.write is not None:
-                self.deviating[_line_of(check)] = None
+                self.deviating.setdefault((check.key.id, check.key.case), _reason(check))
         elif check.verdict == "not_applicable" and not self._may_be_missing(check.key.id):
             self.missing.setdefault(check.key.id, check.detail)
 
@@ -139,8 +142,9 @@ class Expectations:
     def finish(self) -> tuple[int, list[str]]:
         """Write the list that --write-expect asks for; return an exit status and the lines that explain it."""
         if self.write is not None:
-            self.write.write_text(_HEAD + "".join(f"{line}\n" for line in self.deviating), encoding="utf-8")
-        status, lines = 0, []
+            lines = [f"{id} | {case} | {reason}\n" for (id, case), reason in self.deviating.items()]
+            self.write.write_text(_HEAD + "".join(lines), encoding="utf-8")
+        status, lines = 0, list[str]()
         for id, detail in sorted(self.missing.items()):
             status = 3
             lines.append(f"--require: {id} is not applicable: {detail}")

@@ -5,16 +5,23 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from probes.abi import notation
+from probes.abi.frame import Frame
 from probes.abi.names import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
 from probes.abi.record import Record, shown, signed
 from probes.abi.sockaddr import describe
+from probes.report import timeline
 from probes.report.check import BOTH, Check, Json, Key, Range
 from probes.report.counts import counted
 from probes.report.judged_test import Statement
 
 _SHOWN_RECORDS = 6
+#: How many characters are shown of an event that is as expected.
+_AS_EXPECTED = 200
+#: Stands for an event that one of two lists lacks.
+_NOTHING = "nothing"
 #: Tables with more entries are shown only where they differ, that many.
 _SHOWN_ENTRIES = 8
 #: Sizes by which bytes are taken for a socket address of a family: struct sockaddr_in, _in6, _nl, _ll.
@@ -62,8 +69,10 @@ def rerun_of(run: Mapping[str, Json]) -> Rerun:
     return Rerun(target["again"], run["seed"], host_of(target["name"]), callers)
 
 
-def text(check: Check, records: Sequence[Record], behaviour: Statement, rerun: Rerun) -> str:
-    """Return several lines: key, statement and source, expected and actual, each call, how to run it again."""
+def text(
+    check: Check, records: Sequence[Record], behaviour: Statement, rerun: Rerun, frames: Sequence[Frame] = ()
+) -> str:
+    """Return several lines: key, statement and source, expected and actual, calls and frames, how to run it again."""
     key = check.key
     case = f" [{key.case}]" if key.case else ""
     over = "over both routes" if key.route == BOTH else f"over {key.route}"
@@ -73,21 +82,39 @@ def text(check: Check, records: Sequence[Record], behaviour: Statement, rerun: R
         f"  source    {behaviour.source}",
     ]
     if check.verdict == "deviates":
-        expected, actual, besides = apart(check.expected, check.actual)
-        lines += [f"  expected  {value(expected)}", f"  actual    {value(actual)}"]
-        lines += [f"  besides   {besides}"] * bool(besides)
+        if frames or timeline.is_of_frames(check.expected) or timeline.is_of_frames(check.actual):
+            lines += _beside(check.expected, check.actual)
+        else:
+            expected, actual, besides = apart(check.expected, check.actual)
+            lines += [f"  expected  {value(expected)}", f"  actual    {value(actual)}"]
+            lines += [f"  besides   {besides}"] * bool(besides)
     if check.difference is not None:
         lines.append(f"  differs   {value(check.difference)}")
     if check.detail:
         lines.append(f"  because   {check.detail}")
     if check.range is not None:
         lines += _range(check.range)
+    if frames:
+        lines += [f"  wire      {line}" for line in timeline.lines(records, frames)]
     for record in records[:_SHOWN_RECORDS]:
         lines += call(record)
     if len(records) > _SHOWN_RECORDS:
         lines.append(f"  …         {len(records) - _SHOWN_RECORDS} more calls in evidence.jsonl.gz")
     lines.append(f"  again     {rerun.command(key)}")
     return "\n".join(lines)
+
+
+def _beside(expected: Json, actual: Json) -> list[str]:
+    """Return lists of events one beside the other: a line for each that is as expected, two for each that is not."""
+    lines = []
+    sides = [side if isinstance(side, list) else [side] for side in (expected, actual)]
+    for number, (wanted, found) in enumerate(zip_longest(*sides, fillvalue=_NOTHING), 1):
+        if wanted == found:
+            text = value(found)
+            lines.append(f"  {number} as expected  {text if len(text) <= _AS_EXPECTED else text[:_AS_EXPECTED] + '…'}")
+        else:
+            lines += [f"  {number} expected     {value(wanted)}", f"    actual       {value(found)}"]
+    return lines
 
 
 def apart(expected: Json, actual: Json) -> tuple[Json, Json, str]:

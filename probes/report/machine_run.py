@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from probes.report import failure
-from probes.report.causes import Causes, records_of
+from probes.report.causes import Causes, frames_of, records_of
 from probes.report.check import Check, Json, Key
 from probes.report.counts import Counts
 from probes.report.expectations import Expectations
@@ -74,7 +74,8 @@ class MachineRun:
     def _explain(self, check: Check, judged: JudgedTest) -> None:
         about = judged.behaviour or Statement(check.key.id, "", "")
         records = records_of(check, judged.evidence)
-        self.causes.add(check, records, lambda: failure.text(check, records, about, self._rerun))
+        frames = frames_of(check, judged.evidence)
+        self.causes.add(check, records, lambda: failure.text(check, records, about, self._rerun, frames))
 
     def lose(self, test: str, why: str) -> None:
         """Give the test at which a worker ended the verdict `lost`."""

@@ -33,6 +33,11 @@ class Packed(NamedTuple):
     evidence: bytes
 
 
+def test_of(seq: int) -> int:
+    """Return the number of the test whose evidence has this `seq`."""
+    return (seq - 1) // _LINES
+
+
 def member(lines: Iterable[Mapping[str, Json]]) -> bytes:
     """Return JSON lines as one gzip member, no bytes for no lines."""
     packer = zlib.compressobj(_LEVEL, wbits=_GZIP)

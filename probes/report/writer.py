@@ -100,10 +100,11 @@ def write_views(directory: Path) -> None:
         page.add(check)
         frames.add(check)
     with _create(directory / "ktap.txt") as points, _create(directory / "junit.xml") as cases:
-        ktap_writer, junit_writer = ktap.KtapWriter(points, suites.total), junit.JunitWriter(cases, suites)
+        ktap_writer, junit_writer = ktap.KtapWriter(points, suites), junit.JunitWriter(cases, suites)
         for check in ResultsFile(directory).checks():
             ktap_writer.add(check)
             junit_writer.add(check)
+        ktap_writer.end()
         junit_writer.end()
     with _create(directory / "report.html") as file:
         file.write(page.text(results, directory))
