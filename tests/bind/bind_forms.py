@@ -3,9 +3,9 @@
 import struct
 from dataclasses import dataclass
 from errno import EAFNOSUPPORT, EINVAL
-from pathlib import Path
-from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
+from socket import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_UNSPEC
 
+from probes.testing import procfs
 from probes.testing.socket_kinds import (
     NETLINK,
     PACKET,
@@ -63,21 +63,36 @@ def selinux() -> bool:
     It then refuses an unknown family on a raw socket, as on any other socket of AF_INET and AF_INET6. Where SELinux is
     enabled its file system is registered (init_sel_fs).
     """
-    return "selinuxfs" in Path("/proc/filesystems").read_text().split()
+    return "selinuxfs" in procfs.filesystems()
+
+
+#: Families that selinux_socket_bind leaves to raw sockets: an IPv4 one may have AF_UNSPEC and a wildcard address.
+_PASSED = {RAW: (AF_UNSPEC, AF_INET6), RAW6: (AF_INET,)}
 
 
 @dataclass(frozen=True)
 class Form:
     """The address of a socket kind: one that can be bound, and the lengths that bind takes.
 
-    `enough` is the shortest length, `most` the longest, `other_family` the result of bind if sa_family is another one.
+    `enough` is the shortest length, `most` the longest, `unchecked` the result of bind if sa_family is another one, which
+    SELinux does not refuse.
     """
 
     kind: SocketKind
     good: bytes
     enough: int
     most: int
-    other_family: int
+    unchecked: int
+
+    @property
+    def other_family(self) -> int:
+        """Returns the result of bind if sa_family is another one."""
+        return -EAFNOSUPPORT if self.kind in (RAW, RAW6) and selinux() else self.unchecked
+
+    @property
+    def passed(self) -> tuple[int, ...]:
+        """Returns the other families that SELinux leaves to the family of the socket, where it checks addresses."""
+        return _PASSED.get(self.kind, ()) if selinux() else ()
 
     @property
     def family(self) -> int:
@@ -93,10 +108,10 @@ class Form:
 FORMS = (
     Form(TCP, inet(0), 16, LONGEST, -EAFNOSUPPORT),
     Form(UDP, inet(0), 16, LONGEST, -EAFNOSUPPORT),
-    Form(RAW, inet(0), 16, LONGEST, -EAFNOSUPPORT if selinux() else 0),
+    Form(RAW, inet(0), 16, LONGEST, 0),
     Form(TCP6, inet6(0), 24, LONGEST, -EAFNOSUPPORT),
     Form(UDP6, inet6(0), 24, LONGEST, -EAFNOSUPPORT),
-    Form(RAW6, inet6(0), 24, LONGEST, -EAFNOSUPPORT if selinux() else -EINVAL),
+    Form(RAW6, inet6(0), 24, LONGEST, -EINVAL),
     # A length of 2 requests autobind; sun_path has 108 bytes.
     Form(UNIX_STREAM, unix(b"\0name"), 2, 110, -EINVAL),
     Form(UNIX_DGRAM, unix(b"\0name"), 2, 110, -EINVAL),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from probes.entry.calls import Socket
 from probes.entry.gate import Result
+from probes.testing import need
 from probes.testing.socket_kinds import SocketKind
 
 #: The sysctls of ports.
@@ -24,6 +25,11 @@ class Ephemeral:
 
     results: list[Result]
     ports: list[int]
+
+    def port(self, number: int) -> int:
+        """Returns the port of one of the sockets. Raises SetUpRefused: it was not bound."""
+        need(self.results[number], "bind to port 0")
+        return self.ports[self.results[:number].count(0)]
 
 
 def bind_ephemeral(sockets: Sequence[Socket], kind: SocketKind, host: str = "loopback") -> Ephemeral:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EISCONN, ENETUNREACH
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EINPROGRESS, EISCONN, ENETUNREACH
 
 from tests.bind.conflict_rules import Rules, rule
 from tests.bind.conflict_sockets import (
@@ -251,12 +251,37 @@ class Connections(Rules):
         return True
 
     def close(self, slot: int) -> int:
-        """Predicts close(2), of both ends of a connection: first that of this slot."""
+        """Predicts close(2), of both ends of a connection: first that of this slot. The end that sent the first FIN stays in
+        TIME_WAIT. Where the other end is deaf, this one stays in FIN_WAIT1 or LAST_ACK, and the other open.
+        """
         s = self.slots.pop(slot)
+        if s.other is not None and s.other.deaf:
+            return 0
         if s.other is not None:
             self.closed_too = next(at for at, sock in self.slots.items() if sock is s.other)
-            self.disown(self.slots.pop(self.closed_too))
+            other = self.slots.pop(self.closed_too)
+            first = other if other.ended_first else s
+            self.disown(other if first is s else s)
             if self.leaves_time_wait():
-                self.own(s.copy(state=TIME_WAIT, other=None), s.port)
+                self.own(first.copy(state=TIME_WAIT, other=None), first.port)
+            self.disown(first)
+            return 0
         self.disown(s)
         return 0
+
+    def shutdown(self, s: Sock) -> int | None:
+        """Predicts shutdown(2) of the sending direction, once for a connection: that of its second end would close it."""
+        if s.other is None or s.ended_first or s.other.ended_first:
+            return None
+        s.ended_first = True
+        return 0
+
+    def begin_connect(self, s: Sock, host: str, port: int) -> int | None:
+        """Predicts a connect whose SYN is dropped: the socket stays in SYN_SENT."""
+        if s.protocol != "tcp" or self.cannot_connect(s) or self._unreachable(s, host):
+            return None
+        self._take_source(s, host)
+        if self.needs_port(s):
+            self.choose_port(s)
+        s.state, s.remote = CONNECTED, (host.removeprefix(MAPPED), port)
+        return -EINPROGRESS

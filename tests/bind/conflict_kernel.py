@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import string
 import struct
@@ -13,6 +15,7 @@ from probes.abi import sockaddr
 from probes.entry.calls import Calls
 from probes.entry.gate import Result
 from probes.testing import need
+from probes.testing.settling import Settling
 from tests.bind.conflict_model import Call, Step
 
 AF = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -20,16 +23,16 @@ TYPE_AND_PROTOCOL = {"tcp": (1, 6), "udp": (2, 17), "udp-lite": (2, 136)}
 #: The options of the model: level and number (include/uapi/asm-generic/socket.h, linux/in6.h), and the name.
 OPTIONS = {
     "reuse": (1, 2, "SO_REUSEADDR"), "reuseport": (1, 15, "SO_REUSEPORT"), "device": (1, 25, "SO_BINDTODEVICE"),
-    "v6only": (41, 26, "IPV6_V6ONLY"),
+    "v6only": (41, 26, "IPV6_V6ONLY"), "deaf": (1, 26, "SO_ATTACH_FILTER"),
 }  # fmt: skip
 SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
+#: A filter of one instruction that drops every packet: struct sock_filter {BPF_RET | BPF_K, 0, 0, 0}.
+DROP = struct.pack("<HBBI", 6, 0, 0, 0)
 #: The number of setresuid in the i386 table, for ids of 32 bits.
 _SETRESUID32 = 208
 #: Where the model is wrong a connect or an accept may block: it then fails after one second. struct timeval.
 ONE_SECOND = struct.pack("<ii", 1, 0)
 BACKLOG = 16
-#: Seconds within which a packet is received over loopback.
-SETTLING = 10
 
 
 class Made(NamedTuple):
@@ -65,7 +68,7 @@ class Kernel:
         self._ends: set[int] = set()
         self._makers: dict[str, Callable[[Call], Result]] = {
             "socket": self._socket, "set": self._set, "bind": self._bind, "listen": self._listen,
-            "connect": self._connect, "close": self._close,
+            "connect": self._connect, "close": self._close, "shutdown": self._shutdown, "syn": self._syn,
         }  # fmt: skip
 
     def make(self, step: Step) -> list[Made]:
@@ -121,6 +124,9 @@ class Kernel:
 
     def _set(self, call: Call) -> Result:
         level, option, _ = OPTIONS[call.option]
+        if call.option == "deaf":
+            filter = struct.pack("<II", 1, self.calls.memory.put(DROP).address)
+            return self.calls.setsockopt(self.fds[call.slot], level, option, filter)
         value = call.value.encode() + b"\0" if isinstance(call.value, str) else int(call.value)
         return self.calls.setsockopt(self.fds[call.slot], level, option, value)
 
@@ -142,6 +148,25 @@ class Kernel:
             self.fds[call.end] = int(result)
         return result
 
+    def _shutdown(self, call: Call) -> Result:
+        result = self.calls.make("shutdown", self.fds[call.slot], socket.SHUT_WR)
+        self._settle()
+        return result
+
+    def _settle(self) -> None:
+        """Awaits packets in flight.
+
+        On a busy machine a close returns before its FIN is received by the other end, which would then be closed at the
+        same time, not after it.
+        """
+        settling = Settling(self._quiet)
+        settling.settle()
+        settling.close()
+
+    def _syn(self, call: Call) -> Result:
+        need(self._quiet.syscall("fcntl64", self.fds[call.slot], fcntl.F_SETFL, os.O_NONBLOCK))
+        return self.calls.connect(self.fds[call.slot], address(call.host, call.port + self.shift))
+
     def _limit(self, slot: int, option: int) -> None:
         fd = self.fds[slot]
         if fd not in self._limited:
@@ -154,23 +179,8 @@ class Kernel:
         result = self.calls.close(fd)
         if call.slot in self._ends:
             self._ends.remove(call.slot)
-            settle()
+            self._settle()
         return result
-
-
-def settle() -> None:
-    """Waits until packets in flight over loopback have been received, and answered.
-
-    On a busy machine a close returns before its FIN is received by the other end, which would then be closed at the same
-    time, not after it. A CPU receives packets in order (process_backlog), so the datagrams sent here come last.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-        last.settimeout(SETTLING)
-        last.bind(("127.0.0.1", 0))
-        last.connect(last.getsockname())
-        for _ in ("packets in flight", "their answers"):
-            last.send(b".")
-            last.recv(1)
 
 
 _addresses: dict[tuple[str, int], bytes] = {}

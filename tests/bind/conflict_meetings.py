@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.bind.conflict_model import Call, Model, Step
-from tests.bind.conflict_table import ADDRESSES, End, Table
+from tests.bind.conflict_states import ADDRESSES, End
+from tests.bind.conflict_table import Table
 
 #: Listeners: none; one, with or without a device; two that share the port by SO_REUSEPORT, one of them on a wildcard.
 LISTENERS: dict[str, tuple[str, ...]] = {

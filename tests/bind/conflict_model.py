@@ -17,10 +17,11 @@ from tests.bind.conflict_sockets import ANY4, ANY6, CLOSED, CONNECTED, LISTENING
 
 
 class Call(NamedTuple):
-    """A call on the socket of a slot: `op` is socket, set (setsockopt), bind, listen, connect, accept or close.
+    """A call on the socket of a slot: `op` is socket, set (setsockopt), bind, listen, connect, accept, shutdown or close.
 
     socket has `protocol`, `family` and `user`; set has `option` and `value`; bind and connect have `host` and `port`;
-    accept has `end`, the slot of the socket that it returns.
+    accept has `end`, the slot of the socket that it returns. shutdown ends the direction in which the socket sends.
+    `syn` is a connect, without blocking, to a listener that drops it: one with the option "deaf".
     """
 
     op: str
@@ -65,12 +66,16 @@ class Model(Connections):
             return None
         if call.op == "close":
             return self.close(call.slot)
+        if call.op == "shutdown":
+            return self.shutdown(s)
         if call.op == "listen":
             return self._listen(s)
         if call.op == "set":
             return self._set(s, call)
         if (":" in call.host) != (s.family == 6):
             return None
+        if call.op == "syn":
+            return self.begin_connect(s, call.host, call.port)
         return (self._bind if call.op == "bind" else self.connect)(s, call.host, call.port)
 
     def _socket(self, call: Call) -> int | None:

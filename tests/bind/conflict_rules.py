@@ -8,11 +8,9 @@ has the same rules in fewer functions, before inet_bhash2.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar, cast
 
 from probes.testing.reference import Reference
+from probes.testing.rules import Rulebook
 from tests.bind.conflict_sockets import (
     ANY4,
     ANY6,
@@ -30,35 +28,11 @@ from tests.bind.conflict_sockets import (
 BHASH2_ONLY = (6, 8)
 #: From these versions on TCP checks all wildcard sockets of a port (d91ef1e1b55f; ChangeLog-6.1.85, …).
 WILDCARDS_MENDED = "6.9, 6.8.5, 6.6.26, 6.1.85"
-_Method = TypeVar("_Method", bound=Callable[..., bool])
 
 
-@dataclass(frozen=True)
-class Rule:
-    """The kernel function that a rule restates, and the version from which on the rule has no effect."""
-
-    source: str
-    until: tuple[int, ...] | None
-
-
+rule = Rulebook()
 #: Every rule of the model by name.
-RULES: dict[str, Rule] = {}
-
-
-def rule(source: str, until: tuple[int, ...] | None = None) -> Callable[[_Method], _Method]:
-    """Registers a method as a rule under its name; its docstring states the rule. Its result can be inverted."""
-
-    def mark(method: _Method) -> _Method:
-        name = method.__name__
-        RULES[name] = Rule(source, until)
-
-        @functools.wraps(method)
-        def apply(self: Rules, *words: object) -> bool:
-            return method(self, *words) != (self.inverted == name)
-
-        return cast(_Method, apply)
-
-    return mark
+RULES = rule.rules
 
 
 @functools.cache
@@ -72,8 +46,7 @@ class Rules:
     """The rules about two sockets and a port, for a version of the kernel."""
 
     def __init__(self, version: tuple[int, ...], inverted: str | None = None) -> None:
-        if inverted is not None and inverted not in RULES:
-            raise ValueError(f"no rule is called {inverted}")
+        rule.check(inverted)
         self.version, self.inverted = version, inverted
 
     # Addresses.

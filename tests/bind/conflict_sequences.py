@@ -6,13 +6,11 @@ Any numbers are a sequence, smaller numbers a simpler one, and 0 is no call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
+from probes.testing.sequences import Digits
 from tests.bind.conflict_connect import SLOTS
 from tests.bind.conflict_model import Call, Model, Step
 from tests.bind.conflict_sockets import ANY4, ANY6, LISTENING, LOOPBACK_LINK, MAPPED
-
-_Choice = TypeVar("_Choice")
 
 HOSTS: dict[int, tuple[str, ...]] = {
     4: (ANY4, "127.0.0.1", "127.0.0.2"),
@@ -33,22 +31,8 @@ PROTOCOLS: tuple[tuple[str, ...], ...] = (
 BINDING = ("rest", "open", "twin", "listen", "set", "twin", "close", "listen", "open", "bind", "twin", "listen", "twin")
 CONNECTING = (
     "rest", "open", "call", "serve", "twin", "again", "close", "listen", "call", "twin", "connect", "set", "serve", "again",
-    "bind", "twin", "call", "serve",
+    "bind", "twin", "call", "serve", "finish",
 )  # fmt: skip
-#: A sequence has LENGTH numbers below LARGEST: hypothesis draws uniformly up to there.
-LENGTH, LARGEST = 14, 1 << 24
-
-
-class Digits:
-    """Makes choices by the digits of a number, the lowest first."""
-
-    def __init__(self, number: int) -> None:
-        self._rest = number
-
-    def choose(self, choices: Sequence[_Choice]) -> _Choice:
-        """Returns one of the choices."""
-        self._rest, index = divmod(self._rest, len(choices))
-        return choices[index]
 
 
 class Composer:
@@ -73,7 +57,7 @@ class Composer:
         self._move: dict[str, Callable[[Digits], None]] = {
             "rest": self._rest, "open": self._open, "serve": self._serve, "call": self._call, "set": self._set,
             "bind": self._bind, "listen": self._listen, "close": self._close, "connect": self._connect,
-            "twin": self._twin, "again": self._again,
+            "twin": self._twin, "again": self._again, "finish": self._finish,
         }  # fmt: skip
 
     def steps_of(self, numbers: Sequence[int]) -> list[Step]:
@@ -174,6 +158,11 @@ class Composer:
         slot = self._slot(digits)
         if slot is not None:
             self._make(Call("close", slot))
+
+    def _finish(self, digits: Digits) -> None:
+        slot = self._slot(digits)
+        if slot is not None:
+            self._make(Call("shutdown", slot))
 
     def _connect(self, digits: Digits) -> None:
         slot = self._slot(digits)

@@ -11,6 +11,7 @@ MAPPED = "::ffff:"
 NATIVE = "127.0.0.6"
 #: The states that decide about conflicts.
 CLOSED, LISTENING, CONNECTED, TIME_WAIT = "closed", "listening", "connected", "time-wait"
+#: CONNECTED stands for SYN_SENT, FIN_WAIT2, CLOSE_WAIT and LAST_ACK too: the rules treat these states alike.
 #: The link of the loopback addresses.
 LOOPBACK_LINK = "lo"
 #: Values of tb->fastreuseport (include/net/inet_hashtables.h FASTREUSEPORT_ANY, FASTREUSEPORT_STRICT).
@@ -22,8 +23,8 @@ class Sock:
     """A socket, or its struct inet_timewait_sock.
 
     `host4` is its local address as IPv4 code compares it, `host6` as IPv6 code does, None for an IPv4 socket. A negative
-    port is an ephemeral one. `stuck_in_ipv4`: IPv4 refused its connection, so it uses IPv4 from then on (see
-    Connections.connect).
+    port is an ephemeral one. `ended_first`: it has sent the first FIN of its connection. `deaf`: it drops what it receives.
+    `stuck_in_ipv4`: IPv4 refused its connection, so it uses IPv4 from then on (see Connections.connect).
     """
 
     protocol: str
@@ -41,6 +42,8 @@ class Sock:
     state: str = CLOSED
     remote: tuple[str, int] | None = None
     other: Sock | None = None
+    ended_first: bool = False
+    deaf: bool = False
     stuck_in_ipv4: bool = False
 
     def put(self, host: str) -> None:

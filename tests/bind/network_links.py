@@ -25,6 +25,11 @@ class Links:
     near: int
     far: int
 
+    def raise_far(self) -> None:
+        """Sets the second link up: what is sent on it arrives at the first."""
+        with netlink_route() as ip:
+            ip.link("set", index=self.far, state="up")
+
     def remove(self) -> None:
         """Deletes both links."""
         with netlink_route() as ip:

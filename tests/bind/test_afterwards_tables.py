@@ -141,13 +141,13 @@ def test_seen_from_outside(new_socket, expect, caller):
     results = {kind: sockets[kind].bind(address) for kind, (address, _) in addresses.items()}
     for result in results.values():
         need(result)
-    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.pid)}
+    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.process)}
     for kind, check in bound.items():
         check.of(seen.get(sockets[kind].fd), results[kind])
     listening = {kind: expect([addresses[kind][1], "", "LISTEN"], kind=kind, then="listening") for kind in CONNECTING}
     results = {kind: sockets[kind].listen() for kind in CONNECTING}
     for result in results.values():
         need(result)
-    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.pid)}
+    seen = {one.fd: [one.local, one.remote, one.status] for one in connections(caller.process)}
     for kind, check in listening.items():
         check.of(seen.get(sockets[kind].fd), results[kind])

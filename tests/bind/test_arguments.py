@@ -201,8 +201,13 @@ def test_other_family(new_socket, calls, memory, expect):
         sweep.value.block = address.part(0, 4)
         sweep.call("bind", socket, address, 28, judged=True)
         first = 1 if form.kind in (TCP, UDP) else 0
-        expect(refused, form=form, families=f"{first}..{own - 1}").of(sweep.run(range(first, own)))
-        expect(refused, form=form, families=f"{own + 1}..4095").of(sweep.run(range(own + 1, 4096)))
+        start = first
+        for family in sorted({own, *form.passed, 4096}):
+            if start < family:
+                expect(refused, form=form, families=f"{start}..{family - 1}").of(sweep.run(range(start, family)))
+            start = family + 1
+        for family in form.passed:
+            expect(form.unchecked, form=form, family=int(family)).of(sweep.once(family))
         for family in (own << 8, own | 0x100, own | 0x8000, 0xFFFF):
             wrong = family_word(family) + form.good[2:].ljust(26, b"\0")
             expect(refused, form=form, family=f"{family:#06x}").of(socket.bind(wrong))

@@ -7,10 +7,14 @@ from errno import EADDRINUSE, EAGAIN, EINVAL, ENOTCONN, EOPNOTSUPP
 
 import pytest
 
+from probes.abi.sockaddr import inet
 from probes.entry.calls import Socket
 from probes.testing import behaviour, need
+from probes.testing.checksum import checksum
+from probes.testing.prepared import await_events
 from probes.testing.socket_kinds import CONNECTING, PACKET, RAW, RAW6, UDP, UNIX, WITH_PORTS, SocketKind
 from tests.bind.bind_forms import ETH_P_ALL, packet, unix
+from tests.bind.network_links import LOCAL, NEIGHBOUR
 
 SOURCE = "bind(2); getsockname(2); S4 3.2 steps 8 and 11"
 SOURCE_LOCKS = (
@@ -19,6 +23,8 @@ SOURCE_LOCKS = (
 SOURCE_LOST = f"{SOURCE_LOCKS}; __udp_disconnect, tcp_disconnect, tcp_set_state inet_put_port"
 #: struct linger with which close resets a connection.
 NO_LINGER = struct.pack("<ii", 1, 0)
+#: include/uapi/linux/if_ether.h, in.h.
+ETH_P_IP, IP_PKTINFO = 0x0800, 8
 #: struct sockaddr of AF_UNSPEC: connect to it dissolves an association.
 UNSPEC = bytes(16)
 
@@ -154,15 +160,80 @@ def test_receives(calls, memory, new_socket, expect):
         for host, arriving in (("127.0.0.2", [b"2"]), ("any", [b"1", b"2", b"3"])):
             sock = new_socket(*kind.triple)
             need(sock.bind(kind.address(port, host)))
-            with python.socket(kind.family, kind.type, kind.protocol) as sender:
-                for number in (1, 2, 3):
-                    sender.sendto(str(number).encode(), (f"127.0.0.{number}", port))
+            sender = new_socket(*kind.triple)
+            # The last one is a marker: it comes behind all that was sent before.
+            for data, number in ((b"1", 1), (b"2", 2), (b"3", 3), (b"m", 2)):
+                data, address = memory.put(data), memory.put(kind.address(port, f"127.0.0.{number}"))
+                need(calls.make("sendto", sender, data, 1, 0, address, 16), returns=1)
+            need(sender.close())
             buffer = memory.alloc(64)
             for index, data in enumerate(arriving):
                 header = 0 if kind is UDP else 20
                 check = expect([header + 1, data], kind=kind, host=host, message=index)
                 result = calls.make("recv", sock, buffer, 64, 0)
                 check.of([int(result), buffer.read()[header : header + 1]], result)
+            need(calls.make("recv", sock, buffer, 64, 0), "recv of the marker", returns=header + 1)
             last = expect(-EAGAIN, kind=kind, host=host, message="last")
             last.of(calls.make("recv", sock, buffer, 64, python.MSG_DONTWAIT))
             need(sock.close())
+
+
+@behaviour(
+    "bind.afterwards.every-interface", "ip(7) INADDR_ANY `bound to all local interfaces`, IP_PKTINFO; __udp4_lib_lookup"
+)
+def test_every_interface(links, caller, calls, memory, new_socket, expect):
+    """A datagram socket that is bound to the wildcard address receives what comes in over any link, and IP_PKTINFO has the
+    index of that link and the address that the datagram was sent to.
+    """
+    caller.keep_capabilities(("CAP_NET_RAW", "CAP_NET_ADMIN"))
+    links.raise_far()
+    receiver, sender = new_socket(*UDP.triple), new_socket(python.AF_PACKET, python.SOCK_DGRAM, 0)
+    need(receiver.bind(UDP.address(5000, "any")))
+    need(receiver.setsockopt(python.IPPROTO_IP, IP_PKTINFO, 1))
+    room, part = memory.alloc(64), memory.alloc(16)
+    vector, name = memory.words(part, part.size), memory.alloc(16)
+    header = memory.words(name, name.size, vector, 1, room, room.size, 0)
+    source = inet(NEIGHBOUR, 4000)
+    head, addresses = struct.pack("<Iii", 24, python.IPPROTO_IP, IP_PKTINFO), 2 * python.inet_aton(LOCAL)
+    check = expect([5, b"wired", source, head, "near", addresses])
+    packet, to = calls.pointer(wired(source, inet(LOCAL, 5000))), memory.put(broadcast(links.far))
+    need(calls.make("sendto", sender, packet, 20 + 8 + 5, 0, to, to.size), "sendto", returns=20 + 8 + 5)
+    result = calls.make("recvmsg", receiver, header, 0)
+    control = room.read()[: header.words()[5]]
+    link = {links.near: "near", links.far: "far"}.get(int.from_bytes(control[12:16], "little"), "other")
+    check.of([result, part.read()[:5], name.read(), control[:12], link, control[16:]], result)
+
+
+@behaviour("bind.device.receives", "socket(7) SO_BINDTODEVICE `only packets received from that particular interface`")
+def test_device_receives(links, calls, memory, new_socket, expect):
+    """With SO_BINDTODEVICE a socket receives what comes in over that link, and nothing from another one."""
+    sender, room = new_socket(*UDP.triple), memory.alloc(16)
+    there = {name: new_socket(*UDP.triple) for name in ("lo", "near0")}
+    for name, sock in there.items():
+        need(sock.setsockopt(python.SOL_SOCKET, python.SO_REUSEADDR, 1), "SO_REUSEADDR")
+        need(sock.setsockopt(python.SOL_SOCKET, python.SO_BINDTODEVICE, name.encode()), "SO_BINDTODEVICE")
+        need(sock.bind(UDP.address(5000, "any")), "bind")
+    # A datagram to an address of this host counts as one that came in over the link that has the address.
+    for host, device, other in (("127.0.0.1", "lo", "near0"), (LOCAL, "near0", "lo")):
+        check, nothing = (
+            expect([4, b"data"], sent_to=device, device=device),
+            expect(-EAGAIN, sent_to=device, device=other),
+        )
+        name = memory.put(inet(host, 5000))
+        need(calls.make("sendto", sender, calls.pointer(b"data"), 4, 0, name, 16), "sendto", returns=4)
+        await_events(calls, there[device])
+        result = calls.make("recv", there[device], room, 16, 0)
+        check.of([int(result), room.read()[:4]], result)
+        nothing.of(calls.make("recv", there[other], room, 16, python.MSG_DONTWAIT))
+
+
+def wired(source, destination):
+    """Packs the IPv4 packet of a datagram without a checksum, from one struct sockaddr_in to another."""
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 33, 0, 0, 64, python.IPPROTO_UDP, 0) + source[4:8] + destination[4:8]
+    udp = source[2:4] + destination[2:4] + struct.pack(">HH", 8 + 5, 0)
+    return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + udp + b"wired"
+
+
+def broadcast(link):
+    """Packs a struct sockaddr_ll of every station of a link."""
+    return packet(ETH_P_IP, link)[:10] + struct.pack("<BB", 0, 6) + b"\xff" * 6 + bytes(2)

@@ -6,23 +6,18 @@ gate. What a sequence does depends on neither: over the others a tenth is played
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
 import pytest
 
 from probes.entry.calls import Calls
 from probes.sandbox import namespaces
-from probes.testing import Broke, behaviour, not_applicable
+from probes.testing import behaviour, not_applicable
 from probes.testing.fixtures import reference
 from probes.testing.procfs import protocols
+from probes.testing.sequences import SEQUENCES, hypothesis_search
 from tests.bind.conflict_kernel import transcript
-
-if TYPE_CHECKING:
-    from tests.bind import conflict_search
+from tests.bind.conflict_played import Sequences
 
 SOURCE = "socket(7); ip(7); tcp(7); udp(7); bind(2); listen(2); connect(2); conflict_rules.py, conflict_connect.py"
-SEQUENCES = int(os.environ.get("SOCKETCALL_SEQUENCES", "500"))
 #: Sequences of one check: each is a test of its own, within the deadline of any test.
 BATCH = 125
 #: Subjects of sequences, with their shares. Sequences of several users come on top: only root can play them.
@@ -40,19 +35,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def sequences(about: str, request: pytest.FixtureRequest) -> conflict_search.Sequences:
-    """The sequences of one subject. Not applicable without hypothesis or IPv6."""
-    try:
-        from tests.bind import conflict_search
-    except ImportError as error:
-        if error.name != "hypothesis":
-            raise
-        not_applicable("Python module hypothesis")
+def sequences(about: str, request: pytest.FixtureRequest) -> Sequences:
+    """The sequences of one subject. Not applicable without IPv6."""
     if "TCPv6" not in protocols():
         not_applicable("IPv6")
     if about == "ports":
         request.getfixturevalue("links")
-    return conflict_search.Sequences(
+    return Sequences(
         reference(request.config).version,
         link="near0" if about == "ports" else "",
         users=(0, *namespaces.OTHER_IDS) if about == "users" else (0,),
@@ -67,20 +56,12 @@ def test_sequences(batch, sequences, entry, calls, memory, ranges, seeded, expec
 
     All sequences are played untraced, then the last one, or the simplest one that disagrees, once more, traced.
     """
-    from tests.bind import conflict_search
-
-    quiet = Calls(the_gate.quieted(), entry.route, memory)
-    count = BATCH if ranges.whole else BATCH // 10
-    check = expect({"sequences": count, "disagreement": []})
-    search = conflict_search.Search(lambda numbers: sequences.play(sequences.steps(numbers), quiet))
-    search.run(count, seeded.getrandbits(64))
-    numbers = search.simplest or search.last
-    if numbers is None:
-        raise Broke("no sequence made a call")
-    made = sequences.play(sequences.steps(numbers), calls)
-    agrees = conflict_search.agrees(made)
-    lines = [] if search.simplest is None and agrees else transcript(made)
-    if lines and agrees:
-        lines.append("the traced calls agree; the untraced calls did not")
-    print(*lines, sep="\n")
-    check.of({"sequences": search.played, "disagreement": lines}, *(one.result for one in made))
+    search, quiet = hypothesis_search(), Calls(the_gate.quieted(), entry.route, memory)
+    search.judge_sequences(
+        expect,
+        BATCH if ranges.whole else BATCH // 10,
+        seeded.getrandbits(64),
+        lambda numbers: sequences.play(sequences.steps(numbers), quiet),
+        lambda numbers: sequences.play(sequences.steps(numbers), calls),
+        transcript,
+    )

@@ -26,15 +26,8 @@ from probes.testing.socket_kinds import TCP, TCP6
 from tests.bind.conflict_meetings import meeting_tables
 from tests.bind.conflict_play import Player, judge_tables
 from tests.bind.conflict_rules import WILDCARDS_MENDED
-from tests.bind.conflict_table import (
-    STATES,
-    UDP_STATES,
-    apart_tables,
-    device_tables,
-    option_tables,
-    three_tables,
-    user_tables,
-)
+from tests.bind.conflict_states import PASSING, STATES, UDP_STATES
+from tests.bind.conflict_table import apart_tables, device_tables, option_tables, three_tables, user_tables
 from tests.bind.network_links import make_pair
 
 SOURCE = "socket(7) SO_REUSEADDR, SO_REUSEPORT; ip(7); bind(2) EADDRINUSE"
@@ -69,6 +62,17 @@ def test_tcp(state, player, expect):
     is the wildcard, unless both have SO_REUSEADDR and the other does not listen, or both have SO_REUSEPORT; listen
     checks the port again.
     """
+    judge_tables(expect, player, option_tables(state, "tcp"))
+
+
+@behaviour("bind.conflict.passing-states", f"{SOURCE_TCP}; RFC 9293 3.3.2")
+@pytest.mark.parametrize("state", PASSING)
+@pytest.mark.routes("socketcall")
+def test_passing_states(state, player, expect):
+    """A TCP socket that connects, or whose connection ends, keeps its port as a connected one does: in SYN_SENT, FIN_WAIT2,
+    CLOSE_WAIT, and in LAST_ACK when its descriptor is closed.
+    """
+    player.whole = False
     judge_tables(expect, player, option_tables(state, "tcp"))
 
 

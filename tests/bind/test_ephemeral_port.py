@@ -6,7 +6,6 @@ from socket import SO_REUSEADDR, SOL_SOCKET
 
 import pytest
 
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import CONNECTING, TCP, UDP, UDP6, WITH_PORTS
 from probes.testing.sweeps import START
@@ -31,7 +30,7 @@ def test_range(kind, new_socket, expect):
     results.of(bound.results, *bound.results)
     ports.of([len(set(bound.ports)), all(low <= port <= high for port in bound.ports)], *bound.results)
     for number in (0, 199):
-        port = struct.pack(">H", bound.ports[number])
+        port = struct.pack(">H", bound.port(number))
         expect(kind.address(0), socket=number, then="name").of(sockets[number].sockname().without(port))
 
 
@@ -48,9 +47,9 @@ def test_exhausted(kind, new_socket, expect):
     """bind to port 0 gives every port of ip_local_port_range, both ends included, then fails with EADDRINUSE and leaves
     the socket unbound; the port of a socket that is closed is given again.
     """
-    namespaces.set_sysctl(START, 0)
+    procfs.set_sysctl(START, 0)
     for case, (low, high) in RANGES.items():
-        namespaces.set_sysctl(RANGE, f"{low} {high}")
+        procfs.set_sysctl(RANGE, f"{low} {high}")
         sockets = [new_socket(*kind.triple) for _ in range(low, high + 1)]
         ports = expect(list(range(low, high + 1)), range=case, then="ports")
         bound = bind_ephemeral(sockets, kind)
@@ -62,7 +61,7 @@ def test_exhausted(kind, new_socket, expect):
         expect(0, range=case, then="one-closed").of(late.bind(kind.address(0)))
         freed = expect(True, range=case, then="its-port")
         name = late.sockname()
-        freed.of(name.bytes == kind.address(bound.ports[0]), name)
+        freed.of(name.bytes == kind.address(bound.port(0)), name)
         for socket in (*sockets[1:], late):
             need(socket.close())
 
@@ -72,7 +71,7 @@ def test_exhausted_apart(new_socket, expect):
     """Ephemeral ports are exhausted for one address and protocol at a time; ports outside of ip_local_port_range can
     still be bound by number.
     """
-    namespaces.set_sysctl(RANGE, "50000 50001")
+    procfs.set_sysctl(RANGE, "50000 50001")
     for kind in (TCP, UDP):
         for host in ("127.0.0.1", "127.0.0.2"):
             ports = expect([50000, 50001], kind=kind, host=host)
@@ -86,8 +85,8 @@ def test_exhausted_apart(new_socket, expect):
 @pytest.mark.parametrize("kind", WITH_PORTS, ids=str)
 def test_reserved(kind, new_socket, expect):
     """bind to port 0 never takes a port of ip_local_reserved_ports; such a port can be bound by number."""
-    namespaces.set_sysctl(RANGE, "50000 50009")
-    namespaces.set_sysctl(RESERVED, "80,50000-50003,50006,50009")
+    procfs.set_sysctl(RANGE, "50000 50009")
+    procfs.set_sysctl(RESERVED, "80,50000-50003,50006,50009")
     ports = expect([50004, 50005, 50007, 50008], then="ports")
     bound = bind_ephemeral([new_socket(*kind.triple) for _ in range(4)], kind)
     ports.of(sorted(bound.ports), *bound.results)
@@ -102,7 +101,7 @@ def test_reuse(kind, new_socket, expect):
     """TCP gives an ephemeral port to one socket at a time, even if all have SO_REUSEADDR; if ip_autobind_reuse is 1,
     sockets with SO_REUSEADDR share a port when none is free.
     """
-    namespaces.set_sysctl(RANGE, "50000 50001")
+    procfs.set_sysctl(RANGE, "50000 50001")
     *sockets, late = (new_socket(*kind.triple) for _ in range(3))
     for socket in (*sockets, late):
         need(socket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1))
@@ -110,7 +109,7 @@ def test_reuse(kind, new_socket, expect):
     bound = bind_ephemeral(sockets, kind)
     ports.of(sorted(bound.ports), *bound.results)
     expect(-EADDRINUSE, reuse=0).of(late.bind(kind.address(0)))
-    namespaces.set_sysctl("net.ipv4.ip_autobind_reuse", 1)
+    procfs.set_sysctl("net.ipv4.ip_autobind_reuse", 1)
     expect(0, reuse=1).of(late.bind(kind.address(0)))
     shared = expect(True, reuse=1, then="shared")
     name = late.sockname()
@@ -124,7 +123,7 @@ def test_by_listen(kind, new_socket, expect):
     """listen binds an unbound socket to an ephemeral port of the wildcard address, and fails with EADDRINUSE if none is
     left.
     """
-    namespaces.set_sysctl(RANGE, "50000 50000")
+    procfs.set_sysctl(RANGE, "50000 50000")
     first, second = (new_socket(*kind.triple) for _ in range(2))
     expect(0, listen="first").of(first.listen())
     expect(kind.address(50000, "any"), listen="first", then="name").of(first.sockname())
@@ -135,7 +134,7 @@ def test_by_listen(kind, new_socket, expect):
 @pytest.mark.parametrize("kind", WITH_PORTS, ids=str)
 def test_by_connect(kind, new_socket, expect):
     """connect binds an unbound socket to an ephemeral port and the source address of the route to the peer."""
-    namespaces.set_sysctl(RANGE, "50000 50000")
+    procfs.set_sysctl(RANGE, "50000 50000")
     server, socket = new_socket(*kind.triple), new_socket(*kind.triple)
     need(server.bind(kind.address(5000)))
     if kind in CONNECTING:
@@ -147,7 +146,7 @@ def test_by_connect(kind, new_socket, expect):
 @behaviour("bind.automatic.by-sendto", "ip(7) ip_local_port_range `sendto(2)`; inet_send_prepare inet_autobind")
 def test_by_sendto(new_socket, calls, expect):
     """sendto binds an unbound datagram socket to an ephemeral port of the wildcard address."""
-    namespaces.set_sysctl(RANGE, "50000 50000")
+    procfs.set_sysctl(RANGE, "50000 50000")
     for kind in (UDP, UDP6):
         socket, peer = new_socket(*kind.triple), calls.memory.put(kind.address(5000))
         sent = expect(1, kind=kind, then="sendto")
@@ -161,7 +160,7 @@ def test_exhausted_in_other_calls(new_socket, calls, expect):
     """Without a free port in ip_local_port_range, bind and listen fail with EADDRINUSE, connect of TCP with
     EADDRNOTAVAIL, connect and sendto of a datagram socket with EAGAIN.
     """
-    namespaces.set_sysctl(RANGE, "50000 50000")
+    procfs.set_sysctl(RANGE, "50000 50000")
     for kind in WITH_PORTS:
         server, taken = new_socket(*kind.triple), new_socket(*kind.triple)
         need(server.bind(kind.address(5000)))

@@ -9,8 +9,7 @@ import pytest
 from probes.abi.names import value
 from probes.entry.calls import Socket
 from probes.entry.gate import Result
-from probes.sandbox import namespaces
-from probes.testing import VersionDifference, behaviour, need, not_applicable
+from probes.testing import VersionDifference, behaviour, need, not_applicable, procfs
 from probes.testing.socket_kinds import CONNECTING, WITH_PORTS
 from tests.bind.bind_ports import RANGE, bind_ephemeral
 
@@ -32,7 +31,7 @@ def test_no_port(kind, new_socket, expect):
     """With IP_BIND_ADDRESS_NO_PORT, bind to port 0 binds the address and takes no port, on any number of sockets; each
     can be bound again. A port other than 0 is taken as without the option.
     """
-    namespaces.set_sysctl(RANGE, "50000 50000")
+    procfs.set_sysctl(RANGE, "50000 50000")
     for number in range(4):
         socket = new_socket(*kind.triple)
         need(set_no_port(socket))
@@ -51,7 +50,7 @@ def test_no_port_connect(kind, new_socket, expect):
     """After bind with IP_BIND_ADDRESS_NO_PORT, connect chooses the port: several sockets share one if their peers
     differ; with the same peer and no other port left it fails with EADDRNOTAVAIL.
     """
-    namespaces.set_sysctl(RANGE, "50000 50000")
+    procfs.set_sysctl(RANGE, "50000 50000")
     for port in (5000, 5001):
         server = new_socket(*kind.triple)
         need(server.bind(kind.address(port)))
@@ -71,7 +70,7 @@ def test_no_port_later(new_socket, expect):
     """After bind with IP_BIND_ADDRESS_NO_PORT, connect of a datagram socket and listen of a TCP socket take an
     ephemeral port at the address that was bound.
     """
-    namespaces.set_sysctl(RANGE, "50000 50000")
+    procfs.set_sysctl(RANGE, "50000 50000")
     for kind in WITH_PORTS:
         socket = new_socket(*kind.triple)
         need(set_no_port(socket))
@@ -122,7 +121,7 @@ def test_socket_range(kind, new_socket, expect):
     if not expect.reference.has(SOCKET_RANGE_SINCE):
         not_applicable(f"IP_LOCAL_PORT_RANGE: since Linux {SOCKET_RANGE_SINCE}")
     for case, (system, narrowed, given) in SOCKET_RANGES.items():
-        namespaces.set_sysctl(RANGE, "{} {}".format(*system))
+        procfs.set_sysctl(RANGE, "{} {}".format(*system))
         sockets = [new_socket(*kind.triple) for _ in range(3)]
         for socket in sockets:
             need(set_range(socket, *narrowed))

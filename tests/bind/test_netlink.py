@@ -11,6 +11,7 @@ import pytest
 from probes.abi.names import value
 from probes.entry.calls import Socket
 from probes.testing import behaviour, need, not_applicable, procfs
+from probes.testing.prepared import await_events
 from probes.testing.socket_kinds import NETLINK
 from tests.bind.bind_forms import family_word, netlink
 
@@ -21,8 +22,6 @@ ROUTE, USERSOCK, GENERIC = 0, 2, 16
 #: Protocols whose groups need no capability (NL_CFG_F_NONROOT_RECV), and those whose groups do.
 OPEN = {"ROUTE": ROUTE, "SELINUX": 7, "KOBJECT_UEVENT": 15, "GENERIC": GENERIC}
 CLOSED = {"USERSOCK": USERSOCK, "XFRM": 6, "NETFILTER": 12, "CRYPTO": 21}
-#: Protocols with a kernel socket, read before any sandbox is made; USERSOCK has none.
-PRESENT = {int(row["protocol"]) for row in procfs.read_table("netlink").values() if row["port"] == "0"} | {USERSOCK}
 CLONE_NEWNET = 0x40000000
 #: struct sockaddr_nl with port id 0, without groups.
 NO_PORT = netlink()
@@ -30,7 +29,7 @@ NO_PORT = netlink()
 
 def require(protocol: int) -> None:
     """Ends the test as not applicable unless the kernel has a protocol of AF_NETLINK."""
-    if protocol not in PRESENT:
+    if protocol not in procfs.netlink_protocols() | {USERSOCK}:
         not_applicable(f"protocol {protocol} of AF_NETLINK")
 
 
@@ -175,6 +174,7 @@ def toggle_loopback() -> None:
             fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", flags))
 
 
+@pytest.mark.usefixtures("beside")
 @behaviour(
     "bind.netlink.listening", f"{SOURCE} netlink_update_listeners; netlink(7) EXAMPLES RTMGRP_LINK; rtnetlink(7)"
 )
@@ -188,6 +188,9 @@ def test_listening(calls, memory, new_socket, expect):
     need(sockets["left"].bind(netlink(77, link_group)))
     need(sockets["left"].bind(netlink(77, neighbour_group)))
     toggle_loopback()
+    # A message reaches all members of its group at once.
+    for case in ("link", "both"):
+        await_events(calls, sockets[case])
     room = memory.alloc(8192)
     for case, socket in sockets.items():
         listens = case in ("link", "both")

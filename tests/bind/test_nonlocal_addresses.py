@@ -9,8 +9,7 @@ import pytest
 
 from probes.abi.names import value
 from probes.entry.calls import Socket
-from probes.sandbox import namespaces
-from probes.testing import VersionDifference, behaviour, need
+from probes.testing import VersionDifference, behaviour, need, procfs
 from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6, SocketKind
 from tests.bind.bind_forms import inet, inet6
 from tests.bind.bind_hosts import HOSTS, HOSTS6, NO_LINK, REFUSED, host4, host6, mapped, name_of, port_of
@@ -112,7 +111,7 @@ def test_sysctl(links, new_socket, expect):
     """With net.ipv4.ip_nonlocal_bind 1 bind accepts any IPv4 unicast address, also v4-mapped; IPv6 addresses still have
     to be local.
     """
-    namespaces.set_sysctl("net.ipv4.ip_nonlocal_bind", 1)
+    procfs.set_sysctl("net.ipv4.ip_nonlocal_bind", 1)
     for kind, host, address, answer in chain(bindings(ALL, allowed=True), bindings(ALL6, allowed=False)):
         socket = new_socket(*kind.triple)
         expect(answer, kind=kind, host=host).of(socket.bind(address))
@@ -127,7 +126,7 @@ def test_sysctl_ipv6(links, new_socket, expect):
     """With net.ipv6.ip_nonlocal_bind 1 bind accepts any IPv6 unicast address; IPv4 addresses, also v4-mapped, still have
     to be local.
     """
-    namespaces.set_sysctl("net.ipv6.ip_nonlocal_bind", 1)
+    procfs.set_sysctl("net.ipv6.ip_nonlocal_bind", 1)
     for kind, host, address, answer in chain(bindings(ALL6, allowed=True), bindings(ALL, allowed=False)):
         socket = new_socket(*kind.triple)
         expect(answer, kind=kind, host=host).of(socket.bind(address))

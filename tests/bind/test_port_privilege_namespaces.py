@@ -82,7 +82,7 @@ def test_ping_identifier(protocol, calls, new_socket, expect, caller):
     capability.
     """
     require(protocol)
-    namespaces.set_sysctl("net.ipv4.ping_group_range", "0 0")
+    procfs.set_sysctl("net.ipv4.ping_group_range", "0 0")
     caller.keep_capabilities(())
     kind = PING[protocol]
     expect(0, ports=f"1..{DEFAULT_START}").of(port_sweep(calls, kind).run(range(1, DEFAULT_START + 1)))
@@ -94,7 +94,7 @@ def test_ping_identifier(protocol, calls, new_socket, expect, caller):
 def write_error(name: str, text: str) -> int:
     """Writes a sysctl and returns the errno, 0 if it was written."""
     try:
-        namespaces.set_sysctl(name, text)
+        procfs.set_sysctl(name, text)
     except OSError as error:
         return error.errno or 0
     return 0
@@ -123,8 +123,8 @@ def test_start_highest(calls, new_socket, expect, caller):
     """If ip_local_port_range begins at 65535, ip_unprivileged_port_start can be 65535: every lower port is then
     privileged.
     """
-    namespaces.set_sysctl(RANGE, "65535 65535")
-    namespaces.set_sysctl(START, 65535)
+    procfs.set_sysctl(RANGE, "65535 65535")
+    procfs.set_sysctl(START, 65535)
     caller.keep_capabilities(())
     for kind in WITH_PORTS:
         for port, answer in ((1, -EACCES), (DEFAULT_START, -EACCES), (65534, -EACCES), (65535, 0)):
@@ -136,7 +136,7 @@ def test_start_of_namespace(new_socket, expect, caller):
     """Each network namespace has its own ip_unprivileged_port_start, 1024 by default; the value of the socket's
     namespace counts.
     """
-    namespaces.set_sysctl(START, 0)
+    procfs.set_sysctl(START, 0)
     olds = {kind: new_socket(*kind.triple) for kind in WITH_PORTS}
     caller.unshare(CLONE_NEWNET)
     news = {kind: new_socket(*kind.triple) for kind in WITH_PORTS}

@@ -10,8 +10,7 @@ from errno import EACCES
 
 import pytest
 
-from probes.sandbox import namespaces
-from probes.testing import behaviour, need
+from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import WITH_PORTS
 from probes.testing.sweeps import DEFAULT_START, START, port_sweep
 
@@ -72,7 +71,7 @@ def test_start_changes(kind, start, new_socket, calls, ranges, expect, caller):
     """Writing net.ipv4.ip_unprivileged_port_start changes the first unprivileged port of the network namespace, for
     IPv4 and IPv6.
     """
-    namespaces.set_sysctl(START, start)
+    procfs.set_sysctl(START, start)
     caller.keep_capabilities(())
     if start > 1:
         expect(-EACCES, ports="below").of(port_sweep(calls, kind).run(ranges.sample((1, start - 1))))

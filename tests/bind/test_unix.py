@@ -22,6 +22,7 @@ LINKS = 40
 #: times, and does not count from 0 again (filename_parentat, path_init).
 SURE_LINKS = LINKS // 3
 
+pytestmark = pytest.mark.usefixtures("shared_files")
 each_kind = pytest.mark.parametrize("kind", UNIX, ids=str)
 
 

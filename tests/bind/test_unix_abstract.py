@@ -2,12 +2,11 @@
 
 import re
 from errno import EADDRINUSE
-from pathlib import Path
 from socket import SO_PASSCRED, SOL_SOCKET
 
 import pytest
 
-from probes.testing import behaviour, need
+from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import UNIX, UNIX_DGRAM
 from tests.bind.bind_forms import family_word, unix
 
@@ -22,9 +21,9 @@ each_kind = pytest.mark.parametrize("kind", UNIX, ids=str)
 
 @behaviour("bind.unix.abstract", SOURCE_ABSTRACT)
 @each_kind
-def test_abstract(kind, new_socket, expect, caller):
-    """A name that begins with NUL is abstract: bind makes no file, and the name is all its bytes, further NULs included.
-    The umask has no effect.
+def test_abstract(kind, new_socket, expect, caller, memory):
+    """A name that begins with NUL is abstract: bind makes no file, and the name is all its bytes, further NULs included,
+    but not a NUL behind the length. The umask has no effect.
     """
     old = caller.umask(0o777)
     names = {
@@ -38,7 +37,12 @@ def test_abstract(kind, new_socket, expect, caller):
         results.append(socket.bind(unix(name)))
         bound.of(results[-1])
         expect(unix(name), name=case, then="name").of(socket.sockname())
-    files.of(list(Path().iterdir()), *results)
+    socket, name = new_socket(*kind.triple), unix(b"\0behind")
+    bound = expect(0, name="null-behind")
+    results.append(socket.bind(memory.put(name + b"\0"), len(name)))
+    bound.of(results[-1])
+    expect(name, name="null-behind", then="name").of(socket.sockname())
+    files.of(procfs.names_here(), *results)
     caller.umask(old)
 
 
@@ -83,7 +87,7 @@ def test_autobind(kind, new_socket, expect):
     names = [socket.sockname().bytes for socket in sockets]
     form.of(all(CHOSEN.fullmatch(name) for name in names), *results)
     different.of(len(set(names)), *results)
-    files.of(list(Path().iterdir()), *results)
+    files.of(procfs.names_here(), *results)
     taken = new_socket(*kind.triple)
     expect(-EADDRINUSE, then="taken").of(taken.bind(names[0]))
 

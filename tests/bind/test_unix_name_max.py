@@ -4,6 +4,8 @@ import socket
 from errno import ENAMETOOLONG
 from pathlib import Path
 
+import pytest
+
 from probes.abi import sockaddr
 from probes.testing import behaviour
 
@@ -11,6 +13,7 @@ NAME_MAX = 255
 
 
 @behaviour("bind.unix.name-too-long", "bind(2) ENAMETOOLONG; path_resolution(7); link_path_walk, ext4 and tmpfs lookup")
+@pytest.mark.usefixtures("shared_files")
 def test_name_too_long(new_socket, expect):
     """bind to a path that a symbolic link resolves to a file name of more than 255 bytes fails with ENAMETOOLONG."""
     Path("link").symlink_to("n" * (NAME_MAX + 1))

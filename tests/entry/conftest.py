@@ -7,8 +7,10 @@ from typing import SupportsInt
 
 import pytest
 
+from probes.entry.calls import Calls
 from probes.entry.gate import Gate, Result
 from probes.entry.memory import Memory
+from probes.testing.caller import Caller
 from probes.testing.fixtures import Entry
 from tests.entry.blocking_calls import BlockingCalls
 from tests.entry.registers import values_of_call
@@ -32,6 +34,6 @@ def enter(the_gate: Gate, entry: Entry, memory: Memory) -> Callable[..., Result]
 
 
 @pytest.fixture
-def blocking(memory: Memory) -> BlockingCalls:
+def blocking(calls: Calls, caller: Caller) -> BlockingCalls:
     """Prepares sockets on which a call blocks."""
-    return BlockingCalls(memory)
+    return BlockingCalls(Calls(calls.gate.quieted(), calls.route, calls.memory), caller)

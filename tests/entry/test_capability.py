@@ -154,9 +154,9 @@ def test_initial_namespace(who, entry, enter, memory, keep, expect, caller):
             enter("setsockopt", fd, socket.SOL_SOCKET, option, memory.words(1), 4)
         )
     if entry.route == "direct":
-        before = os.getpriority(os.PRIO_PROCESS, caller.pid)
+        before = os.getpriority(os.PRIO_PROCESS, caller.process)
         returned = expect(0 if NICE in kept else -EPERM, what="nice")
         change = expect(-5 if NICE in kept else 0, what="nice", afterwards="change")
         result = enter("nice", -5)
         returned.of(result)
-        change.of(os.getpriority(os.PRIO_PROCESS, caller.pid) - before, result)
+        change.of(os.getpriority(os.PRIO_PROCESS, caller.process) - before, result)

@@ -70,7 +70,7 @@ OF_FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.python("the C library of its own process")
+@pytest.mark.python
 @behaviour("entry.errno.descriptor", f"{SOURCE}; the RETURN VALUE of each call")
 def test_descriptor(entry, enter, expect):
     """Every call with a descriptor returns -EBADF for -1, and a socket call -ENOTSOCK for a pipe; libc's wrapper
@@ -131,7 +131,7 @@ def failing_calls(memory: Memory, udp: int, pipe: int) -> list[DocumentedCall]:
     ]
 
 
-@pytest.mark.python("the C library of its own process")
+@pytest.mark.python
 @behaviour("entry.errno.others", f"{SOURCE}; the ERRORS of each call")
 def test_others(entry, enter, memory, expect):
     """A call that fails returns the negative error number; libc's wrapper returns -1 and sets errno to it."""
@@ -176,7 +176,7 @@ def succeeding_calls(memory: Memory, left: int, right: int) -> list[DocumentedCa
     ]
 
 
-@pytest.mark.python("the C library of its own process")
+@pytest.mark.python
 @behaviour("entry.errno.values", f"{SOURCE}; the RETURN VALUE of each call")
 def test_values(entry, enter, memory, expect):
     """A call that succeeds returns 0 or a value; libc's wrapper returns the same and leaves errno as it was."""
@@ -189,7 +189,7 @@ def test_values(entry, enter, memory, expect):
         by_wrapper.of(by_libc(call), result)
 
 
-@pytest.mark.python("a child of its own process")
+@pytest.mark.python
 @behaviour("entry.errno.range", f"{SOURCE}; fcntl(2) BUGS F_GETOWN; arch/x86 has no force_successful_syscall_return")
 @pytest.mark.routes("direct")
 def test_range(the_gate, expect, request):

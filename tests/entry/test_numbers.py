@@ -57,23 +57,20 @@ def test_documented(the_gate, memory, expect, caller):
     expect(lowest()[0], call="socketcall").of(the_gate.enter(NUMBER["socketcall"], 1, int(words)))
 
 
-@pytest.mark.python("a child that returns from fork")
 @behaviour("entry.number.first", f"{SOURCE}; fork(2), _exit(2), open(2), waitpid(2)")
-def test_first(the_gate, memory, expect):
+def test_first(the_gate, calls, children, memory, expect):
     """exit is number 1, fork 2, read 3, write 4, open 5, close 6 and waitpid 7."""
     path, text, status = memory.put(b"here\0"), memory.put(b"seven"), memory.words(0)
-    forked = the_gate.enter(2)
-    if forked == 0:
-        the_gate.enter(1, 7)
-    need(forked, "a child")
-    reaped, exited = expect(int(forked), number=7), expect(7 << 8, number=1)
+    # The child is made, and ends, by machine code with these numbers: its end shows both.
+    reaped, exited = expect(True, number=7), expect(7 << 8, number=1)
+    forked = children.begin((1, 7), fork=(2,))
     waited = the_gate.enter(7, forked, int(status), 0)
-    reaped.of(waited)
+    reaped.of(waited == forked > 0, waited)
     exited.of(status.words()[0], waited)
     fd = lowest()[0]
     expect(fd, number=5).of(the_gate.enter(5, int(path), os.O_CREAT | os.O_RDWR, 0o600))
     expect(5, number=4).of(the_gate.enter(4, fd, int(text), 5))
-    os.lseek(fd, 0, os.SEEK_SET)
+    need(calls.gate.quieted().enter(NUMBER["lseek"], fd, 0, os.SEEK_SET))
     expect(5, number=3).of(the_gate.enter(3, fd, int(memory.alloc(8)), 8))
     expect(0, number=6).of(the_gate.enter(6, fd))
 

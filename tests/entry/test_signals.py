@@ -1,13 +1,12 @@
 """Judges calls that a signal interrupts: the result, and the restart codes that a tracer sees."""
 
-import os
 import signal
 from errno import EINTR
 from socket import MSG_WAITALL
 
 import pytest
 
-from probes.testing import behaviour
+from probes.testing import behaviour, need
 from tests.entry.blocking_calls import LONG, RESTARTED, TIMED, BlockingCall
 from tests.entry.documented_calls import judged_over
 from tests.entry.registers import NUMBER, Registers, values_of_call
@@ -16,6 +15,8 @@ SOURCE = "signal(7) Interruption of system calls; sigaction(2) SA_RESTART; S3 re
 SOURCE_STOP = "signal(7) `by stop signals`; arch/x86/kernel/signal.c arch_do_signal_or_restart"
 #: Restart codes, which only a tracer sees (include/linux/errno.h).
 ERESTARTSYS, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 514, 516
+#: The mask of SIGUSR1, and `how` of sigprocmask (include/uapi/asm-generic/signal-defs.h).
+USR1, SIG_BLOCK = 1 << signal.SIGUSR1 - 1, 0
 #: The restart code of each call that waits for several descriptors (fs/select.c).
 MULTIPLEXING = {
     "poll": ERESTART_RESTARTBLOCK, "ppoll": ERESTARTNOHAND, "_newselect": ERESTARTNOHAND, "pselect6": ERESTARTNOHAND,
@@ -215,40 +216,46 @@ def test_partial(restart, enter, blocking, meanwhile, memory, expect):
     """A call that has transferred data when a handler interrupts it returns the count, with SA_RESTART too."""
     meanwhile.catch(restart)
     left, right = blocking.pair()
-    left.send(b"abc")
+    blocking.lent(left).send(b"abc")
     returned, codes = expect(3, call="recv"), expect([3], call="recv", seen="ret")
     with meanwhile(meanwhile.signal):
-        result = enter("recv", right.fileno(), memory.alloc(16), 16, MSG_WAITALL)
+        result = enter("recv", right, memory.alloc(16), 16, MSG_WAITALL)
         returned.of(result)
     codes.seen("ret", result)
 
 
 @behaviour("entry.signals.blocked", "signal(7) Signal mask; sigprocmask(2)")
 @pytest.mark.routes("direct")
-def test_blocked(enter, blocking, meanwhile, expect):
+def test_blocked(enter, blocking, meanwhile, memory, expect):
     """A signal that the process blocks does not interrupt a call and stays pending."""
     meanwhile.catch(restart=False)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    call = blocking.prepare("recv")
-    me = os.getpid()
+    need(enter("sigprocmask", SIG_BLOCK, memory.words(USR1), 0), returns=0)
+    call, mask = blocking.prepare("recv"), memory.words(0)
     returned, codes = expect(3, call="recv"), expect([3], call="recv", seen="ret")
     pending = expect([signal.SIGUSR1], seen="pending")
-    with meanwhile(lambda: os.kill(me, signal.SIGUSR1), call.end):
+    with meanwhile(meanwhile.send, call.end):
         result = enter(call.name, *call.words)
         returned.of(result)
     codes.seen("ret", result)
-    pending.of(sorted(signal.sigpending()), result)
+    read = enter("sigpending", mask)
+    need(read, returns=0)
+    pending.of([number for number in range(1, 33) if mask.words()[0] >> (number - 1) & 1], result, read)
 
 
 @behaviour(
     "entry.signals.on-return", f"{SOURCE} `signals are handled before the return`; kill(2) NOTES; exit_to_user_mode"
 )
 @pytest.mark.routes("direct")
-def test_on_return(enter, meanwhile, expect):
-    """A signal that a process sends to itself is handled before kill returns."""
-    handled = []
-    signal.signal(signal.SIGUSR1, lambda number, _: handled.append(number))
+def test_on_return(enter, the_gate, caller, meanwhile, expect):
+    """A signal that a process sends to itself is handled before kill returns: the handler of an agent finds that the
+    instruction behind `int $0x80` is the next one.
+    """
+    meanwhile.catch(restart=False)
+    shows_place = meanwhile.handled_at() is not None and the_gate.ip
     returned, before_return = expect(0, call="kill"), expect([signal.SIGUSR1], handled="after-kill")
-    result = enter("kill", os.getpid(), signal.SIGUSR1)
+    place = expect(True, handled="before-the-next-instruction") if shows_place else None
+    result = enter("kill", caller.pid, signal.SIGUSR1)
     returned.of(result)
-    before_return.of(handled, result)
+    before_return.of([signal.SIGUSR1] * meanwhile.handled(), result)
+    if place is not None:
+        place.of(meanwhile.handled_at() == the_gate.ip, result)

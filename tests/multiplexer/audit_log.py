@@ -24,19 +24,19 @@ Event = dict[int, dict[str, str]]
 
 
 class AuditLog:
-    """Follows the audit records of this process's system calls with one number and one second argument.
+    """Follows the audit records of a process's system calls with one number and one second argument.
 
     The second argument distinguishes them from the socketcalls that a 32-bit C library makes to read the log.
     """
 
-    def __init__(self, number: int, second: int) -> None:
+    def __init__(self, pid: int, number: int, second: int) -> None:
         mask, padding = [0] * 64, [0] * 62
         mask[number // 32] = 1 << number % 32
-        fields, values, operators = (_PID, _SECOND_ARGUMENT), (os.getpid(), second), (_EQUAL, _EQUAL)
+        fields, values, operators = (_PID, _SECOND_ARGUMENT), (pid, second), (_EQUAL, _EQUAL)
         self._rule = _RULE.pack(
             _ON_EXIT, _ALWAYS, 2, *mask, *fields, *padding, *values, *padding, *operators, *padding, 0
         )
-        self._wanted = {"pid": str(os.getpid()), "syscall": str(number), "a1": f"{second:x}"}
+        self._wanted = {"pid": str(pid), "syscall": str(number), "a1": f"{second:x}"}
         self._control, self._log = _open(), _open()
 
     @contextmanager

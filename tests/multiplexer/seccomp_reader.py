@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from probes.abi.operations import SOCKETCALL
 from probes.entry.gate import Gate, Result
+from probes.testing.caller import Caller
 from probes.trace import ptrace
 
 #: Offsets in struct seccomp_data (include/uapi/linux/seccomp.h), of 32-bit halves.
@@ -22,7 +23,7 @@ class Reader:
     It acts only on calls with a mark in esi, and returns the byte whose number is in edx: socketcall ignores both.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, caller: Caller) -> None:
         self._gate = gate
         program = []
         for offset, value in ((4, ptrace.ARCH_I386), (_MARK_AT, _MARK)):
@@ -34,7 +35,7 @@ class Reader:
                     _op(_EQUAL, 4 * number + byte, 0, 5),
                     _op(_LOAD, offset), _op(_RIGHT, 8 * byte), _op(_AND, 0xFF), _op(_OR, _ERRNO), _op(_RETURN_A, 0),
                 ]  # fmt: skip
-        ptrace.set_filter([*program, _op(_RETURN, _ALLOW)])
+        caller.set_filter([*program, _op(_RETURN, _ALLOW)])
 
     def read(self, field: str, ebx: int, ecx: int) -> tuple[int, Sequence[Result]]:
         """Returns a field as the filter sees it for a socketcall with these registers, and the results it is read from."""

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import traceback
-from contextlib import suppress
 from types import TracebackType
 
 from probes.abi.operations import SOCKETCALL
@@ -14,7 +13,7 @@ from probes.entry.gate import Gate
 from probes.testing import Broke, not_applicable
 from probes.trace import ptrace
 
-_PR_SET_PTRACER, _ANY = 0x59616D61, -1
+_PRCTL, _PR_SET_PTRACER, _ANY = 172, 0x59616D61, -1
 _WALL = 0x40000000
 #: A number that is no operation: the last call that is watched.
 _END = 0
@@ -22,10 +21,10 @@ _END = 0
 Stop = dict[str, int | list[int]]
 
 
-def permit_tracing() -> None:
-    """Permits any process of this user to read this one, where Yama would forbid it (prctl(2) PR_SET_PTRACER)."""
-    with suppress(OSError):
-        ptrace.prctl(_PR_SET_PTRACER, _ANY)
+def permit_tracing(gate: Gate) -> None:
+    """Permits any process of this user to read the caller, where Yama would forbid it (prctl(2) PR_SET_PTRACER)."""
+    # Without Yama it fails with EINVAL.
+    gate.quieted().enter(_PRCTL, _PR_SET_PTRACER, _ANY)
 
 
 class SecondTracer:
@@ -41,7 +40,7 @@ class SecondTracer:
 
     def __enter__(self) -> SecondTracer:
         """Starts the child, and returns when it traces this process."""
-        permit_tracing()
+        permit_tracing(self._gate)
         (started, start), (self._report, report) = os.pipe(), os.pipe()
         parent, self._child = os.getpid(), os.fork()
         if self._child == 0:

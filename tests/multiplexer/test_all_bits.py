@@ -7,6 +7,8 @@ from probes.testing import behaviour
 
 #: What a word fails with if a bit of its upper half is set, by its name in the manual page.
 ERRORS = {"fd": EBADF, "family": EAFNOSUPPORT, "protocol": EPROTONOSUPPORT, "addrlen": EINVAL}
+#: The length of the address of the samples, a struct sockaddr_in.
+ADDRLEN = 16
 #: The operations whose addrlen is a length, not a pointer to one.
 WITH_LENGTH = ("bind", "connect", "sendto")
 #: socket and socketpair of AF_UNIX, SOCK_STREAM, protocol 0.
@@ -31,9 +33,11 @@ def test_all_bits(calls, samples, expect):
             error = ERRORS.get(argument.name)
             if error is None or (argument.name == "addrlen" and operation.name not in WITH_LENGTH):
                 continue
+            # Alone, the lower half of a length has to be one that the operation takes.
+            lower = ADDRLEN if argument.name == "addrlen" else words[index]
             check = expect([-error, -error], operation=operation.name, word=argument.name)
             results = []
             for bit in (16, 31):
-                changed = (*words[:index], words[index] | 1 << bit, *words[index + 1 :])
+                changed = (*words[:index], lower | 1 << bit, *words[index + 1 :])
                 results.append(calls.make(operation.name, *changed))
             check.of(results, *results)

@@ -1,7 +1,7 @@
 """Operations that take messages behave as the direct calls do, errors and their order included.
 
 The tables hold the result that both routes must return: a column is the state of the descriptor (dispatch_table.py), a row
-the argument words.
+the argument words; message_effects.py has what the calls leave.
 Control data is limited to what has the same layout on native i386 and in x86-64's ia32 entry.
 """
 
@@ -13,7 +13,26 @@ import pytest
 
 from probes.testing import behaviour
 from probes.testing.states import DATA, SERVER_PORT
-from tests.multiplexer.call_words import BAD, FD, PointerTo, PointerToWords, Word, buffer, inet, message, messages
+from tests.multiplexer.call_words import (
+    BAD,
+    FD,
+    PointerTo,
+    PointerToWords,
+    buffer,
+    control,
+    control_room,
+    inet,
+    message,
+    messages,
+)
+from tests.multiplexer.message_effects import (
+    CLOEXEC,
+    RIGHTS,
+    message_received,
+    message_sent,
+    messages_received,
+    messages_sent,
+)
 
 pytestmark = pytest.mark.routes("both")
 
@@ -21,23 +40,20 @@ SOURCE = "socketcall(2); S1 `switch (call)`; S4 1.5 steps 3 and 4"
 QUIET, NOW, OOB, PEEK, ONE = (
     socket.MSG_NOSIGNAL, socket.MSG_DONTWAIT, socket.MSG_OOB, socket.MSG_PEEK, 0x10000
 )  # fmt: skip
+#: MSG_FASTOPEN connects and sends: tcp(7).
+FAST_OPEN = 0x20000000
 ADDRESS = inet(SERVER_PORT)
 #: More than UIO_MAXIOV, the most parts that a message may have.
 TOO_MANY = 1025
 
 
-def rights(descriptor: Word) -> PointerToWords:
-    """Points to control data: a struct cmsghdr of SCM_RIGHTS with one descriptor, 16 bytes."""
-    return PointerToWords((16, socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor))
-
-
 @behaviour("multiplexer.dispatch.sendmsg", f"{SOURCE}; sendmsg(2); __sys_sendmsg, ___sys_sendmsg, get_compat_msghdr")
 def test_sendmsg(dispatch, caller):
     """socketcall(16, {fd, msg, flags}) returns what sendmsg(fd, msg, flags) returns, in every state of the
-    descriptor, and the peer receives the same.
+    descriptor, and the peer receives the data, with a descriptor of SCM_RIGHTS.
     """
     data = (PointerTo(DATA), 4)
-    own = PointerToWords((24, socket.SOL_SOCKET, socket.SCM_CREDENTIALS, caller.pid, os.getuid(), os.getgid()))
+    own = control(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, caller.pid, os.getuid(), os.getgid())
     rows = {
         "one": (FD, message(data), QUIET),
         "two": (FD, message((PointerTo(b"da"), 2), (PointerTo(b"ta"), 2)), QUIET),
@@ -55,8 +71,9 @@ def test_sendmsg(dispatch, caller):
         "bad-vector": (FD, PointerToWords((0, 0, BAD, 1, 0, 0, 0)), QUIET),
         "bad-part": (FD, message((BAD, 4)), QUIET),
         "oob": (FD, message(data), QUIET | OOB),
-        "rights": (FD, message(data, control=rights(FD), controllen=16), QUIET),
-        "no-rights": (FD, message(data, control=rights(-1), controllen=16), QUIET),
+        "fast-open": (FD, message(data), QUIET | FAST_OPEN),
+        "rights": (FD, message(data, control=control(*RIGHTS, FD), controllen=16), QUIET),
+        "no-rights": (FD, message(data, control=control(*RIGHTS, -1), controllen=16), QUIET),
         "credentials": (FD, message(data, control=own, controllen=24), QUIET),
         "long-control": (FD, message(data, control=own, controllen=-1), QUIET),
     }
@@ -78,17 +95,19 @@ def test_sendmsg(dispatch, caller):
         bad-vector   EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT   EFAULT       EFAULT        EFAULT     EFAULT
         bad-part     EBADF     ENOTSOCK EPIPE    EFAULT    EPIPE    EDESTADDRREQ EFAULT        ENOTCONN   EFAULT
         oob          EBADF     ENOTSOCK EPIPE    4         EPIPE    EOPNOTSUPP   EOPNOTSUPP    .          .
+        fast-open    .         .        EINVAL   .         .        .            .             .          .
         rights       EBADF     ENOTSOCK EPIPE    4         EPIPE    EDESTADDRREQ 4             ENOTCONN   4
         no-rights    EBADF     ENOTSOCK EPIPE    4         EPIPE    EDESTADDRREQ 4             EBADF      EBADF
         credentials  EBADF     ENOTSOCK EPIPE    4         EPIPE    EDESTADDRREQ 4             ENOTCONN   4
         long-control EBADF     ENOTSOCK ENOBUFS  ENOBUFS   ENOBUFS  ENOBUFS      ENOBUFS       ENOBUFS    ENOBUFS
-    """, delivers=True)  # fmt: skip
+    """, message_sent)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recvmsg", f"{SOURCE}; recvmsg(2); __sys_recvmsg, ___sys_recvmsg, get_compat_msghdr")
 def test_recvmsg(dispatch):
     """socketcall(17, {fd, msg, flags}) returns what recvmsg(fd, msg, flags) returns, in every state of the
-    descriptor, and writes the same data, name, control data and flags.
+    descriptor, and writes the data, the sender's name, the control data in the i386 layout, their lengths and msg_flags:
+    MSG_TRUNC, MSG_CTRUNC and the caller's MSG_CMSG_CLOEXEC.
     """
     data = (buffer(8), 8)
     rows = {
@@ -101,7 +120,9 @@ def test_recvmsg(dispatch):
         "short-name": (FD, message(data, name=buffer(3), namelen=3), NOW),
         "null-name": (FD, message(data, namelen=16), NOW),
         "negative": (FD, message(data, name=buffer(16), namelen=-1), NOW),
-        "control": (FD, message(data, control=buffer(64), controllen=64), NOW),
+        "control": (FD, message(data, control=control_room(16), controllen=64), NOW),
+        "cloexec": (FD, message(data, control=control_room(16), controllen=64), NOW | CLOEXEC),
+        "short-room": (FD, message(data, control=control_room(3), controllen=12), NOW),
         "too-many": (FD, message(data, count=TOO_MANY), NOW),
         "part-length": (FD, message((buffer(8), -1)), NOW),
         "bad": (FD, BAD, NOW),
@@ -111,31 +132,33 @@ def test_recvmsg(dispatch):
         "bad-name": (FD, message(data, name=BAD, namelen=16), NOW),
     }
     dispatch.judge("recvmsg", rows, """
-                    minus-one pipe     tcp      connected sent     ended    udp      udp-sent unix-pair unix-sent
-        one         EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
-        two         EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
-        short       EBADF     ENOTSOCK ENOTCONN EAGAIN    2        0        EAGAIN   2        EAGAIN    2
-        peek        EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
-        no-part     EBADF     ENOTSOCK ENOTCONN EAGAIN    0        0        EAGAIN   0        EAGAIN    0
-        name        EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
-        short-name  EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
-        null-name   EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
-        negative    EBADF     ENOTSOCK EINVAL   EINVAL    EINVAL   EINVAL   EINVAL   EINVAL   EINVAL    EINVAL
-        control     EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4
-        too-many    EBADF     ENOTSOCK EMSGSIZE EMSGSIZE  EMSGSIZE EMSGSIZE EMSGSIZE EMSGSIZE EMSGSIZE  EMSGSIZE
-        part-length EBADF     ENOTSOCK EINVAL   EINVAL    EINVAL   EINVAL   EINVAL   EINVAL   EINVAL    EINVAL
-        bad         EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT   EFAULT   EFAULT   EFAULT   EFAULT    EFAULT
-        cut-off     EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT   EFAULT   EFAULT   EFAULT   EFAULT    EFAULT
-        bad-vector  EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT   EFAULT   EFAULT   EFAULT   EFAULT    EFAULT
-        bad-part    EBADF     ENOTSOCK ENOTCONN EAGAIN    EFAULT   0        EAGAIN   EFAULT   EAGAIN    EFAULT
-        bad-name    EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   EFAULT   EAGAIN    4
-    """)  # fmt: skip
+                    minus-one pipe     tcp      connected sent     ended    udp      udp-sent unix-pair unix-sent rights
+        one         EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4         4
+        two         EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4         .
+        short       EBADF     ENOTSOCK ENOTCONN EAGAIN    2        0        EAGAIN   2        EAGAIN    2         2
+        peek        EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4         4
+        no-part     EBADF     ENOTSOCK ENOTCONN EAGAIN    0        0        EAGAIN   0        EAGAIN    0         .
+        name        EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4         .
+        short-name  EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4         .
+        null-name   EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4         .
+        negative    EBADF     ENOTSOCK EINVAL   EINVAL    EINVAL   EINVAL   EINVAL   EINVAL   EINVAL    EINVAL    .
+        control     EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   4        EAGAIN    4         4
+        too-many    EBADF     ENOTSOCK EMSGSIZE EMSGSIZE  EMSGSIZE EMSGSIZE EMSGSIZE EMSGSIZE EMSGSIZE  EMSGSIZE  .
+        part-length EBADF     ENOTSOCK EINVAL   EINVAL    EINVAL   EINVAL   EINVAL   EINVAL   EINVAL    EINVAL    .
+        bad         EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT   EFAULT   EFAULT   EFAULT   EFAULT    EFAULT    .
+        cut-off     EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT   EFAULT   EFAULT   EFAULT   EFAULT    EFAULT    .
+        bad-vector  EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT   EFAULT   EFAULT   EFAULT   EFAULT    EFAULT    .
+        bad-part    EBADF     ENOTSOCK ENOTCONN EAGAIN    EFAULT   0        EAGAIN   EFAULT   EAGAIN    EFAULT    EFAULT
+        cloexec     .         .        .        .         4        0        .        4        .         4         4
+        short-room  .         .        .        .         4        .        .        4        .         4         4
+        bad-name    EBADF     ENOTSOCK ENOTCONN EAGAIN    4        0        EAGAIN   EFAULT   EAGAIN    4         .
+    """, message_received)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.sendmmsg", f"{SOURCE}; sendmmsg(2); __sys_sendmmsg")
 def test_sendmmsg(dispatch):
     """socketcall(20, {fd, msgvec, vlen, flags}) returns what sendmmsg(fd, msgvec, vlen, flags) returns, in every
-    state of the descriptor, and the peer receives the same.
+    state of the descriptor, the peer receives the messages, and their msg_len are written.
     """
     data, bad = message((PointerTo(DATA), 4)), message((BAD, 4))
     named = message((PointerTo(DATA), 4), name=PointerTo(ADDRESS), namelen=16)
@@ -150,6 +173,8 @@ def test_sendmmsg(dispatch):
         "cut-off": (FD, messages(data), 2, QUIET),
         "bad": (FD, BAD, 1, QUIET),
         "oob": (FD, messages(data), 1, QUIET | OOB),
+        "many": (FD, messages(data, data), 0x10001, QUIET),
+        "fast-open": (FD, messages(data), 1, QUIET | FAST_OPEN),
     }
     dispatch.judge("sendmmsg", rows, """
                    minus-one pipe     path  tcp    connected shut   udp-served   udp-connected unix       unix-pair
@@ -163,15 +188,20 @@ def test_sendmmsg(dispatch):
         cut-off    EBADF     ENOTSOCK EBADF EPIPE  1         EPIPE  EDESTADDRREQ 1             ENOTCONN   1
         bad        EBADF     ENOTSOCK EBADF EFAULT EFAULT    EFAULT EFAULT       EFAULT        EFAULT     EFAULT
         oob        EBADF     ENOTSOCK EBADF EPIPE  1         EPIPE  EOPNOTSUPP   EOPNOTSUPP    .          .
-    """, delivers=True)  # fmt: skip
+        many       .         .        .     EPIPE  2         EPIPE  EDESTADDRREQ 2             ENOTCONN   2
+        fast-open  .         .        .     EINVAL .         .      .            .             .          .
+    """, messages_sent)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recvmmsg", f"{SOURCE}; recvmmsg(2); __sys_recvmmsg, do_recvmmsg")
 def test_recvmmsg(dispatch):
     """socketcall(19, {fd, msgvec, vlen, flags, timeout}) returns what recvmmsg(fd, msgvec, vlen, flags, timeout)
-    with a 32-bit struct timespec returns, in every state of the descriptor, and writes the same data.
+    with a 32-bit struct timespec returns, in every state of the descriptor, and writes the data, msg_len and msg_flags of
+    each message; an error after the first one is left in SO_ERROR.
     """
     data = message((buffer(8), 8))
+    named = message((buffer(8), 8), name=buffer(16), namelen=16)
+    with_room = message((buffer(8), 8), control=control_room(16), controllen=64)
 
     def timeout(seconds: int, nanoseconds: int) -> PointerTo:
         return PointerTo(struct.pack("<ii", seconds, nanoseconds))
@@ -182,6 +212,10 @@ def test_recvmmsg(dispatch):
         "one": (FD, messages(data), 1, NOW, 0),
         "two": (FD, messages(data, data), 2, NOW, 0),
         "for-one": (FD, messages(data, data), 2, NOW | ONE, 0),
+        "wait-for-one": (FD, messages(data, data), 2, ONE, 0),
+        "many": (FD, messages(data), 0x10001, NOW, 0),
+        "named": (FD, messages(named), 1, NOW, 0),
+        "control": (FD, messages(with_room), 1, NOW, 0),
         "bad": (FD, BAD, 1, NOW, 0),
         "cut-off": (FD, messages(data), 2, NOW, 0),
         "at-once": (FD, messages(data, data), 2, NOW, timeout(0, 0)),
@@ -192,18 +226,22 @@ def test_recvmmsg(dispatch):
         "bad-and-timeout": (FD, BAD, 1, NOW, timeout(-1, 0)),
     }
     dispatch.judge("recvmmsg", rows, """
-                        minus-one pipe     tcp      connected sent   ended  udp    udp-sent unix   unix-pair unix-sent
-        none            EBADF     ENOTSOCK 0        0         0      0      0      0        0      0         0
-        bad-none        EBADF     ENOTSOCK 0        0         0      0      0      0        0      0         0
-        one             EBADF     ENOTSOCK ENOTCONN EAGAIN    1      1      EAGAIN 1        EINVAL EAGAIN    1
-        two             EBADF     ENOTSOCK ENOTCONN EAGAIN    1      2      EAGAIN 1        EINVAL EAGAIN    1
-        for-one         EBADF     ENOTSOCK ENOTCONN EAGAIN    1      2      EAGAIN 1        EINVAL EAGAIN    1
-        bad             EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT EFAULT EFAULT EFAULT   EFAULT EFAULT    EFAULT
-        cut-off         EBADF     ENOTSOCK ENOTCONN EAGAIN    1      1      EAGAIN 1        EINVAL EAGAIN    1
-        at-once         EBADF     ENOTSOCK ENOTCONN EAGAIN    1      1      EAGAIN 1        EINVAL EAGAIN    1
-        negative        EINVAL    EINVAL   EINVAL   EINVAL    EINVAL EINVAL EINVAL EINVAL   EINVAL EINVAL    EINVAL
-        nanoseconds     EINVAL    EINVAL   EINVAL   EINVAL    EINVAL EINVAL EINVAL EINVAL   EINVAL EINVAL    EINVAL
-        bad-timeout     EFAULT    EFAULT   EFAULT   EFAULT    EFAULT EFAULT EFAULT EFAULT   EFAULT EFAULT    EFAULT
-        cut-off-timeout EFAULT    EFAULT   EFAULT   EFAULT    EFAULT EFAULT EFAULT EFAULT   EFAULT EFAULT    EFAULT
-        bad-and-timeout EINVAL    EINVAL   EINVAL   EINVAL    EINVAL EINVAL EINVAL EINVAL   EINVAL EINVAL    EINVAL
-    """)  # fmt: skip
+                        minus-one pipe     tcp      connected sent   ended  udp    udp-sent unix   unix-pair unix-sent rights
+        none            EBADF     ENOTSOCK 0        0         0      0      0      0        0      0         0         .
+        bad-none        EBADF     ENOTSOCK 0        0         0      0      0      0        0      0         0         .
+        one             EBADF     ENOTSOCK ENOTCONN EAGAIN    1      1      EAGAIN 1        EINVAL EAGAIN    1         1
+        two             EBADF     ENOTSOCK ENOTCONN EAGAIN    1      2      EAGAIN 1        EINVAL EAGAIN    1         .
+        for-one         EBADF     ENOTSOCK ENOTCONN EAGAIN    1      2      EAGAIN 1        EINVAL EAGAIN    1         .
+        wait-for-one    .         .        .        .         1      2      .      1        .      .         1         .
+        many            .         .        .        .         1      .      .      1        .      .         1         .
+        named           .         .        .        .         1      1      .      1        .      .         1         .
+        control         .         .        .        .         1      1      .      1        .      .         1         1
+        bad             EBADF     ENOTSOCK EFAULT   EFAULT    EFAULT EFAULT EFAULT EFAULT   EFAULT EFAULT    EFAULT    .
+        cut-off         EBADF     ENOTSOCK ENOTCONN EAGAIN    1      1      EAGAIN 1        EINVAL EAGAIN    1         1
+        at-once         EBADF     ENOTSOCK ENOTCONN EAGAIN    1      1      EAGAIN 1        EINVAL EAGAIN    1         .
+        negative        EINVAL    EINVAL   EINVAL   EINVAL    EINVAL EINVAL EINVAL EINVAL   EINVAL EINVAL    EINVAL    .
+        nanoseconds     EINVAL    EINVAL   EINVAL   EINVAL    EINVAL EINVAL EINVAL EINVAL   EINVAL EINVAL    EINVAL    .
+        bad-timeout     EFAULT    EFAULT   EFAULT   EFAULT    EFAULT EFAULT EFAULT EFAULT   EFAULT EFAULT    EFAULT    .
+        cut-off-timeout EFAULT    EFAULT   EFAULT   EFAULT    EFAULT EFAULT EFAULT EFAULT   EFAULT EFAULT    EFAULT    .
+        bad-and-timeout EINVAL    EINVAL   EINVAL   EINVAL    EINVAL EINVAL EINVAL EINVAL   EINVAL EINVAL    EINVAL    .
+    """, messages_received)  # fmt: skip

@@ -1,7 +1,7 @@
 """Operations that send and receive behave as the direct calls do, errors and their order included.
 
 The tables hold the result that both routes must return: a column is the state of the descriptor (dispatch_table.py), a row
-the argument words.
+the argument words. A function beside each has what the call leaves.
 """
 
 import socket
@@ -10,7 +10,10 @@ import pytest
 
 from probes.testing import behaviour
 from probes.testing.states import DATA, SERVER_PORT
-from tests.multiplexer.call_words import BAD, FD, PointerTo, buffer, inet, length
+from tests.multiplexer.call_words import BAD, FD, PointerTo, buffer, inet, length, number, written
+from tests.multiplexer.dispatch_effects import EMPTIED, MAYBE_BOUND, peer_name, received, sent
+from tests.multiplexer.dispatch_table import failing
+from tests.multiplexer.socket_view import Found
 
 pytestmark = pytest.mark.routes("both")
 
@@ -18,13 +21,51 @@ SOURCE = "socketcall(2); S1 `switch (call)`; S4 1.5 steps 3 and 4"
 QUIET, NOW, OOB, PEEK, TRUNC = (
     socket.MSG_NOSIGNAL, socket.MSG_DONTWAIT, socket.MSG_OOB, socket.MSG_PEEK, socket.MSG_TRUNC
 )  # fmt: skip
+#: MSG_FASTOPEN connects and sends: tcp(7).
+FAST_OPEN = 0x20000000
 ADDRESS = inet(SERVER_PORT)
+
+
+def data_sent(row: str, column: str, result: int | str) -> Found:
+    """Returns what send and sendto leave. The last byte of urgent data is not among the data (tcp(7))."""
+    if failing(result):
+        return MAYBE_BOUND if column.startswith("udp") else {}
+    return sent(column, DATA[:-1] if row == "oob" else DATA) if result else {}
+
+
+def data_taken(row: str, column: str, result: int | str) -> Found:
+    """Returns what recv leaves."""
+    if failing(result):
+        # A datagram that cannot be written to memory is lost, the data of a stream is not.
+        return EMPTIED if (row, column) == ("bad", "udp-sent") else {}
+    room = {"short": 2, "trunc": 2, "long": 4, "empty": 0}.get(row, 8)
+    left = received(column, min(room, len(DATA)), peek=row == "peek" or (not room and column != "udp-sent"))
+    # With MSG_TRUNC TCP drops the data: tcp(7).
+    wrote = result and room and (row, column) != ("trunc", "sent")
+    return left | ({"buf": written(DATA, room)} if wrote else {})
+
+
+def data_and_name(row: str, column: str, result: int | str) -> Found:
+    """Returns what recvfrom leaves. It writes the name last: where that fails the data is written, and is gone."""
+    if column not in ("sent", "ended", "udp-sent", "unix-sent"):
+        return {}
+    if row == "bad":
+        return {"sent": {}, "unix-sent": {}, "udp-sent": EMPTIED, "ended": {"addrlen": number(0)}}[column]
+    rooms, peek = {"address": 16, "large": 128, "short": 4, "empty": 0, "peek": 16}, row == "peek"
+    data = {} if column == "ended" else {"buf": written(DATA, {"peek": 2, "long": 4}.get(row, 8))}
+    left = data | received(column, 2 if peek else 8, peek=peek)
+    if row == "bad-address" and not failing(result):
+        return left | {"addrlen": number(0)}
+    if row not in rooms:
+        return left
+    name = peer_name(column)
+    return left | {"addrlen": number(len(name))} | ({"addr": written(name, rooms[row])} if rooms[row] else {})
 
 
 @behaviour("multiplexer.dispatch.send", f"{SOURCE}; send(2); __sys_sendto, tcp_sendmsg, udp_sendmsg")
 def test_send(dispatch):
     """socketcall(9, {fd, buf, len, flags}) returns what sendto(fd, buf, len, flags, NULL, 0) returns, in every
-    state of the descriptor, and the peer receives the same.
+    state of the descriptor, and the peer receives the data.
     """
     rows = {
         "data": (FD, PointerTo(DATA), 4, QUIET),
@@ -33,6 +74,7 @@ def test_send(dispatch):
         "cut-off": (FD, PointerTo(b"da"), 4, QUIET),
         "oob": (FD, PointerTo(DATA), 4, QUIET | OOB),
         "too-big": (FD, PointerTo(bytes(70_000)), 70_000, QUIET),
+        "fast-open": (FD, PointerTo(DATA), 4, QUIET | FAST_OPEN),
     }
     dispatch.judge("send", rows, """
                 minus-one pipe     path  tcp   listening connected shut  udp          udp-connected unix     unix-pair
@@ -42,13 +84,14 @@ def test_send(dispatch):
         cut-off EBADF     ENOTSOCK EBADF EPIPE EPIPE     EFAULT    EPIPE EDESTADDRREQ EFAULT        ENOTCONN EFAULT
         oob     EBADF     ENOTSOCK EBADF EPIPE EPIPE     4         EPIPE EOPNOTSUPP   EOPNOTSUPP    .        .
         too-big EBADF     ENOTSOCK EBADF EPIPE EPIPE     .         EPIPE EMSGSIZE     EMSGSIZE      ENOTCONN .
-    """, delivers=True)  # fmt: skip
+        fast-open .       .        .     EINVAL .        .         .     .            .             .        .
+    """, data_sent)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recv", f"{SOURCE}; recv(2); __sys_recvfrom, tcp_recvmsg, sock_rcvlowat")
 def test_recv(dispatch):
     """socketcall(10, {fd, buf, len, flags}) returns what recvfrom(fd, buf, len, flags, NULL, NULL) returns, in
-    every state of the descriptor, and writes the same data.
+    every state of the descriptor, and writes the data that it takes from the socket.
     """
     rows = {
         "now": (FD, buffer(8), 8, NOW),
@@ -56,6 +99,7 @@ def test_recv(dispatch):
         "short": (FD, buffer(2), 2, NOW),
         "peek": (FD, buffer(8), 8, NOW | PEEK),
         "trunc": (FD, buffer(2), 2, NOW | TRUNC),
+        "long": (FD, buffer(4), 0x10002, NOW),
         "empty": (FD, 0, 0, NOW),
         "bad": (FD, BAD, 8, NOW),
         "oob": (FD, buffer(8), 8, NOW | OOB),
@@ -68,17 +112,18 @@ def test_recv(dispatch):
         short  EBADF     ENOTSOCK EBADF ENOTCONN EAGAIN    2      0      EAGAIN 2        EINVAL EAGAIN    2
         peek   EBADF     ENOTSOCK EBADF ENOTCONN EAGAIN    4      0      EAGAIN 4        EINVAL EAGAIN    4
         trunc  EBADF     ENOTSOCK EBADF ENOTCONN EAGAIN    2      0      EAGAIN 4        EINVAL EAGAIN    2
+        long   .         .        .     .        .         4      0      .      4        .      .         4
         empty  EBADF     ENOTSOCK EBADF ENOTCONN EAGAIN    0      0      EAGAIN 0        EINVAL EAGAIN    0
         bad    EBADF     ENOTSOCK EBADF ENOTCONN EAGAIN    EFAULT 0      EAGAIN EFAULT   EINVAL EAGAIN    EFAULT
         oob    EBADF     ENOTSOCK EBADF EINVAL   EINVAL    EINVAL EINVAL .      .        .      .         .
         errors EBADF     ENOTSOCK EBADF EAGAIN   EAGAIN    EAGAIN EAGAIN EAGAIN EAGAIN   .      .         .
-    """)  # fmt: skip
+    """, data_taken)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.sendto", f"{SOURCE}; sendto(2); __sys_sendto, move_addr_to_kernel, udp_sendmsg")
 def test_sendto(dispatch):
     """socketcall(11, {fd, buf, len, flags, addr, addrlen}) returns what sendto(fd, buf, len, flags, addr, addrlen)
-    returns, in every state of the descriptor, and the peer receives the same.
+    returns, in every state of the descriptor, and the peer receives the data.
     """
     data = (FD, PointerTo(DATA), 4, QUIET)
     rows = {
@@ -98,6 +143,8 @@ def test_sendto(dispatch):
         "bad-negative": (FD, BAD, 4, QUIET, BAD, -1),
         "bad": (FD, BAD, 4, QUIET, PointerTo(ADDRESS), 16),
         "oob": (FD, PointerTo(DATA), 4, QUIET | OOB, PointerTo(ADDRESS), 16),
+        "too-big": (FD, PointerTo(DATA), 0x10004, QUIET, PointerTo(ADDRESS), 16),
+        "fast-open": (FD, PointerTo(DATA), 4, QUIET | FAST_OPEN, 0, 0),
     }
     dispatch.judge("sendto", rows, """
                      minus-one pipe     path  tcp    connected shut   udp-served   udp-connected unix       unix-pair
@@ -117,13 +164,16 @@ def test_sendto(dispatch):
         bad-negative EBADF     ENOTSOCK EBADF EINVAL EINVAL    EINVAL EINVAL       EINVAL        EINVAL     EINVAL
         bad          EBADF     ENOTSOCK EBADF EPIPE  EFAULT    EPIPE  EFAULT       EFAULT        EOPNOTSUPP EISCONN
         oob          EBADF     ENOTSOCK EBADF EPIPE  4         EPIPE  EOPNOTSUPP   EOPNOTSUPP    .          .
-    """, delivers=True)  # fmt: skip
+        too-big      .         .        .     EPIPE  .         EPIPE  EMSGSIZE     EMSGSIZE      EOPNOTSUPP EISCONN
+        fast-open    .         .        .     EINVAL .         .      .            .             .          .
+    """, data_sent)  # fmt: skip
 
 
 @behaviour("multiplexer.dispatch.recvfrom", f"{SOURCE}; recvfrom(2); __sys_recvfrom, move_addr_to_user")
 def test_recvfrom(dispatch):
     """socketcall(12, {fd, buf, len, flags, addr, addrlen}) returns what recvfrom(fd, buf, len, flags, addr,
-    addrlen) returns, in every state of the descriptor, and writes the same data, address and length.
+    addrlen) returns, in every state of the descriptor, and writes the data, the sender's address as far as there is room
+    and its whole length, 0 for a connected stream.
     """
     data = (FD, buffer(8), 8, NOW)
     rows = {
@@ -139,6 +189,7 @@ def test_recvfrom(dispatch):
         "bad-length": (*data, buffer(16), BAD),
         "bad": (FD, BAD, 8, NOW, buffer(16), length(16)),
         "peek": (FD, buffer(2), 2, NOW | PEEK, buffer(16), length(16)),
+        "long": (FD, buffer(4), 0x10002, NOW, 0, 0),
     }
     dispatch.judge("recvfrom", rows, """
                     minus-one pipe     tcp      connected sent   ended  udp    udp-sent unix   unix-pair unix-sent
@@ -154,4 +205,5 @@ def test_recvfrom(dispatch):
         bad-length  EBADF     ENOTSOCK ENOTCONN EAGAIN    EFAULT EFAULT EAGAIN EFAULT   EINVAL EAGAIN    EFAULT
         bad         EBADF     ENOTSOCK ENOTCONN EAGAIN    EFAULT 0      EAGAIN EFAULT   EINVAL EAGAIN    EFAULT
         peek        EBADF     ENOTSOCK ENOTCONN EAGAIN    2      0      EAGAIN 2        EINVAL EAGAIN    2
-    """)  # fmt: skip
+        long        .         .        .        .         4      0      .      4        .      .         4
+    """, data_and_name)  # fmt: skip

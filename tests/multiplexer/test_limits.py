@@ -66,10 +66,10 @@ def test_kernel_part(the_gate, caller, calls, expect):
         sweep = Sweep(calls)
         sweep.raw(SOCKETCALL, LISTEN, sweep.value, judged=True)
         expect(-EFAULT, addresses=f"{first:#x}..{last:#x}").of(sweep.run(range(first, last + 1)))
-    check, before = expect([-EFAULT], addresses="one-in-each-MiB"), list(mapped(caller.pid))
+    check, before = expect([-EFAULT], addresses="one-in-each-MiB"), list(mapped(caller.process))
     results = {at: the_gate.enter(SOCKETCALL, LISTEN, at) for at in range(KERNEL, TOP, 1 << 20)}
-    # A 32-bit process on an x86-64 kernel has its libraries there, and Python may have asked for more in between.
-    own = before + list(mapped(caller.pid))
+    # A 32-bit process on an x86-64 kernel has its libraries there, and Python may have mapped more in between.
+    own = before + list(mapped(caller.process))
     free = [result for at, result in results.items() if not any(at in part for part in own)]
     if not free:
         not_applicable("addresses above 3 GiB at which the process has mapped nothing")

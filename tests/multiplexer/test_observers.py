@@ -8,10 +8,10 @@ import pytest
 
 from probes.abi.operations import BY_CALL, OPERATIONS, SOCKETCALL
 from probes.entry.calls import Calls
-from probes.entry.gate import WORD
 from probes.testing import behaviour, not_applicable
+from probes.testing.signals import pipe
 from probes.testing.socket_kinds import UNIX_STREAM
-from probes.trace import ptrace, seccomp
+from probes.trace import seccomp
 from tests.multiplexer.audit_log import SOCKETCALL as WORDS
 from tests.multiplexer.audit_log import SYSCALL, AuditLog
 from tests.multiplexer.sample_words import Sample
@@ -50,7 +50,7 @@ def test_tracer(the_gate, memory, samples, expect):
             check.seen(field, result)
 
 
-@pytest.mark.python("a tracer of its own process")
+@pytest.mark.python
 @behaviour("multiplexer.observers.syscall-info", SOURCE_TRACER)
 @pytest.mark.sandbox(trace="none")
 def test_syscall_info(the_gate, memory, samples, expect):
@@ -72,14 +72,14 @@ def test_syscall_info(the_gate, memory, samples, expect):
         exit_.of([at_exit["op"], at_exit["arch"], at_exit["rval"]], result)
 
 
-@pytest.mark.python("a tracer of its own process")
+@pytest.mark.python
 @behaviour("multiplexer.observers.syscall-info-registers", SOURCE_TRACER, tag="implementation")
 @pytest.mark.sandbox(trace="none")
 def test_syscall_info_registers(the_gate, memory, samples, expect):
     """Of a 64-bit process PTRACE_GET_SYSCALL_INFO reports whole registers as the arguments, also the upper halves that
     socketcall ignores; the number is the lower half of rax.
     """
-    if WORD == 32:
+    if the_gate.word == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
     array = memory.put(samples[LISTEN].words).address
     others = UPPER | 1, UPPER | 2, UPPER | 3, UPPER | 4
@@ -95,14 +95,13 @@ def test_syscall_info_registers(the_gate, memory, samples, expect):
     part["arguments"].of(tracer.stops[0]["args"], result)
 
 
-@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-data", SOURCE_SECCOMP)
 @pytest.mark.sandbox(trace="calls")
-def test_seccomp_data(the_gate, memory, expect):
+def test_seccomp_data(the_gate, caller, memory, expect):
     """A seccomp filter sees architecture i386, number 102, and ebx and ecx as the arguments, for numbers that are no
     operation and for bad pointers too; the upper 32 bits of each argument are zero.
     """
-    reader = Reader(the_gate)
+    reader = Reader(the_gate, caller)
     for call in NUMBERS:
         for place, pointer in {"mapped": memory.alloc(24).address, "null": 0, "top": LOW}.items():
             seen = {"nr": SOCKETCALL, "arch": ARCH, "args0": call, "args0-upper": 0, "args1": pointer, "args1-upper": 0}
@@ -113,16 +112,15 @@ def test_seccomp_data(the_gate, memory, expect):
             check.of(found, *results)
 
 
-@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-registers", SOURCE_SECCOMP, tag="implementation")
 @pytest.mark.sandbox(trace="calls")
-def test_seccomp_registers(the_gate, memory, expect):
+def test_seccomp_registers(the_gate, caller, memory, expect):
     """Of a 64-bit process a seccomp filter sees whole registers as the arguments, also the upper halves that socketcall
     ignores, so that a filter which compares all 64 bits of an argument can be bypassed.
     """
-    if WORD == 32:
+    if the_gate.word == 32:
         not_applicable("a 64-bit process: registers of 32 bits have no upper halves")
-    reader, array = Reader(the_gate), memory.alloc(24).address
+    reader, array = Reader(the_gate, caller), memory.alloc(24).address
     seen = {"args0": LISTEN, "args0-upper": UPPER >> 32, "args1": array, "args1-upper": UPPER >> 32}
     for field, value in seen.items():
         check = expect(value, field=field)
@@ -130,16 +128,15 @@ def test_seccomp_registers(the_gate, memory, expect):
         check.of(found, *results)
 
 
-@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-first", "seccomp(2) SECCOMP_RET_ERRNO; syscall_trace_enter; S4 1.5")
 @pytest.mark.routes("both")
 @pytest.mark.sandbox(trace="calls")
-def test_seccomp_first(the_gate, memory, samples, expect):
+def test_seccomp_first(the_gate, caller, memory, samples, expect):
     """A filter that refuses number 102 refuses every operation, and numbers that are none, before the range check and
     before the words are read; it does not affect the direct calls.
     """
     direct = Calls(the_gate, "direct", memory)
-    ptrace.set_filter(seccomp.answering(SOCKETCALL, ENOMEDIUM))
+    caller.set_filter(seccomp.answering(SOCKETCALL, ENOMEDIUM))
     for call in NUMBERS:
         places = {"words": memory.put(samples[call].words).address} if call in samples else {}
         for place, pointer in {**places, "null": 0}.items():
@@ -148,15 +145,14 @@ def test_seccomp_first(the_gate, memory, samples, expect):
         expect(sample.result, direct=name).of(direct.make(name, *sample.values))
 
 
-@pytest.mark.python("a filter that its own process installs")
 @behaviour("multiplexer.observers.seccomp-direct", "seccomp(2) Caveats; socketcall(2); S4 1.5 step 3")
 @pytest.mark.routes("both")
 @pytest.mark.sandbox(trace="calls")
-def test_seccomp_direct(the_gate, memory, samples, expect):
+def test_seccomp_direct(the_gate, caller, memory, samples, expect):
     """A filter that refuses the number of a direct call does not refuse the operation by socketcall, which has 102."""
     direct = Calls(the_gate, "direct", memory)
     for number in sorted({operation.direct for operation in OPERATIONS.values()}):
-        ptrace.set_filter(seccomp.answering(number, ENOMEDIUM))
+        caller.set_filter(seccomp.answering(number, ENOMEDIUM))
     for name, sample in by_name(samples).items():
         expect(-ENOMEDIUM, direct=name).of(direct.make(name, *sample.values))
         array = memory.put(sample.words)
@@ -174,19 +170,20 @@ def by_name(samples: dict[int, Sample]) -> dict[str, Sample]:
     f"{SOURCE}; proc(5) /proc/pid/syscall; lib/syscall.c collect_syscall",
     tag="implementation",
 )
-def test_proc(the_gate, memory, prepare, meanwhile, expect):
+def test_proc(the_gate, caller, memory, prepare, meanwhile, expect):
     """/proc/PID/syscall of a process that is blocked in an operation shows number 102, the operation and the address of
     the words.
     """
-    permit_tracing()
-    path = Path(f"/proc/{os.getpid()}/syscall")
+    caller.require_own_calls()
+    permit_tracing(the_gate)
+    path = Path(f"/proc/{caller.process}/syscall")
     if not path.exists():
         not_applicable("/proc/PID/syscall (CONFIG_HAVE_ARCH_TRACEHOOK)")
     end = prepare("connected", UNIX_STREAM)
-    call, (read, write) = OPERATIONS["recv"].call, os.pipe()
+    call, (read, write), peer = OPERATIONS["recv"].call, pipe(), caller.lend(end.peer)
     array = memory.words(end, memory.alloc(8), 8, 0)
     check = expect([SOCKETCALL, call, array.address])
-    with meanwhile(lambda: os.write(write, path.read_bytes()), lambda: os.write(end.peer, b"x")):
+    with meanwhile(lambda: os.write(write, path.read_bytes()), lambda: os.write(peer, b"x")):
         result = the_gate.enter(SOCKETCALL, call, array.address)
     number, *arguments = os.read(read, 4096).split()
     check.of([int(number), *(int(argument, 16) for argument in arguments[:2])], result)
@@ -198,12 +195,12 @@ def test_proc(the_gate, memory, prepare, meanwhile, expect):
     tag="implementation",
 )
 @pytest.mark.sandbox(isolation="none", initial_user_ns=True)
-def test_audit(the_gate, memory, samples, expect):
+def test_audit(the_gate, caller, memory, samples, expect):
     """For every operation audit logs architecture i386, system call 102, ebx, ecx and the result; a second record has as
     many words as the operation takes.
     """
     array = memory.alloc(24)
-    log = AuditLog(SOCKETCALL, array.address)
+    log = AuditLog(caller.process, SOCKETCALL, array.address)
     with log.following():
         for call, sample in samples.items():
             array.write(sample.words)

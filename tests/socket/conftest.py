@@ -8,7 +8,7 @@ from probes.entry.calls import Calls, Socket
 from probes.entry.gate import Result
 from probes.entry.memory import Memory
 from probes.testing import need, not_applicable, procfs
-from probes.testing.caller import Caller
+from probes.testing.limits import DescriptorLimit
 from probes.testing.socket_kinds import (
     NETLINK,
     PACKET,
@@ -22,7 +22,7 @@ from probes.testing.socket_kinds import (
     UNIX,
     SocketKind,
 )
-from tests.socket.makers import DescriptorLimit, Made, SocketPair
+from tests.socket.makers import Made, SocketPair
 
 #: The protocol of each kind as /proc/net/protocols names it.
 PROTOCOL = {
@@ -57,8 +57,8 @@ def fcntl(calls: Calls) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def descriptor_limit(caller: Caller) -> Iterator[DescriptorLimit]:
+def descriptor_limit(calls: Calls) -> Iterator[DescriptorLimit]:
     """The limit of the caller's descriptors, set back when the test ends."""
-    limit = DescriptorLimit(caller.pid)
+    limit = DescriptorLimit(calls)
     yield limit
     limit.restore()

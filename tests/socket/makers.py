@@ -1,10 +1,9 @@
-"""Makes what the tests of socket(2) and socketpair(2) start from: sockets, pairs, and a limit of descriptors."""
+"""Makes what the tests of socket(2) and socketpair(2) start from: sockets and pairs."""
 
-import resource
 import struct
 from dataclasses import dataclass
 
-from probes.entry.calls import Calls, Socket
+from probes.entry.calls import Calls, SetUpRefused, Socket
 from probes.entry.gate import Result
 from probes.entry.memory import POISON, Memory
 from probes.testing import procfs
@@ -19,7 +18,9 @@ class Made:
 
     @property
     def inode(self) -> int:
-        """The inode of the socket."""
+        """The inode of the socket. Raises SetUpRefused if the descriptor that was returned is not open."""
+        if self.socket.fd not in procfs.descriptors():
+            raise SetUpRefused(self.result, "socket, which returns an open descriptor,")
         return procfs.inode(self.socket.fd)
 
 
@@ -37,20 +38,3 @@ class SocketPair:
     def sv(self) -> list[int]:
         """The two words of sv."""
         return list(struct.unpack("<ii", self._sv.read()))
-
-
-class DescriptorLimit:
-    """Sets RLIMIT_NOFILE of the process that makes the calls, and sets it back."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-
-    def leave(self, left: int) -> None:
-        """Lowers the limit so that `left` more descriptors can be opened, by Python's own calls too."""
-        limit = procfs.lowest(left + 1)[left], self._limits[1]
-        resource.prlimit(self._pid, resource.RLIMIT_NOFILE, limit)
-
-    def restore(self) -> None:
-        """Sets the limit back."""
-        resource.prlimit(self._pid, resource.RLIMIT_NOFILE, self._limits)

@@ -6,7 +6,6 @@ from socket import AF_INET, AF_INET6, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_RAW
 
 import pytest
 
-from probes.sandbox import namespaces
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import RAW, RAW6, TCP, TCP6, UDP, UDP6
 from probes.testing.socket_model import DGRAM, STREAM
@@ -174,12 +173,16 @@ def test_sysctls(kind, make, expect):
 
     IP_TTL, IPV6_UNICAST_HOPS and IPV6_V6ONLY of later sockets are ip_default_ttl, hop_limit and bindv6only.
     """
-    before = make(kind).socket
-    namespaces.set_sysctl("net.ipv4.ip_no_pmtu_disc", 1)
-    namespaces.set_sysctl("net.ipv4.ip_default_ttl", 77)
+    # (Without a network namespace of its own, an earlier test may have set these.)
+    procfs.set_sysctl("net.ipv4.ip_no_pmtu_disc", 0)
     if kind.family == AF_INET6:
-        namespaces.set_sysctl("net.ipv6.bindv6only", 1)
-        namespaces.set_sysctl("net.ipv6.conf.all.hop_limit", 33)
+        procfs.set_sysctl("net.ipv6.bindv6only", 0)
+    before = make(kind).socket
+    procfs.set_sysctl("net.ipv4.ip_no_pmtu_disc", 1)
+    procfs.set_sysctl("net.ipv4.ip_default_ttl", 77)
+    if kind.family == AF_INET6:
+        procfs.set_sysctl("net.ipv6.bindv6only", 1)
+        procfs.set_sysctl("net.ipv6.conf.all.hop_limit", 33)
     after = make(kind).socket
     if kind is not RAW6:
         expect([0, 1], option="IP_MTU_DISCOVER", made="before").of(read_int(before, "IP_MTU_DISCOVER"))

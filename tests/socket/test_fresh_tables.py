@@ -1,7 +1,7 @@
 """Where a fresh socket is listed: the tables and counters of /proc/net, and psutil in another process."""
 
 import os
-from socket import AF_PACKET, AF_UNIX, MSG_DONTWAIT
+from socket import AF_PACKET, AF_UNIX
 
 import pytest
 
@@ -9,6 +9,7 @@ from probes.abi import sockaddr
 from probes.report.check import Json
 from probes.testing import behaviour, need, procfs
 from probes.testing.observers import Connection, connections, in_child
+from probes.testing.prepared import await_events
 from probes.testing.socket_kinds import NETLINK, PACKET, PACKET_DGRAM, RAW6, TCP, TCP6, UDP, UDP6, UNIX
 from probes.testing.socket_kinds import RAW as RAW_KIND
 from probes.testing.socket_model import STREAM
@@ -63,8 +64,8 @@ def test_raw_receives(make, calls, memory, expect):
     to = sockaddr.inet("127.0.0.1", 0)
     need(calls.make("sendto", sender.fd, data, data.size, 0, calls.pointer(to), len(to)))
     length, payload = expect(20 + data.size, told="length"), expect(data.read(), told="bytes")
-    # The loopback device delivers a packet before sendto returns.
-    received = calls.make("recv", receiver.fd, room, room.size, MSG_DONTWAIT)
+    await_events(calls, receiver)
+    received = calls.make("recv", receiver.fd, room, room.size, 0)
     length.of(received)
     payload.of(room.read()[20 : 20 + data.size], received)
 
@@ -146,7 +147,7 @@ def test_psutil(make, expect, caller):
     ]
     check = expect(listed)
     made = [make(kind) for kind in KINDS]
-    check.of(connections(caller.pid), *(one.result for one in made))
+    check.of(connections(caller.process), *(one.result for one in made))
 
 
 @behaviour("socket.fresh.psutil-bound", f"{SOURCE}; psutil net_connections; the table when it is bound")
@@ -166,10 +167,11 @@ def test_psutil_bound(make, expect, caller):
         if kind.type == STREAM:
             results.append(socket.listen())
             need(results[-1])
-    check.of(connections(caller.pid), *results)
+    check.of(connections(caller.process), *results)
 
 
 @behaviour("socket.fresh.tables-of-another-namespace", f"{SOURCE}; network_namespaces(7) /proc/net")
+@pytest.mark.usefixtures("beside")
 def test_tables_of_another_namespace(make, expect, caller):
     """The tables and counters of /proc/net in another network namespace do not have a socket of this one."""
     there, here = expect({"tables": [], "sockets": 0}), expect(["raw"], here=True)

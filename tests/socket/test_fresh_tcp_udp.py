@@ -1,12 +1,10 @@
 """A fresh TCP or UDP socket, as tcp_init_sock and udp_init_sock make it."""
 
 import struct
-from pathlib import Path
 
 import pytest
 
 from probes.entry.calls import Output
-from probes.sandbox import namespaces
 from probes.testing import behaviour, procfs
 from probes.testing.socket_kinds import TCP, TCP6, UDP, UDP6
 from tests.socket.socket_options import TCP_SET, TCP_SYSCTLS, TCP_ZERO, UDP_ZERO, read_bytes, read_int
@@ -82,7 +80,7 @@ def test_tcp_sysctls(kind, make, expect):
     """
     before = make(kind).socket
     for offset, name in enumerate(TCP_SYSCTLS.values()):
-        namespaces.set_sysctl(f"net.ipv4.{name}", 20 + offset)
+        procfs.set_sysctl(f"net.ipv4.{name}", 20 + offset)
     for made, socket in (("before", before), ("after", make(kind).socket)):
         for offset, name in enumerate(TCP_SYSCTLS):
             expect([0, 20 + offset], option=name, made=made).of(read_int(socket, name))
@@ -92,10 +90,10 @@ def test_tcp_sysctls(kind, make, expect):
 @tcp
 def test_tcp_congestion(kind, make, expect):
     """TCP_CONGESTION of a fresh socket is the value of net.ipv4.tcp_congestion_control when the socket was made."""
-    default = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    default = procfs.sysctl_text("net.ipv4.tcp_congestion_control")
     before = make(kind).socket
     # Reno is in every kernel, and allowed to every user (tcp(7) tcp_allowed_congestion_control).
-    namespaces.set_sysctl("net.ipv4.tcp_congestion_control", "reno")
+    procfs.set_sysctl("net.ipv4.tcp_congestion_control", "reno")
     for made, socket, name in (("before", before, default), ("after", make(kind).socket, "reno")):
         expect(name.encode().ljust(16, b"\0"), made=made).of(read_bytes(socket, "TCP_CONGESTION", 16))
 
@@ -115,8 +113,8 @@ def test_tcp_buffers(kind, make, expect):
     rmem, wmem = procfs.sysctl("net.ipv4.tcp_rmem")[1], procfs.sysctl("net.ipv4.tcp_wmem")[1]
     expect([0, rmem], option="SO_RCVBUF", sysctl="as-it-was").of(read_int(socket, "SO_RCVBUF"))
     expect([0, wmem], option="SO_SNDBUF", sysctl="as-it-was").of(read_int(socket, "SO_SNDBUF"))
-    namespaces.set_sysctl("net.ipv4.tcp_rmem", "4096 54321 1000000")
-    namespaces.set_sysctl("net.ipv4.tcp_wmem", "4096 43210 1000000")
+    procfs.set_sysctl("net.ipv4.tcp_rmem", "4096 54321 1000000")
+    procfs.set_sysctl("net.ipv4.tcp_wmem", "4096 43210 1000000")
     socket = make(kind).socket
     expect([0, 54321], option="SO_RCVBUF", sysctl="written").of(read_int(socket, "SO_RCVBUF"))
     expect([0, 43210], option="SO_SNDBUF", sysctl="written").of(read_int(socket, "SO_SNDBUF"))

@@ -3,6 +3,7 @@
 import os
 import struct
 from errno import EBADF, EINVAL, ENODEV, ENXIO, ESPIPE
+from fcntl import F_GETFD, F_GETFL
 from stat import S_IFMT, S_IFSOCK
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from probes.testing import behaviour, need, procfs
 from probes.testing.socket_kinds import NETLINK, PACKET, RAW6, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
 from probes.testing.socket_kinds import RAW as RAW_KIND
+from probes.testing.socket_model import FAMILIES, LOWEST, OK, TYPE_MAX
 
 SOURCE = "socket(2) RETURN VALUE; sock_map_fd; S4 2.1"
 SOURCE_FILE = "socket(2); sock_alloc; sockfs; S4 2.2 step 4"
@@ -50,6 +52,23 @@ def test_zero(calls, expect):
         expect(fd, fd=fd).of(calls.socket(*UDP.triple))
     for fd in standard:
         need(calls.syscall("dup2", ASIDE + fd, fd))
+
+
+@behaviour("socket.descriptor.every-family", f"{SOURCE}; fcntl(2); sock_alloc_file O_RDWR; …_create")
+def test_every_family(calls, fcntl, expect):
+    """socket of any family and type that the kernel has makes one descriptor, the lowest that is free, without FD_CLOEXEC
+    and with no file status flag but O_RDWR.
+    """
+    for number, family in FAMILIES.items():
+        for type in (type for type in range(TYPE_MAX) if family.present(number) and family.answer(type) == OK):
+            before, (free,) = procfs.descriptors(), procfs.lowest()
+            check = expect([[LOWEST], 0, os.O_RDWR], family=family.name, type=type)
+            result = calls.socket(number, type, 0)
+            made = [LOWEST if fd == free else "another" for fd in procfs.descriptors() if fd not in before]
+            flags = [int(fcntl(result, command)) for command in (F_GETFD, F_GETFL)]
+            check.of([made, *flags] if result >= 0 else int(result), result)
+            if result >= 0:
+                need(calls.close(result))
 
 
 @behaviour("socket.descriptor.inode", f"{SOURCE_FILE}; fstat(2), proc(5) /proc/pid/fd `socket:[inode]`")

@@ -59,8 +59,8 @@ def test_limit_nothing_leaks(kind, make, descriptor_limit, calls, expect):
 @behaviour("socket.descriptor.failure-nothing-leaks", SOURCE_FAILURE)
 def test_failure_nothing_leaks(calls, expect):
     """socket that fails, many times for each reason, leaves no descriptor and no socket."""
-    counted, opened = procfs.socket_counts(), procfs.descriptors()
     for why, (triple, error) in REFUSED.items():
+        counted, opened = procfs.socket_counts(), procfs.descriptors()
         result = expect(-error, refused=why)
         counts = expect(counted, refused=why, told="counts")
         same_descriptors = expect(True, refused=why, told="descriptors")

@@ -33,6 +33,9 @@ SOURCE_UNIX = f"{SOURCE}; unix(7); unix_socketpair"
 AF_TIPC = 30
 F_GETFD, F_GETFL, FD_CLOEXEC, O_RDWR = 1, 3, 1, 2
 every_unix = pytest.mark.parametrize("kind", UNIX, ids=str)
+#: AF_UNIX makes sockets of type SOCK_DGRAM where SOCK_RAW is asked for.
+UNIX_RAW = SocketKind("unix-raw", AF_UNIX, RAW)
+every_type = pytest.mark.parametrize("kind", [*UNIX, UNIX_RAW], ids=str)
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def ends(calls: Calls, pair: SocketPair) -> Callable[..., tuple[Socket, Socket, 
 
 
 @behaviour("socket.pair.descriptors", f"{SOURCE} RETURN VALUE sv[0], sv[1]; get_unused_fd_flags")
-@every_unix
+@every_type
 def test_descriptors(kind, calls, pair, expect):
     """socketpair returns 0 and stores the two lowest free descriptors in sv, the lower one first."""
     free = procfs.lowest(3)
@@ -109,7 +112,7 @@ def test_tipc(pair, expect):
 
 
 @behaviour("socket.pair.descriptor-flags", f"{SOURCE} NOTES SOCK_NONBLOCK, SOCK_CLOEXEC; get_unused_fd_flags")
-@every_unix
+@every_type
 def test_descriptor_flags(kind, ends, fcntl, expect):
     """SOCK_CLOEXEC sets FD_CLOEXEC alone and SOCK_NONBLOCK O_NONBLOCK alone, of both descriptors of a pair."""
     for name, bits in TYPE_FLAGS.items():
@@ -181,7 +184,7 @@ def test_seen(kind, ends, expect, caller):
     *sockets, made = ends(kind)
     for row, socket in zip(rows, sockets, strict=True):
         row.of(procfs.row("unix", procfs.inode(socket.fd)).columns("type", "state"), made)
-    in_psutil.of(connections(caller.pid), made)
+    in_psutil.of(connections(caller.process), made)
 
 
 @behaviour("socket.pair.end", f"{SOURCE_UNIX}; read(2), write(2) EPIPE; unix_release_sock")
@@ -203,14 +206,16 @@ def test_end(kind, ends, calls, memory, expect, expect_direct):
 def test_sv(calls, memory, expect):
     """socketpair writes exactly the eight bytes of sv, at any alignment and across pages."""
     room = memory.alloc(4 * PAGE, PAGE)
-    for offset in (*range(1, 8), PAGE - 7, PAGE - 4, PAGE - 1):
+    places = [(STREAM, offset) for offset in (*range(1, 8), PAGE - 7, PAGE - 4, PAGE - 1)]
+    for type, offset in [*places, (DGRAM, PAGE - 4), (SEQPACKET, PAGE - 4), (RAW, PAGE - 4)]:
+        case = {"offset": offset} if type == STREAM else {"offset": offset, "type": type}
         room.write(b"\xa5" * room.size)
         free = procfs.lowest(2)
         words = struct.pack("<ii", *free)
         whole = b"\xa5" * offset + words + b"\xa5" * (room.size - offset - 8)
-        result = expect(0, offset=offset)
-        only_sv, sv = expect(True, offset=offset, told="memory"), expect(words, offset=offset, told="sv")
-        made = calls.make("socketpair", AF_UNIX, STREAM, 0, room.part(offset))
+        result = expect(0, **case)
+        only_sv, sv = expect(True, **case, told="memory"), expect(words, **case, told="sv")
+        made = calls.make("socketpair", AF_UNIX, type, 0, room.part(offset))
         result.of(made)
         only_sv.of(room.read() == whole, made)
         sv.of(room.part(offset, 8).read(), made)

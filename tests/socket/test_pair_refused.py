@@ -9,6 +9,7 @@ import pytest
 from probes.entry.memory import POISON, PROT_READ
 from probes.entry.sweep import Sweep
 from probes.testing import behaviour, need, procfs
+from probes.testing.caller import Caller
 from probes.testing.socket_kinds import UNIX, UNIX_STREAM
 from probes.testing.socket_model import AF_XDP, CLOEXEC, DGRAM, FAMILIES, NONBLOCK, RAW, RDM, STREAM, TIMES, TYPE_MAX
 
@@ -31,7 +32,7 @@ REFUSED = {
 
 
 @pytest.fixture
-def registered() -> set[int]:
+def registered(caller: Caller) -> set[int]:
     """The families that the kernel has."""
     return {number for number, family in FAMILIES.items() if family.registered}
 

@@ -5,7 +5,6 @@ from socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_VSOCK
 
 import pytest
 
-from probes.sandbox import namespaces
 from probes.testing import behaviour, not_applicable, procfs
 from probes.testing.socket_model import (
     AF_XDP,
@@ -32,9 +31,9 @@ SOURCE_RANGE = "socket(2) EINVAL Unknown protocol; inet_create, inet6_create `pr
 SOURCE_PING = "socket(2) EACCES; ping_init_sock; Documentation/networking/ip-sysctl.rst ping_group_range"
 #: The protocol of AF_INET and AF_INET6 that 0 stands for. SOCK_RAW has none.
 DEFAULT = {STREAM: 6, DGRAM: 17}
-#: Protocols of AF_NETLINK that have a kernel socket (port 0) and so are registered, read before any sandbox is made.
-NETLINK_KERNEL = frozenset(int(row["protocol"]) for row in procfs.read_table("netlink").values() if row["port"] == "0")
 NETLINK_USERSOCK, NETLINK_MAX = 2, 32
+#: NETLINK_W1, NETLINK_FIREWALL, NETLINK_NFLOG, NETLINK_IP6_FW, NETLINK_DNRTMSG (include/uapi/linux/netlink.h).
+GONE = (1, 3, 5, 13, 14)
 
 inet = pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=lambda family: family.name)
 
@@ -118,7 +117,7 @@ def test_ping(family, calls, expect):
     if not inet_has(family, DGRAM, ping):
         not_applicable(f"the protocol {ping.registered_as}")
     expect(-EACCES, range="default").of(calls.socket(family, DGRAM, ping.number))
-    namespaces.set_sysctl("net.ipv4.ping_group_range", "0 0")
+    procfs.set_sysctl("net.ipv4.ping_group_range", "0 0")
     (free,) = procfs.lowest()
     expect(free, range="group-0").of(calls.socket(family, DGRAM, ping.number))
 
@@ -132,7 +131,7 @@ def test_mptcp_disabled(family, calls, expect):
     if mptcp.registered_as not in procfs.protocols():
         not_applicable(f"the protocol {mptcp.registered_as}")
     for enabled in (0, 1):
-        namespaces.set_sysctl("net.mptcp.enabled", enabled)
+        procfs.set_sysctl("net.mptcp.enabled", enabled)
         (free,) = procfs.lowest()
         expect(free if enabled else -ENOPROTOOPT, enabled=enabled).of(calls.socket(family, STREAM, mptcp.number))
 
@@ -170,7 +169,7 @@ def test_netlink(type, calls, new_socket, expect):
     SO_PROTOCOL is the protocol. Below 0 and from 32 on socket fails with EPROTONOSUPPORT.
     """
     need_family(AF_NETLINK)
-    for protocol in sorted(NETLINK_KERNEL | {NETLINK_USERSOCK}):
+    for protocol in sorted(procfs.netlink_protocols() | {NETLINK_USERSOCK}):
         socket = new_socket(AF_NETLINK, type, protocol)
         expect(protocol, protocol=protocol).of(read_bytes(socket, "SO_PROTOCOL", 4).as_unsigned())
     for first, last in ((NETLINK_MAX, 300), (-300, -1)):
@@ -181,10 +180,18 @@ def test_netlink(type, calls, new_socket, expect):
 
 @behaviour("socket.protocol.netlink-absent", "netlink(7); netlink_create `nl_table[protocol].registered`")
 def test_netlink_absent(calls, expect):
-    """socket of AF_NETLINK fails with EPROTONOSUPPORT for a protocol number that is not assigned."""
+    """socket of AF_NETLINK fails with EPROTONOSUPPORT for a protocol that is gone from the kernel, NETLINK_W1,
+    NETLINK_FIREWALL, NETLINK_NFLOG, NETLINK_IP6_FW and NETLINK_DNRTMSG, and for one that is not assigned.
+    """
     need_family(AF_NETLINK)
-    # include/uapi/linux/netlink.h: 1 was NETLINK_SKIP, 17 is reserved for NETLINK_DM, 23 and later are unassigned.
-    for protocol in (1, 17, *range(23, NETLINK_MAX)):
+    for protocol in GONE:
+        # Kernels before Linux 6.1 may have DECnet, which NETLINK_DNRTMSG is about, as a module.
+        if protocol not in procfs.netlink_protocols() and not procfs.loadable(
+            f"net-pf-{AF_NETLINK:d}-proto-{protocol}"
+        ):
+            expect(-EPROTONOSUPPORT, protocol=protocol).of(calls.socket(AF_NETLINK, RAW, protocol))
+    # include/uapi/linux/netlink.h: 17 is reserved for NETLINK_DM, 23 and later are unassigned.
+    for protocol in (17, *range(23, NETLINK_MAX)):
         expect(-EPROTONOSUPPORT, protocol=protocol).of(calls.socket(AF_NETLINK, RAW, protocol))
 
 

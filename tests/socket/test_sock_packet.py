@@ -7,6 +7,7 @@ import pytest
 
 from probes.entry.calls import Socket
 from probes.testing import behaviour, need, not_applicable, procfs
+from probes.testing.caller import Caller
 from probes.testing.socket_model import CLOEXEC, NONBLOCK, PACKET
 from tests.socket.socket_options import read_bytes
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("registered_packet")
 
 
 @pytest.fixture
-def registered_packet() -> None:
+def registered_packet(caller: Caller) -> None:
     """Not applicable unless the kernel has AF_PACKET."""
     if "PACKET" not in procfs.protocols():
         not_applicable("the protocol PACKET")
