@@ -7,7 +7,15 @@ import pytest
 
 from probes.entry.calls import Calls, Socket
 from probes.testing import need
+from probes.testing.children import Children
+from probes.testing.preload import preload
 from probes.testing.socket_kinds import SocketKind
+from tests.teardown.keepers import Keepers
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Imports what the tests to run use, before any sandbox."""
+    preload(session, {"sequences": ("probes.testing.search",)})
 
 
 @pytest.fixture
@@ -29,3 +37,9 @@ def connected(new_socket: Callable[..., Socket], calls: Calls) -> Callable[[Sock
         return client.fd, accepted
 
     return make
+
+
+@pytest.fixture
+def keepers(calls: Calls, children: Children) -> Keepers:
+    """Keeps sockets open beyond their descriptors."""
+    return Keepers(Calls(calls.gate.quieted(), calls.route, calls.memory), children)

@@ -6,11 +6,13 @@ import struct
 import threading
 from errno import EADDRINUSE, EAGAIN, EBADF, ECONNREFUSED, ECONNRESET, EPIPE
 from functools import partial
+from itertools import product
 from pathlib import Path
+from select import POLLIN
 
 import pytest
 
-from probes.abi.operations import OPERATIONS, SOCKETCALL
+from probes.abi.operations import OPERATIONS, OTHER_CALLS, SOCKETCALL
 from probes.entry.gate import Result
 from probes.testing import behaviour, need, procfs
 from probes.testing.blocking import fill
@@ -24,12 +26,12 @@ from probes.testing.socket_kinds import (
     UNIX_STREAM,
     WITH_PORTS,
 )
-from tests.teardown.keepers import KEEPERS, execute
+from probes.testing.states import possible
 
 SOURCE = "close(2); S3 1 __NR_close; sys_close, close_fd, filp_close"
 SOURCE_SOCKET = "close(2) `the last file descriptor`; S3; __fput, sock_close, __sock_release"
 ALL = (*WITH_PORTS, RAW, RAW6, NETLINK, *UNIX)
-MESSAGE, F_GETFD, F_SETFD, FD_CLOEXEC = b"abc", 1, 2, 1
+MESSAGE, FCNTL, F_GETFD, F_SETFD, FD_CLOEXEC = b"abc", 55, 1, 2, 1
 
 
 @behaviour("teardown.close.descriptor", SOURCE)
@@ -43,6 +45,23 @@ def test_descriptor(new_socket, calls, expect, expect_direct):
         expect_direct(-EBADF, kind=kind, call="fcntl").of(calls.syscall("fcntl", sock.fd, F_GETFD, 0))
         expect(sock.fd, kind=kind, call="socket").of(calls.socket(*kind.triple))
         need(calls.close(sock.fd))
+
+
+@behaviour("teardown.close.any-state", f"{SOURCE_SOCKET}; fcntl(2) EBADF; inet_release, unix_release, netlink_release")
+@pytest.mark.routes("direct")
+def test_any_state(prepare, calls, expect):
+    """close of a bound, listening or connected socket returns 0, and the descriptor is not open any more: fcntl fails with
+    EBADF.
+    """
+    for kind, state in product(ALL, ("bound", "listening", "connected")):
+        if not possible(state, kind):
+            continue
+        end = prepare(state, kind)
+        check = expect([0, -EBADF], kind=kind, state=state)
+        closed = calls.close(end.fd)
+        after = calls.syscall("fcntl", end.fd, F_GETFD, 0)
+        check.of([closed, after], closed, after)
+        end.close()
 
 
 @behaviour("teardown.close.bad-descriptor", f"{SOURCE} EBADF")
@@ -136,32 +155,30 @@ def test_listener(kind, new_socket, memory, calls, expect, expect_direct):
     expect(-ECONNREFUSED, step="late").of(late.connect(kind.address(5000)))
 
 
-@pytest.mark.python("duplicates and children of its own process")
 @behaviour("teardown.close.last", f"{SOURCE_SOCKET}; dup(2), fork(2), unix(7) SCM_RIGHTS")
 @pytest.mark.parametrize("kind", [TCP, UNIX_STREAM], ids=str)
 @pytest.mark.parametrize("how", ["dup", "fork", "in-flight"])
-def test_last(kind, how, connected, calls, memory, expect, expect_direct):
+def test_last(kind, how, connected, keepers, calls, memory, expect, expect_direct):
     """A socket is released by the close of its last descriptor only.
 
     A duplicate keeps it open, and so do the descriptor of another process and one in a message of AF_UNIX.
     """
     left, right = connected(kind)
-    release = KEEPERS[how](left)
+    release = keepers.by[how](left)
     expect_direct(0, step="first").of(calls.close(left))
     expect(-EAGAIN, step="peer").of(calls.make("recv", right, memory.alloc(16), 16, socket.MSG_DONTWAIT))
     release()
     expect(0, step="last").of(calls.make("recv", right, memory.alloc(16), 16, 0))
 
 
-@pytest.mark.python("a program that its process executes")
 @behaviour("teardown.close.exec", "close(2) NOTES FD_CLOEXEC; execve(2); do_close_on_exec")
-def test_exec(calls, connected, memory, expect):
+def test_exec(calls, connected, children, memory, expect):
     """execve closes a descriptor that has FD_CLOEXEC and keeps one that has not: the peer sees end of file, or EAGAIN."""
     for name, flag in (("cloexec", FD_CLOEXEC), ("plain", 0)):
         left, right = connected(UNIX_STREAM)
         # socketpair made both ends without FD_CLOEXEC: the program must not inherit this one.
         need(calls.syscall("fcntl", right, F_SETFD, FD_CLOEXEC))
-        release = execute(left, flag)
+        _, release = children.execute((FCNTL, left, F_SETFD, flag))
         need(calls.close(left))
         expect(0 if flag else -EAGAIN, flag=name).of(
             calls.make("recv", right, memory.alloc(16), 16, socket.MSG_DONTWAIT)
@@ -173,23 +190,24 @@ def test_exec(calls, connected, memory, expect):
     "teardown.close.signal", "close(2) EINTR; socket(7) SO_LINGER; inet_release, sk_stream_wait_close; signal(7)"
 )
 @pytest.mark.routes("direct")
-def test_signal(connected, calls, meanwhile, expect):
+def test_signal(connected, caller, calls, meanwhile, expect):
     """A lingering close (SO_LINGER) that a signal handler interrupts returns 0, not EINTR, and has closed the descriptor."""
     left, _ = connected(TCP)
-    with socket.socket(fileno=os.dup(left)) as sender:
+    with socket.socket(fileno=caller.lend(left)) as sender:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10_000))
         fill(sender)
     meanwhile.catch(restart=False)
-    result = expect(0, step="close")
+    result, handled = expect(0, step="close"), expect(1, step="close", then="handled")
     once = expect([0], step="close", seen="ret")
-    with meanwhile(meanwhile.signal):
+    with meanwhile(meanwhile.signal, without=left):
         closed = calls.close(left)
+        handled.of(meanwhile.handled(), closed)
     result.of(closed)
     once.seen("ret", closed)
     expect(-EBADF, step="again").of(calls.close(left))
 
 
-@pytest.mark.python("a thread of its own that is blocked")
+@pytest.mark.python
 @behaviour("teardown.close.blocked", "close(2) Multithreaded processes and close(); __fget_files, fdput")
 @pytest.mark.parametrize("kind", [TCP, UNIX_STREAM], ids=str)
 def test_blocked(kind, connected, calls, memory, expect, expect_direct):
@@ -210,6 +228,34 @@ def test_blocked(kind, connected, calls, memory, expect, expect_direct):
     thread.join()
     blocked.of([results[0], room.read()[:3]], *results)
     expect(0, step="released").of(calls.make("recv", right, memory.alloc(16), 16, 0))
+
+
+@behaviour(
+    "teardown.close.while-blocked", "close(2) Multithreaded processes and close(); select(2); fdget, fput; clone(2)"
+)
+@pytest.mark.routes("direct")
+@pytest.mark.parametrize("kind", [TCP, UNIX_STREAM], ids=str)
+def test_while_blocked(kind, connected, calls, children, memory, expect):
+    """close of a descriptor does not wake a process that shares it and is blocked in recv, poll or select; the call returns
+    when the peer sends, as without the close.
+    """
+    recvfrom = OPERATIONS["recv"].direct
+    for call in ("recv", "poll", "select"):
+        left, right = connected(kind)
+        made = {
+            "recv": (recvfrom, left, memory.alloc(16), 16, 0, 0, 0),
+            "poll": (OTHER_CALLS["poll"].direct, memory.put(struct.pack("<ihh", left, POLLIN, 0)), 1, -1),
+            "select": (OTHER_CALLS["_newselect"].direct, left + 1, memory.put(struct.pack("<Q", 1 << left)), 0, 0, 0),
+        }
+        closed, again = expect(0, blocked=call, call="close"), expect(-EBADF, blocked=call, call="close-again")
+        returned = expect(len(MESSAGE) if call == "recv" else 1, blocked=call, call=call)
+        child = children.blocked(made[call])
+        closed.of(calls.close(left))
+        again.of(calls.close(left))
+        sent = calls.make("send", right, memory.put(MESSAGE), len(MESSAGE), 0)
+        need(sent, "send", returns=len(MESSAGE))
+        returned.of(os.waitstatus_to_exitcode(children.ended(child)), sent)
+        need(calls.close(right))
 
 
 def await_recv(thread: threading.Thread) -> None:

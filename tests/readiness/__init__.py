@@ -1,0 +1,1 @@
+"""Tests of the calls that wait until descriptors are ready."""
