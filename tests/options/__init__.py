@@ -1,0 +1,1 @@
+"""Tests of socket options: what setsockopt takes and getsockopt returns."""

@@ -1,0 +1,1 @@
+"""Tests of what the calls that send and receive carry and change."""
