@@ -33,6 +33,8 @@ COMPLETE = (
     "BEHAVIOURS.md Multiplexer",
     "BEHAVIOURS.md socket",
     "BEHAVIOURS.md bind",
+    "BEHAVIOURS.md Effects",
+    "BEHAVIOURS.md The i386 layouts",
     "syscall(2)",
     "socketcall(2)",
     "socket(2) DESCRIPTION",
@@ -41,8 +43,41 @@ COMPLETE = (
     "socket(2) NOTES",
     "socketpair(2)",
     "close(2)",
+    "shutdown(2)",
+    "select(2)",
+    "poll(2)",
+    "epoll_ctl(2)",
+    "epoll_wait(2)",
     "bind(2)",
+    "send(2)",
+    "recv(2)",
+    "sendmmsg(2)",
+    "recvmmsg(2)",
+    "write(2)",
+    "read(2)",
+    "readv(2)",
+    "sendfile(2)",
+    "cmsg(3)",
+    "listen(2)",
+    "accept(2)",
+    "connect(2)",
+    "getsockname(2)",
+    "getpeername(2)",
+    "BEHAVIOURS.md packetdrill's ABI facts",
+    "icmp(7)",
+    "ip(7)",
+    "ipv6(7)",
+    "netlink(7)",
+    "packet(7)",
+    "raw(7)",
+    "socket(7)",
+    "tcp(7)",
+    "udp(7)",
+    "unix(7)",
+    "LTP",
 )
+#: Documents that are neither manual pages nor texts in Markdown, by the file of their facts.
+_OTHER_DOCUMENTS = {"LTP": "LTP"}
 #: Pages mostly about other subjects: only the names that they list must be in a fact.
 LISTED_ONLY = ("capabilities(7)",)
 _NOT_PROVOKED = "not provoked:"
@@ -81,10 +116,14 @@ class Fact:
 
 @dataclass(frozen=True)
 class Judged:
-    """Names a behaviour, and the file of its test relative to the checkout."""
+    """Names a behaviour, and the file of its test relative to the checkout.
+
+    `python` says why an agent cannot make its calls, "" if it can.
+    """
 
     id: str
     file: str
+    python: str = ""
 
 
 def load(directory: Path = FACTS) -> list[Fact]:
@@ -100,7 +139,7 @@ def load(directory: Path = FACTS) -> list[Fact]:
 
 def _document(stem: str) -> str:
     name, _, number = stem.partition(".")
-    return f"{name}({number})" if number else f"{name}.md"
+    return f"{name}({number})" if number else _OTHER_DOCUMENTS.get(name, f"{name}.md")
 
 
 def _fact(document: str, section: str, text: str, value: object) -> Fact:
@@ -125,7 +164,7 @@ def judged() -> dict[str, Judged]:
     if done.returncode != 0:
         raise RuntimeError(f"cannot list the behaviours: {(done.stderr or done.stdout).strip()}")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {line["id"]: Judged(line["id"], line["test"].partition("::")[0]) for line in lines}
+    return {line["id"]: Judged(line["id"], line["test"].partition("::")[0], line["python"]) for line in lines}
 
 
 def matching(fact: Fact, behaviours: Iterable[str]) -> list[str]:
@@ -198,41 +237,52 @@ def render(facts: list[Fact], behaviours: Mapping[str, Judged]) -> str:
     """Renders docs/coverage.md."""
     states = Counter(fact.state for fact in facts)
     due = sum(fact.must_be_mapped and fact.state == "unmapped" for fact in facts)
-    left = unnamed(facts, behaviours)
+    left, alone = unnamed(facts, behaviours), sorted(id for id, one in behaviours.items() if one.python)
     lines = [
         "# Coverage",
         "",
         f"Written by `{_COMMAND}` from `docs/facts/` and the catalogue of behaviours; do not edit it.",
         f"The manual pages are those of man-pages {MAN_PAGES}. BEHAVIOURS.md is the project's starting catalogue.",
+        "LTP has what programs of the Linux Test Project expect.",
         "",
         f"- **{due} unmapped facts** in the sections that must be complete, marked ✔",
         f"- {len(facts)} facts in all: {states['mapped']} mapped, {states['not provoked']} not provoked,"
         f" {states['unmapped']} unmapped",
         f"- {len(behaviours)} behaviours, {len(left)} that [no fact names](#behaviours-that-no-fact-names)",
+        f"- {len(alone)} behaviours that [Python alone](#behaviours-that-python-alone-judges) judges, marked ᴾ",
         "",
-        "| document | facts | mapped | not provoked | unmapped |",
-        "|---|--:|--:|--:|--:|",
+        "| document | facts | mapped | by Python alone | not provoked | unmapped |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     sections = [
         (document, [(section, list(group)) for section, group in groupby(own, key=lambda fact: fact.section)])
         for document, own in groupby(facts, key=lambda fact: fact.document)
     ]
     for document, parts in sections:
-        lines.append(_row(f"[{document}](#{_anchor(document)})", [fact for _, group in parts for fact in group]))
+        lines.append(
+            _row(f"[{document}](#{_anchor(document)})", [fact for _, group in parts for fact in group], behaviours)
+        )
     for document, parts in sections:
         lines += ["", f"## {document}"]
         for section, group in parts:
             lines += ["", f"### {section}{' ✔' if group[0].must_be_mapped else ''}", ""]
             lines += [f"- {_escaped(fact.text)} — {_verdict(fact, behaviours)}" for fact in group]
+    lines += ["", "## Behaviours that Python alone judges", ""]
+    lines += ["Their calls are made in the tests' own Python, never by an agent, so `--via` does not judge them.", ""]
+    lines += ["| behaviour | what its test needs of the process that calls |", "|---|---|"]
+    lines += [f"| {_link(behaviours[id])} | {_escaped(behaviours[id].python)} |" for id in alone]
     lines += ["", "## Behaviours that no fact names", ""]
     lines += ["They judge what the kernel's sources state, or documents that are not mapped yet.", ""] if left else []
     lines += [f"- {_link(behaviours[id])}" for id in left] or ["None."]
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, facts: list[Fact]) -> str:
+def _row(name: str, facts: list[Fact], behaviours: Mapping[str, Judged]) -> str:
     states = Counter(fact.state for fact in facts)
-    return f"| {name} | {len(facts)} | {states['mapped']} | {states['not provoked']} | {states['unmapped']} |"
+    judges = [matching(fact, behaviours) for fact in facts]
+    alone = sum(bool(ids) and all(behaviours[id].python for id in ids) for ids in judges)
+    counts = (len(facts), states["mapped"], alone, states["not provoked"], states["unmapped"])
+    return f"| {name} | {' | '.join(map(str, counts))} |"
 
 
 def _verdict(fact: Fact, behaviours: Mapping[str, Judged]) -> str:
@@ -242,7 +292,7 @@ def _verdict(fact: Fact, behaviours: Mapping[str, Judged]) -> str:
 
 
 def _link(behaviour: Judged) -> str:
-    return f"[{behaviour.id}](../{behaviour.file})"
+    return f"[{behaviour.id}](../{behaviour.file}){'ᴾ' if behaviour.python else ''}"
 
 
 def _anchor(heading: str) -> str:

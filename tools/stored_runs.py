@@ -1,10 +1,11 @@
 """Stores what genuine kernels answered where they differ.
 
-    python -m tools.stored_runs [--held-against] REPORT…
+    python -m tools.stored_runs [--held-against | --add] REPORT…
 
 Takes the reports of whole runs on genuine kernels, stores of each what stands on a cited difference as
 docs/references/ABI-VERSION.json, and writes docs/differences.md from all stored runs: a value for each kernel. A
-difference that no two stored kernels show is unmeasured.
+difference that no two stored kernels show is unmeasured. With --add the reports have some behaviours only: what is stored
+of the others, and the counts of the last whole run, stay.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
 from probes.errors import CommandError
@@ -85,6 +87,16 @@ def stored_run(reference: str, kernel: Mapping[str, str], checks: Sequence[Check
             raise CommandError(f"{name} on {reference}: routes, gates or word sizes disagree; give them a case each")
     counts = Counter(check.verdict for check in checks)
     return StoredRun(reference, kernel, dict(sorted(counts.items())), answers)
+
+
+def added(before: StoredRun, later: StoredRun, judged: Set[str]) -> StoredRun:
+    """Return a stored run with the answers of a later one.
+
+    Of the behaviours that this `judged` whole the earlier answers go, also where none differs any more. Where it judged in
+    part they stay: an agent alone, or a kernel without some protocol, cannot make every check.
+    """
+    kept = {name: answer for name, answer in before.answers.items() if name.partition(" ")[0] not in judged}
+    return replace(before, answers=dict(sorted({**kept, **later.answers}.items())))
 
 
 def text(runs: Sequence[StoredRun]) -> str:
@@ -161,7 +173,15 @@ def main(words: list[str]) -> int:
             print(f"no stored run shows {name}: run it on the kernels of docs/references, and store those runs")
         return 1 if new else 0
     directory().mkdir(exist_ok=True)
-    for reference, one in combined(read(Path(report)) for report in words).items():
+    adds, reports = words[:1] == ["--add"], [read(Path(report)) for report in words if report != "--add"]
+    known = {one.reference: one for one in stored()}
+    for reference, one in combined(reports).items():
+        if adds:
+            if reference not in known:
+                raise CommandError(f"nothing is stored of {reference}: store a whole run of it first")
+            checks = [check for report in reports if kernel_of(report) == reference for check in report.checks]
+            partly = {check.key.id for check in checks if check.verdict == "not_applicable"}
+            one = added(known[reference], one, {check.key.id for check in checks} - partly)
         path = directory() / f"{reference.replace(' ', '-')}.json"
         path.write_text(json.dumps(one.as_json(), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     page().write_text(text(stored()))

@@ -9,20 +9,34 @@ from __future__ import annotations
 import errno
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from probes.abi.operations import BY_NAME, OPERATIONS
-from probes.trace.actions import Action, Add, Flip, Put, Word
+from probes.trace.actions import Action, Add, Exceed, Flip, Put, Word
 from probes.trace.injection import Match
-from probes.trace.stop import Behind, Place
+from probes.trace.stop import Behind, Place, Stop
 from tools.coverage import FACTS
-from tools.mutants.mutant import Mutant, shown, wrong_results
+from tools.mutants import effects, frames, multiplexer, named
+from tools.mutants.kinds import MAKERS, kind_of
+from tools.mutants.mutant import Mutant, folder_of, shown, wrong_results
+from tools.mutants.observed import Seen
 
-#: Operations whose rate has to hold; that of the others is printed.
-HELD = ("socket", "bind", "socketpair", "close", "multiplexer")
 _ZEROS = bytes(4)
+#: The operations of a manual page that has several.
+_OF_PAGE = {
+    "send": ("send", "sendto", "sendmsg"),
+    "recv": ("recv", "recvfrom", "recvmsg"),
+    "accept": ("accept", "accept4"),
+    "readv": ("readv", "writev"),
+    "poll": ("poll", "ppoll", "ppoll_time64"),
+    "select": ("select", "_newselect", "pselect6", "pselect6_time64"),
+    "epoll_wait": ("epoll_wait", "epoll_pwait", "epoll_pwait2"),
+}
+#: What a tracer sees in place of EINTR when a call is interrupted (include/linux/errno.h): ERESTARTSYS, ERESTARTNOINTR,
+#: ERESTARTNOHAND, ERESTART_RESTARTBLOCK. A call that fails otherwise there is not restarted, and its error is the caller's.
+_INTERRUPTED = (-512, -513, -514, -516)
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ def _name(address: str, length: str) -> list[Field]:
         Field("length", "too much", Add(Place(length), 1)),
         Field("length", "too little", Add(Place(length), -1)),
         Field("length", "zero", Put(Place(length), _ZEROS)),
-        Field("behind the length", "written", Flip(Behind(address, length), 1)),
+        Field("behind the length", "written", Exceed(Behind(address, length))),
     ]
 
 
@@ -76,7 +90,7 @@ FIELDS: dict[str, list[Field]] = {
     "socketpair": [
         Field("first descriptor", "value", Add(Place("sv"), 1)),
         Field("second descriptor", "value", Add(Place("sv", (4,)), 1)),
-        Field("behind the pair", "written", Flip(Place("sv", (8,)), 4)),
+        Field("behind the pair", "written", Exceed(Place("sv", (8,)), 4)),
     ],
     "getsockopt": [
         Field("value", "value", Flip(Place("optval"), 1)),
@@ -84,7 +98,7 @@ FIELDS: dict[str, list[Field]] = {
         Field("length", "too much", Add(Place("optlen"), 1)),
         Field("length", "too little", Add(Place("optlen"), -1)),
         Field("length", "zero", Put(Place("optlen"), _ZEROS)),
-        Field("behind the length", "written", Flip(Behind("optval", "optlen"), 1)),
+        Field("behind the length", "written", Exceed(Behind("optval", "optlen"))),
     ],
     "recvmsg": _message("msg"),
     "recvmmsg": [*_message("msgvec"), Field("msg_len", "too much", Add(Place("msgvec", (28,)), 1))],
@@ -93,9 +107,36 @@ FIELDS: dict[str, list[Field]] = {
 }
 
 
-def population() -> list[Mutant]:
-    """Return all of it, in a stable order."""
-    return [*_errors(FACTS), *_words(), *_fields(), *_results()]
+def population(seen: Iterable[Seen] = ()) -> list[Mutant]:
+    """Return all of it, in a stable order.
+
+    What an operation writes, returns and does is wrong for any socket, and once more for each kind and state of a socket
+    on which it was `seen`.
+    """
+    effects_of_any = [*_fields(), *_results(), *effects.mutants()]
+    calls = dict.fromkeys(seen)
+    of_kinds = [
+        mutant.of_kind(kind, kind_of)
+        for mutant in effects_of_any
+        # A call that failed to make a socket: what it was asked for is no state of one.
+        if not (mutant.match.outcome == "error" and mutant.operation in MAKERS)
+        for kind in dict.fromkeys(mutant.concerned(call.before, call.after) for call in calls if fits(mutant, call))
+        if kind
+    ]
+    others = [*_failures(), *multiplexer.mutants(), *frames.mutants(), *named.mutants()]
+    return [*_errors(FACTS), *_words(), *effects_of_any, *of_kinds, *others]
+
+
+def fits(mutant: Mutant, call: Seen) -> bool:
+    """Return True if a mutant makes such a call wrong."""
+    if mutant.operation not in (None, call.operation):
+        return False
+    if mutant.kind and mutant.kind != mutant.concerned(call.before, call.after):
+        return False
+    wanted = "success" if mutant.succeeding else mutant.match.outcome
+    if wanted == "error":
+        return call.result != "success"
+    return wanted in (None, call.result)
 
 
 def _errors(facts: Path) -> Iterator[Mutant]:
@@ -108,17 +149,27 @@ def _errors(facts: Path) -> Iterator[Mutant]:
             for fact, behaviours in table.items():
                 if section != "ERRORS" or isinstance(behaviours, str) or not behaviours:
                     continue
-                for error in re.findall(r"\bE[A-Z0-9]+\b", fact.partition(":")[0]):
-                    yield from _error(page, fact, -getattr(errno, error), tuple(behaviours))
+                # EAGAIN and EWOULDBLOCK are one number.
+                names = re.findall(r"\bE[A-Z0-9]+\b", fact.partition(":")[0])
+                numbers = dict.fromkeys(getattr(errno, name) for name in names)
+                for number in numbers:
+                    which = f" by {errno.errorcode[number]}" if len(numbers) > 1 else ""
+                    yield from _error(page, f"{fact!r}{which}", -number, tuple(behaviours))
 
 
-def _error(operation: str, fact: str, result: int, behaviours: tuple[str, ...]) -> Iterator[Mutant]:
+def _error(page: str, fact: str, result: int, behaviours: tuple[str, ...]) -> Iterator[Mutant]:
+    operations = _OF_PAGE.get(page, (page,))
+    # With several operations those of the page are chosen by `where`.
+    operation = page if len(operations) == 1 else None
+
+    def fails(stop: Stop) -> bool:
+        came = stop.result
+        return stop.call.op in operations and (came == result or (result == -errno.EINTR and came in _INTERRUPTED))
+
     for operator, action in wrong_results(result):
-        name = f"B {operation}(2) {fact!r}: {operator}"
-        match = Match(operation, outcome=result)
-        yield Mutant(
-            "B", name, f"{operation}(2) {fact}", operator, operation, match, None, action(), behaviours, operation
-        )
+        name = f"B {page}(2) {fact}: {operator}"
+        match = Match(operation, outcome="error", where=fails)
+        yield Mutant("B", name, f"{page}(2) {fact}", operator, operation, match, None, action(), behaviours, page)
 
 
 def _words() -> Iterator[Mutant]:
@@ -136,7 +187,7 @@ def _words() -> Iterator[Mutant]:
                     match = Match(operation.name, route)
                     yield Mutant(
                         "B", name, f"{operation.name} word {index}", f"word {operator}", operation.name, match,
-                        Word(index, change), None, (), _folder(operation.name),
+                        Word(index, change), None, (), folder_of(operation.name),
                     )  # fmt: skip
 
 
@@ -147,8 +198,20 @@ def _fields() -> Iterator[Mutant]:
             match = Match(operation, outcome="success")
             yield Mutant(
                 "B", name, f"{operation} {field.name}", f"field {field.operator}", operation, match, None, field.action,
-                (), _folder(operation),
+                (), folder_of(operation),
             )  # fmt: skip
+
+
+def _failures() -> Iterator[Mutant]:
+    """Yield calls that fail and write what they write when they succeed: the first field of each operation."""
+    for operation, (field, *_) in FIELDS.items():
+        # The kernel writes the numbers of the descriptors first, and leaves them where socketpair fails.
+        if operation not in OPERATIONS or operation == "socketpair":
+            continue
+        yield Mutant(
+            "B", f"B {operation} error: {field.name} written", f"{operation} {field.name}", "field written by a failure",
+            operation, Match(operation, outcome="error"), None, field.action, (), folder_of(operation),
+        )  # fmt: skip
 
 
 def _results() -> Iterator[Mutant]:
@@ -157,9 +220,5 @@ def _results() -> Iterator[Mutant]:
             name = f"B {operation} {shown('success')}: {operator}"
             match = Match(operation, outcome="success")
             yield Mutant(
-                "B", name, f"{operation} result", operator, operation, match, None, action(), (), _folder(operation)
+                "B", name, f"{operation} result", operator, operation, match, None, action(), (), folder_of(operation)
             )
-
-
-def _folder(operation: str) -> str:
-    return operation if operation in HELD else "other operations"

@@ -17,20 +17,34 @@ calls of tests (`probes/trace/injection.py`), and a behaviour has to deviate. A 
 - **A** comes from what each behaviour's checks rest on: an error for another, an error for success, success for an error,
   one more than the result. That behaviour must deviate.
 - **B** comes from the ABI alone (`tools/mutants/abi.py`): each documented error of a page, which a behaviour of that fact
-  must find; each argument word, length and byte that an operation reads or writes, which any behaviour may find.
+  must find; each argument word, length and byte that an operation reads or writes; what it does to descriptors and sockets
+  (`effects.py`); how system call 102 reads its number and its words (`multiplexer.py`); which frames the link loses, doubles
+  or changes (`frames.py`, by `probes/sandbox/link_fault.py`). What is written, returned or done is
+  wrong for any socket, and once more for each kind and state of a socket on which the tests see it, in brackets. The
+  right behaviour is one that judges that operation, or words and results of every operation.
 
-Calls of machine-code loops are not traced, so nothing is injected there: `python -m tools.inverted` inverts what is expected
-of them. A mutant that no test's call meets says nothing, and is not in a rate.
+Calls of machine-code loops are not traced, so nothing is injected there. Expectations are inverted besides, of loops too:
+`python -m tools.inverted SEED EVERY` inverts a sample, and each check must deviate. A mutant that no test's call meets says
+nothing, and is not in a rate.
 """
 
 
 def text(run: Mapping[str, Any]) -> str:
     """Return the page. `run` has the outcomes, the seed, the kernel and the seconds."""
     outcomes: Sequence[dict[str, Any]] = run["outcomes"]
+    of = (
+        f", a sample (of A one of each of {run['sample']} behaviours at most, of B {run['sample']}),"
+        if run["sample"]
+        else ""
+    )
     survivors = [*tables.survivors(outcomes, len(outcomes))]
     lines = [
-        _HEAD, f"{len(outcomes)} mutants on {run['kernel']}, seed {run['seed']}, {run['seconds']:.0f} s.", "",
+        _HEAD, f"{len(outcomes)} mutants{of} on {run['kernel']}, seed {run['seed']}, {run['seconds']:.0f} s.", "",
         *tables.rates(outcomes), "", "## Survivors", "",
-        *(f"- {line.removeprefix('survived: ')}" for line in survivors),
+        *(f"- {line.removeprefix('survived: ')}" for line in survivors), "",
+        "## Found only by a behaviour that judges something else", "",
+        *(f"- {line.removeprefix('found by another: ')}" for line in tables.misattributed(outcomes)), "",
+        "## Equivalent", "", "No document forbids these; they are in no rate.", "",
+        *(f"- {glob}: {why}" for glob, why in tables.EQUIVALENTS.items()),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
