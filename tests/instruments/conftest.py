@@ -2,19 +2,40 @@
 
 import contextlib
 import functools
+import signal
 import subprocess
 
 import pytest
 
+from probes.interrupts import ENDING
 from probes.targets import debian, store
 from tests.instruments.support import end, missing, run_check, run_command, write_tests
 
 pytest.register_assert_rewrite("tests.instruments.capture_programs")
 
 
+def pytest_configure():
+    """Undo what nohup and a shell's background ignore: the commands that the tests start would ignore it too."""
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
 def pytest_collection_modifyitems(items):
     """Put the tests of the VM first: they take longest, and one worker has to run them all (tox: --dist loadfile)."""
     items.sort(key=lambda item: item.path.name != "test_vagrant.py")
+
+
+@pytest.fixture(autouse=True)
+def signals_are_as_before():
+    """Fail a test that leaves another disposition or mask of a signal: the commands of later tests would inherit it."""
+
+    def state():
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ()), [signal.getsignal(number) for number in ENDING]
+
+    before = state()
+    yield
+    assert state() == before
 
 
 @pytest.fixture
