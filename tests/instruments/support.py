@@ -115,9 +115,15 @@ def run_command(directory, *args, prefix=(), env=None):
 def run_check(directory, *args, prefix=()):
     """Run `socketcall check` on the tests in a directory."""
     where = ["--tests", str(directory / "tests"), "--report", str(directory / "report")]
-    # The command of --via runs an agent.
-    chosen = ONE_GATE[len(ONE_CALLER) :] if "--via" in args else ONE_GATE
+    # There an agent calls.
+    chosen = ONE_GATE[len(ONE_CALLER) :] if {"--via", "--via-tty", "--boot"} & set(args) else ONE_GATE
     return run_command(directory, "check", *chosen, *where, *args, prefix=prefix)
+
+
+def ran(*command, cwd=None):
+    """Run a program, and return its status and output."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False, cwd=cwd)
+    return done.returncode, done.stdout
 
 
 def write_tests(directory, *sources):

@@ -33,6 +33,12 @@ LAYOUTS: list[tuple[Layout, str, int, dict[str, int]]] = [
     (layouts.TIMESPEC[32], "struct __kernel_old_timespec", 8, {"tv_sec": 0, "tv_nsec": 4}),
     (layouts.TIMEVAL_NEW[32], "struct __kernel_sock_timeval", 16, {"tv_sec": 0, "tv_usec": 8}),
     (layouts.TIMESPEC_NEW[32], "struct __kernel_timespec", 16, {"tv_sec": 0, "tv_nsec": 8}),
+    (layouts.SCM_TIMESTAMPING[32], "struct scm_timestamping", 24,
+     {"ts[0].tv_sec": 0, "ts[0].tv_nsec": 4, "ts[1].tv_sec": 8, "ts[1].tv_nsec": 12, "ts[2].tv_sec": 16,
+      "ts[2].tv_nsec": 20}),
+    (layouts.SCM_TIMESTAMPING64[32], "struct scm_timestamping64", 48,
+     {"ts[0].tv_sec": 0, "ts[0].tv_nsec": 8, "ts[1].tv_sec": 16, "ts[1].tv_nsec": 24, "ts[2].tv_sec": 32,
+      "ts[2].tv_nsec": 40}),
     (layouts.LINGER, "struct linger", 8, {"l_onoff": 0, "l_linger": 4}),
     (layouts.IP_ADDRESS, "struct in_addr", 4, {"s_addr": 0}),
     (layouts.IP_MREQ, "struct ip_mreq", 8, {"imr_multiaddr": 0, "imr_interface": 4}),
@@ -48,9 +54,12 @@ LAYOUTS: list[tuple[Layout, str, int, dict[str, int]]] = [
     (layouts.GROUP_FILTER[32], "struct group_filter", 140,
      {"gf_interface": 0, "gf_group": 4, "gf_fmode": 132, "gf_numsrc": 136}),
     (layouts.PACKET_MREQ, "struct packet_mreq", 16, {"mr_ifindex": 0, "mr_type": 4, "mr_alen": 6, "mr_address": 8}),
+    (layouts.TPACKET_AUXDATA, "struct tpacket_auxdata", 20,
+     {"tp_status": 0, "tp_len": 4, "tp_snaplen": 8, "tp_mac": 12, "tp_net": 14, "tp_vlan_tci": 16, "tp_vlan_tpid": 18}),
     (layouts.TPACKET_STATS, "struct tpacket_stats", 8, {"tp_packets": 0, "tp_drops": 4}),
     (layouts.TPACKET_STATS_V3, "struct tpacket_stats_v3", 12, {"tp_packets": 0, "tp_drops": 4, "tp_freeze_q_cnt": 8}),
     (layouts.SOCK_FPROG[32], "struct sock_fprog", 8, {"len": 0, "filter": 4}),
+    (layouts.EPOLL_EVENT, "struct epoll_event", 12, {"events": 0, "data": 4}),
     (layouts.POLLFD, "struct pollfd", 8, {"fd": 0, "events": 4, "revents": 6}),
     (layouts.F_OWNER_EX, "struct f_owner_ex", 8, {"type": 0, "pid": 4}),
     (layouts.IFREQ[32], "struct ifreq", 32, {"ifr_name": 0, "ifr_ifru": 16}),
@@ -64,9 +73,10 @@ ARRAYS = {"struct ip_msfilter": "imsf_slist", "struct group_filter": "gf_slist"}
 LIBC = ("sys/socket.h", "sys/uio.h")
 LIBC_NAMES = ("struct iovec", "struct msghdr", "struct mmsghdr", "struct cmsghdr", "struct ucred", "struct linger")
 KERNEL = ("linux/socket.h", "linux/in.h", "linux/in6.h", "linux/if_packet.h", "linux/time_types.h", "linux/ipv6.h",
-          "linux/filter.h", "linux/poll.h", "linux/fcntl.h", "linux/tcp.h")  # fmt: skip
+          "linux/filter.h", "linux/poll.h", "linux/eventpoll.h", "linux/fcntl.h", "linux/tcp.h")  # fmt: skip
 MIXED = ("time.h", "sys/socket.h", "linux/if.h", "linux/errqueue.h")
-MIXED_NAMES = ("struct ifreq", "struct ifconf", "struct sock_extended_err")
+MIXED_NAMES = ("struct ifreq", "struct ifconf", "struct sock_extended_err", "struct scm_timestamping",
+               "struct scm_timestamping64")  # fmt: skip
 
 
 @pytest.mark.parametrize(("layout", "c_name", "size", "offsets"), LAYOUTS, ids=IDS)

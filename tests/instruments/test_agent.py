@@ -3,16 +3,20 @@
 import errno
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
 import sys
+import time
 import tty
+import zlib
 
 import pytest
 
-from probes.entry import agent as agents
-from probes.entry.agent import MOST, Agent, AgentError, AgentGone, Refused
+from probes.entry import agent_frames as agents
+from probes.entry.agent import Agent
+from probes.entry.agent_frames import MOST, AgentError, AgentGone, Refused
 from probes.entry.agent_gate import AgentGate, AgentSpace, gate_names
 from probes.entry.agent_start import PROGRAM
 from probes.entry.calls import Calls
@@ -198,32 +202,102 @@ def test_command_that_does_not_exist():
         Agent(["/nonexistent/agent"])
 
 
-def test_terminal_is_made_raw(tmp_path):
-    """With the name of a terminal as argument the agent serves there: no byte is echoed, translated or a signal."""
+@pytest.fixture
+def line(tmp_path):
+    """Start an agent on a terminal; return the master of that, the slave, and the process, after the first reply."""
     path = tmp_path / "agent"
     path.write_bytes(PROGRAM)
     path.chmod(0o755)
     master, slave = pty.openpty()
     try:
-        with subprocess.Popen(
-            [path, os.ttyname(slave)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        ) as process:
-            first = _read(master, 56)
-            assert first[:12] == struct.pack("<4s2I", b"SCr1", 0, 0)
-            # A number of bytes that a cooked terminal would change: end of line, interrupt, end of file, flow control.
-            for number in (0x0A0D0304, 0x1A13110A):
-                os.write(master, struct.pack("<4s5I", b"SCq1", number, agents.READ, 0, 0x8048000, 4))
-                assert _read(master, 28) == struct.pack("<4s5I", b"SCr1", number, 0, 4, 0, 0) + b"\x7fELF"
-            assert tty.tcgetattr(slave)[3] == 0
-            os.write(master, struct.pack("<4s5I", b"SCq1", 1, agents.EXIT, 0, 5, 0))
-            assert process.wait() == 5
+        null = subprocess.DEVNULL
+        with subprocess.Popen([path, "unknown", os.ttyname(slave), "root=98:0"], stdin=null, stdout=null) as process:
+            try:
+                assert receive(master)[:3] == (0, 0, process.pid.to_bytes(4, "little"))
+                yield master, slave, process
+            finally:
+                process.kill()
     finally:
         os.close(master)
         os.close(slave)
 
 
+def request(number, operation, first=0, second=0, data=b""):
+    """Pack a request as a line carries it."""
+    frame = struct.pack("<4s5I", b"SCq1", number, operation, len(data), first, second) + data
+    return frame + struct.pack("<I", zlib.crc32(frame))
+
+
+def receive(descriptor):
+    """Read a reply with its checksum: its number, its status, its first four bytes or, without any, its values."""
+    head = _read(descriptor, 24)
+    magic, number, status, size, first, second = struct.unpack("<4s5I", head)
+    data = _read(descriptor, size)
+    assert (magic, _read(descriptor, 4)) == (b"SCr1", struct.pack("<I", zlib.crc32(head + data)))
+    return number, status, data[:4] or (first, second)
+
+
+def test_terminal_is_made_raw(line):
+    """With the name of a terminal as argument the agent serves there: no byte is echoed, translated or a signal."""
+    master, slave, process = line
+    # A number of bytes that a cooked terminal would change: end of line, interrupt, end of file, flow control.
+    for number in (0x0A0D0304, 0x1A13110A):
+        os.write(master, request(number, agents.READ, 0x8048000, 4))
+        assert receive(master) == (number, 0, b"\x7fELF")
+    assert tty.tcgetattr(slave)[3] == 0
+    os.write(master, request(1, agents.EXIT, 5))
+    assert process.wait(10) == 5
+
+
+def test_requests_that_a_line_damages(line):
+    """A wrong checksum is reported; what is no request is skipped, as is the rest of one that does not come."""
+    master, _, _ = line
+    good = request(1, agents.READ, 0x8048000, 4)
+    for bad in (good[:16] + b"?" + good[17:], good[:-1] + bytes([good[-1] ^ 1])):
+        os.write(master, bad + good)
+        assert receive(master) == (1, agents.DAMAGED, (0, 0))
+        assert receive(master) == (1, 0, b"\x7fELF")
+    half, message = request(2, agents.WRITE, 0x8048000, 0, bytes(64))[:40], b"[ 1.0] SCq1 is a message"
+    for bad in (message, half, half + half, request(3, agents.INFO)[:10]):
+        os.write(master, bad + good)
+        assert receive(master)[1:] == (agents.DAMAGED, (0, 0))
+        assert receive(master) == (1, 0, b"\x7fELF")
+
+
+def test_the_first_agent_stays(line):
+    """An exit for children only ends a child, and the parent says so; it does not end the parent."""
+    master, _, process = line
+    os.write(master, request(1, agents.EXIT, 3, 1))
+    assert receive(master) == (1, 0, (0, 0))
+    os.write(master, request(2, agents.FORK))
+    number, status, (child, _) = receive(master)
+    assert (number, status) == (2, 0)
+    os.write(master, request(3, agents.EXIT, 3, 1))
+    assert receive(master) == (2, agents.GONE, (3 << 8, child))
+    assert process.poll() is None
+
+
+def test_a_line_that_is_none(tmp_path):
+    """The agent ends with the errno of a line that it cannot open; it waits for one that is not there."""
+    path = tmp_path / "agent"
+    path.write_bytes(PROGRAM)
+    path.chmod(0o755)
+    assert subprocess.run([path, tmp_path], check=False, timeout=10).returncode == errno.EISDIR
+    late = tmp_path / "line"
+    with subprocess.Popen([path, late]) as process:
+        time.sleep(0.1)
+        assert process.poll() is None
+        master, slave = pty.openpty()
+        late.symlink_to(os.ttyname(slave))
+        assert receive(master)[:2] == (0, 0)
+        process.kill()
+    os.close(master)
+    os.close(slave)
+
+
 def _read(descriptor, size):
     data = b""
     while len(data) < size:
+        assert select.select([descriptor], [], [], 10)[0], f"{len(data)} of {size} bytes came: {data!r}"
         data += os.read(descriptor, size - len(data))
     return data

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from probes.abi import names
+from probes.abi.arguments.bpf import instructions
 from probes.abi.decode import decode
 from probes.abi.fetch import fetch
 from probes.abi.operations import BY_NAME
@@ -28,6 +29,15 @@ GROUP_ADDRESS, SOURCE_ADDRESS = (
 SIX = {"address": "::beef", "ifindex": 3}
 PACKET = {"ifindex": 2, "type": 1, "alen": 6, "address": "aabbccddeeff0000"}
 ERROR = {"errno": 111, "origin": 2, "type": 3, "code": 1, "pad": 0, "info": 7, "data": 9}
+TIMES = {
+    "software_sec": 1,
+    "software_nsec": 2,
+    "legacy_sec": 3,
+    "legacy_nsec": 4,
+    "hardware_sec": 5,
+    "hardware_nsec": 6,
+}
+AUXDATA = {"status": 1, "len": 60, "snaplen": 40, "mac": 14, "net": 28, "vlan_tci": 5, "vlan_tpid": 0x8100}
 ERROR_BYTES = struct.pack("<IBBBBII", 111, 2, 3, 1, 0, 7, 9)
 
 
@@ -111,6 +121,9 @@ CONTROLS: list[tuple[int, int, bytes, Any]] = [
     (1, 35, i32(1, 2), {"sec": 1, "nsec": 2}),
     (1, 63, i64(1, 2), {"sec": 1, "usec": 2}),
     (1, 64, i64(1, 2), {"sec": 1, "nsec": 2}),
+    (1, 37, i32(1, 2, 3, 4, 5, 6), TIMES),
+    (1, 65, i64(1, 2, 3, 4, 5, 6), TIMES),
+    (263, 8, struct.pack("<3I4H", 1, 60, 40, 14, 28, 5, 0x8100), AUXDATA),
     (0, 1, b"\x10", 16),
     (0, 2, i32(64), 64),
     (0, 8, i32(2) + HERE + SOURCE, {"ifindex": 2, "spec_dst": "127.0.0.1", "addr": "10.0.0.2"}),
@@ -151,8 +164,8 @@ def test_control_messages(level: int, number: int, raw: bytes, expected: Any) ->
     header = struct.pack("<IiIIIII", 0, 0, 0, 0, CONTROL, len(both), 0)
     decoded = decode(BY_NAME["sendmsg"], [3, AT, 0], {"msg": header, "msg.control": both}, {}, 0, 32)
     assert [message["data"] for message in decoded["msg"]["control"]] == [expected, expected]
-    if (level, number) in ((1, 29), (1, 35)):
-        return  # two longs: their native layout is another
+    if (level, number) in ((1, 29), (1, 35), (1, 37)):
+        return  # longs: their native layout is another
     one = struct.pack("<Qii", 16 + len(raw), level, number) + raw
     both = one + bytes(-len(one) % 8) + one
     header = struct.pack("<QiiQQQQiI", 0, 0, 0, 0, 0, CONTROL, len(both), 0, 0)
@@ -214,9 +227,29 @@ def test_tcp_info_is_decoded_as_far_as_the_kernel_wrote_it() -> None:
 
 def test_a_filter_program_is_decoded_where_it_is_set() -> None:
     """The same number is SO_GET_FILTER in getsockopt, whose value is an array of instructions."""
-    assert setsockopt(1, 26, struct.pack("<HxxI", 6, 0x1000)) == {"len": 6, "filter": "0x1000"}
-    assert setsockopt(1, 26, struct.pack("<H6xQ", 6, 1 << 40), 64) == {"len": 6, "filter": hex(1 << 40)}
+    # (The memory is that of the value wherever it is read: its own bytes are the instructions.)
+    one = setsockopt(1, 26, struct.pack("<HxxI", 6, 0x1000))
+    assert one == {"len": 6, "filter": "0x1000", "instructions": ["BPF_STMT(BPF_RET|BPF_K, 0x1000)"]}
+    two = setsockopt(1, 26, struct.pack("<H6xQ", 1, 1 << 40), 64)
+    assert two == {"len": 1, "filter": hex(1 << 40), "instructions": ["BPF_STMT(BPF_LDX|BPF_W|BPF_IMM, 0)"]}
     assert getsockopt(1, 26, bytes(8))["hex"] == "00" * 8
+
+
+@pytest.mark.parametrize(("words", "text"), [
+    ((0x28, 0, 0, 12), "BPF_STMT(BPF_LD|BPF_H|BPF_ABS, 0xc)"),
+    ((0x20, 0, 0, 0xFFFFF000 + 8), "BPF_STMT(BPF_LD|BPF_W|BPF_ABS, SKF_AD_OFF+SKF_AD_IFINDEX)"),
+    ((0x15, 0, 3, 0x800), "BPF_JUMP(BPF_JMP|BPF_K|BPF_JEQ, 0x800, 0, 0x3)"),
+    ((0x45, 1, 0, 0x1FFF), "BPF_JUMP(BPF_JMP|BPF_K|BPF_JSET, 0x1fff, 0x1, 0)"),
+    ((0xB1, 0, 0, 14), "BPF_STMT(BPF_LDX|BPF_B|BPF_MSH, 0xe)"),
+    ((0x1C, 0, 0, 0), "BPF_STMT(BPF_ALU|BPF_X|BPF_SUB, 0)"),
+    ((0x87, 0, 0, 0), "BPF_STMT(BPF_MISC|BPF_TXA, 0)"),
+    ((0x16, 0, 0, 0), "BPF_STMT(BPF_RET|BPF_A, 0)"),
+    ((0x8006, 0, 0, 1), "BPF_STMT(BPF_RET|BPF_K|0x8000, 0x1)"),
+])  # fmt: skip
+def test_instructions_of_a_filter(words: tuple[int, int, int, int], text: str) -> None:
+    """They are written by the macros of linux/filter.h; half an instruction is none."""
+    raw = struct.pack("<HBBI", *words)
+    assert instructions(raw + raw[:7]) == [text]
 
 
 def test_native_time_stamps_have_two_longs() -> None:

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from probes.entry.agent import Agent, AgentError
+from probes.entry.agent import Agent
+from probes.entry.agent_frames import AgentError
 from probes.entry.agent_start import PROGRAM
 from probes.installation import checkout
 from tests.instruments.support import missing, run_command, write_tests
@@ -36,9 +37,12 @@ NEEDS_PYTHON = """
 def test_marked(calls, expect):
     '''A statement.'''
     expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
-
-@behaviour("made.m0.other", "this test")
-def test_fixture(calls, meanwhile, expect):
+"""
+PARAMETERS = """
+@law
+@pytest.mark.routes("socketcall", "direct")
+@pytest.mark.parametrize("number", [1, 2])
+def test_law(number, calls, expect):
     '''A statement.'''
     expect(-errno.EBADF).of(calls.bind(-1, ADDRESS))
 """
@@ -120,6 +124,28 @@ def test_a_caller_and_a_gate_choose_a_part(check):
 
 
 @BESIDE_PYTHON
+def test_a_second_gate_judges_once(check):
+    """Over its second gate a caller has the first parameters and one route; if the gate is asked for, all of them."""
+    listed = check(PARAMETERS, args=["--list"]).out.splitlines()
+    assert [line.split(" ", 1)[1] for line in listed if "vdso" in line] == ["[number=1] direct vdso 32"]
+    assert sorted(line.split()[2:] for line in listed if "vdso" not in line) == sorted(
+        [route, "int80", word] for route in ("socketcall", "direct") for word in ("32", "64") for _ in range(2)
+    )
+    assert len(check(PARAMETERS, args=["--list", "--gate", "vdso"]).out.splitlines()) == 4
+
+
+@BESIDE_PYTHON
+def test_the_agent_judges_once_what_has_no_word(tmp_path):
+    """Beside 64-bit Python the agent has the first parameters of bind's tests over each route, alone it has all."""
+    both, alone = (run_command(tmp_path, "check", "--list", "bind.rebind.bound", *words) for words in ((), BY_AGENT))
+    listed = both.out.splitlines()
+    by_python = [line.removesuffix(" 64") for line in listed if line.endswith(" 64")]
+    by_agent = [line.removesuffix(" 32") for line in listed if line.endswith(" int80 32")]
+    assert by_agent == [next(line for line in by_python if f" {route} " in line) for route in ("socketcall", "direct")]
+    assert {line.removesuffix(" 32") for line in alone.out.splitlines() if "int80" in line} == set(by_python)
+
+
+@BESIDE_PYTHON
 def test_a_test_has_one_id_in_every_run(check):
     """What a seed draws for a test of the agent is the same with and without Python beside it, and differs from Python's."""
     both, alone = (check(SEEDED, args=["--seed", "7", *words]).checks for words in ((), BY_AGENT))
@@ -134,7 +160,7 @@ def test_a_test_has_one_id_in_every_run(check):
 def test_what_needs_python_is_judged_once(check):
     """A test that acts on its own process is Python's; the agent has none of it."""
     run = check(NEEDS_PYTHON)
-    assert [(one["verdict"], one["word"]) for one in run.checks] == [("conforms", 64)] * 2, run.out + run.err
+    assert [(one["verdict"], one["word"]) for one in run.checks] == [("conforms", 64)], run.out + run.err
 
 
 @BESIDE_PYTHON
@@ -209,10 +235,8 @@ def test_law(calls, caller, expect):
 def test_what_needs_python_is_not_applicable(judge):
     """A test that acts on its own process is left out, and the reason is named."""
     run = judge(NEEDS_PYTHON, args=BY_AGENT)
-    assert run.verdicts == ["not_applicable"] * 2, run.out + run.err
-    details = [check["detail"] for check in run.checks]
-    assert details[0] == "Python in the process that calls: an alarm of its own"
-    assert details[1] == "Python in the process that calls: steps that are taken while it is blocked"
+    assert run.verdicts == ["not_applicable"], run.out + run.err
+    assert [check["detail"] for check in run.checks] == ["Python in the process that calls: an alarm of its own"]
 
 
 def test_capabilities_and_descriptors_are_those_of_the_caller(judge):

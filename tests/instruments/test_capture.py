@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,15 @@ from tests.instruments.capture_programs import (
     DATA,
     PAGE,
     Captured,
+    asleep,
     capture,
     i386,
     int80,
+    pid_of,
     program,
     python,
     u32,
+    wait_for,
     words,
     x86_64,
 )
@@ -106,20 +110,23 @@ def test_every_word(tmp_path):
     }  # fmt: skip
     assert all(call["pid"] == call["tid"] == done.lines()[-1]["pid"] and call["dur_ns"] > 0 for call in calls)
 
-    lines = [" ".join(line.split()) for line in capture(*program(content), format="text").lines()]
-    shown = [re.fullmatch(r"\d+\.\d{6} \d+ int80 (.*) <[\d.]+[um]?s>", line) for line in lines[:-1]]
-    given = f"{ABI}/32 socketcall eax=102"
-    assert [line[1] for line in shown] == [
-        f"{given} ebx=1 ecx={DATA:#x} [0x2 0x2 0x11] socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP) = 3",
-        f"{ABI}/32 direct eax=361 [0x3 {DATA + 32:#x} 0x10] bind(3, {{AF_INET 127.0.0.1:0}}, 16) = 0",
-        f"{given} ebx=6 ecx={DATA + 16:#x} [0x3 {DATA + 64:#x} {DATA + 24:#x}] => [0x3 {DATA + 64:#x} 0x10] "
-        + re.search(r"getsockname\(3, \{AF_INET 127\.0\.0\.1:\d+\}, \[\d+ => 16\]\) = 0", lines[2])[0],
-        f"{given} ebx=2 ecx=0x10 [] (unreadable after 0 of 3 words) bind() = -14 EFAULT",
-        f"{given} ebx=4 ecx={end:#x} [0x3] (unreadable after 1 of 2 words) listen() = -14 EFAULT",
-        f"{given} ebx=0 ecx={DATA:#x} [] (0 is no operation: it has no words) ?() = -22 EINVAL",
-        f"{given} ebx=21 ecx={DATA:#x} [] (21 is no operation: it has no words) ?() = -22 EINVAL",
+    lines = [" ".join(line.split()) for line in capture("--raw", *program(content), format="text").lines()]
+    bound = '{sa_family=AF_INET, sin_port=htons(0), sin_addr=inet_addr("127.0.0.1")}'
+    port = re.search(r"htons\((\d+)\)", lines[2])[1]
+    given = f"socketcall int80 {ABI}/32 eax=102"
+    fault, invalid = "-1 EFAULT (Bad address)", "-1 EINVAL (Invalid argument)"
+    assert [line.partition(" ")[2] for line in lines] == [
+        f"socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP) = 3 {given} ebx=1 ecx={DATA:#x} [0x2 0x2 0x11]",
+        f"bind(3, {bound}, 16) = 0 direct int80 {ABI}/32 eax=361 [0x3 {DATA + 32:#x} 0x10]",
+        f"getsockname(3, {bound.replace('0)', port + ')', 1)}, [{DATA + 24} => 16]) = 0 {given} ebx=6 ecx={DATA + 16:#x} "
+        f"[0x3 {DATA + 64:#x} {DATA + 24:#x}] => [0x3 {DATA + 64:#x} 0x10]",
+        f"bind() = {fault} {given} ebx=2 ecx=0x10 [] (unreadable after 0 of 3 words)",
+        f"listen() = {fault} {given} ebx=4 ecx={end:#x} [0x3] (unreadable after 1 of 2 words)",
+        f"socketcall_0() = {invalid} {given} ebx=0 ecx={DATA:#x} [] (0 is no operation: it has no words)",
+        f"socketcall_21() = {invalid} {given} ebx=21 ecx={DATA:#x} [] (21 is no operation: it has no words)",
+        "+++ exited with 7 +++",
     ]
-    assert re.fullmatch(r"\d+\.\d{6} \d+ exit status 7", lines[-1])
+    assert {line.partition(" ")[0] for line in lines} == {lines[0].partition(" ")[0]}
 
 
 @needs_64_bits
@@ -245,14 +252,22 @@ s.accept()
 
 def test_signals_and_interrupted_calls():
     """A call that a signal interrupts returns an errno that only tracers see, and is restarted."""
-    done = capture(*python("""
+    done = Captured(*python("""
 import os, signal, socket
+from pathlib import Path
 signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL) if rounds.pop() else None)
 rounds = [True, False]
-signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
 a, b = socket.socketpair()
+Path("pid").write_text(f"{os.getpid()}\\n")
 b.recv(1)
 """))  # fmt: skip
+    pid = pid_of()
+    wait_for(lambda: asleep(pid), "recv")
+    os.kill(pid, signal.SIGALRM)
+    wait_for(lambda: any(call["op"] in ("recv", "recvfrom") for call in done.calls()), "the interrupted call")
+    wait_for(lambda: asleep(pid), "recv again")
+    os.kill(pid, signal.SIGALRM)
+    done.wait()
     assert done.status == 128 + signal.SIGKILL
     received = [call for call in done.calls() if call["op"] in ("recv", "recvfrom")]
     assert {call["errno"] for call in received[:-1]} == {"ERESTARTSYS"}
@@ -312,3 +327,30 @@ def test_counts():
         f"3 0 0 socket socketcall 102, 1 int80 {ABI}",
     ]
     assert re.fullmatch(r" *6 +0 +2 +0\.\d{6} +total", table[-1])
+
+
+def test_times_sizes_and_colours():
+    """-t, -tt, -ttt, -r and -T add times, -s says how much data is shown, and --color always colours a file too."""
+    source = "import socket\na, b = socket.socketpair()\na.send(b'abcdef')"
+
+    def sent(*options):
+        return next(line for line in capture(*options, *python(source), format="text").lines() if "abc" in line)
+
+    began = time.time()
+    for option, form in (
+        ("-t", r"\d\d:\d\d:\d\d"),
+        ("-tt", r"\d\d:\d\d:\d\d\.\d{6}"),
+        ("-ttt", r"(\d{10}\.\d{6})"),
+        ("-r", r" *\d+\.\d{6}"),
+    ):
+        shown = re.fullmatch(rf'\d+ +{form} send(?:to)?\(3, "abcdef", 6, 0.*\) += 6 +\w+ \w+', sent(option))
+        assert shown, sent(option)
+        if option == "-ttt":
+            assert began - 1 < float(shown[1]) < time.time() + 1
+    assert re.fullmatch(r"\d+ +send.*\) += 6 <\d+\.\d{6}> +\w+ \w+", sent("-T"))
+    assert '"abc"..., 6' in sent("-s", "3")
+    assert sent("--color", "always").count("\x1b[1msend") == 1
+    long = capture("-s", "100", *python(source.replace("b'abcdef'", "b'abc' * 30")), format="text").lines()
+    assert [line for line in long if "abc" * 30 + '", 90' in line]
+    call = capture("-e", "%send", "-s", "3", *python(source)).calls()[0]
+    assert call["decoded"]["buf"] == {"hex": "616263", "text": "abc", "more": 3}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import pytest
 
+from probes.entry.agent_frames import AgentGone
 from probes.entry.calls import Calls
 from probes.entry.gate import Gate
 from probes.entry.memory import Memory
@@ -19,9 +19,10 @@ from tests.bind.conflict_kernel import Kernel, Made
 from tests.bind.conflict_meetings import meeting_tables
 from tests.bind.conflict_model import Model
 from tests.bind.conflict_play import FIRST_PORT, STRIDE
+from tests.bind.conflict_played import Sequences
 from tests.bind.conflict_rules import BHASH2_ONLY, RULES
+from tests.bind.conflict_states import PASSING, STATES
 from tests.bind.conflict_table import (
-    STATES,
     Member,
     Table,
     apart_tables,
@@ -31,9 +32,6 @@ from tests.bind.conflict_table import (
     user_tables,
 )
 from tests.bind.network_links import make_pair
-
-if TYPE_CHECKING:
-    from tests.bind.conflict_search import Sequences
 
 ROOT = os.geteuid() == 0
 VERSION = local().version
@@ -54,7 +52,7 @@ def tables_with_members() -> Iterator[tuple[Table, list[Member]]]:
     tables += [*device_tables("bound", "tcp", "near0"), *apart_tables(("tcp", "udp")), *three_tables("udp")]
     if ROOT:
         tables += user_tables("time-wait", "tcp", USERS[1])
-    for state in STATES:
+    for state in (*STATES, *PASSING):
         tables += option_tables(state, "tcp")
     for table in tables:
         yield table, [member for _, members in table.rows for member in members]
@@ -113,10 +111,10 @@ def test_the_tables_notice_each_inverted_rule():
 
 def test_two_thousand_sequences_notice_each_inverted_rule():
     """Each rule, inverted, predicts another result in some of two thousand random sequences."""
-    conflict_search = pytest.importorskip("tests.bind.conflict_search", reason="hypothesis", exc_type=ImportError)
+    search = pytest.importorskip("probes.testing.search", reason="hypothesis", exc_type=ImportError)
     missing, untraced = Missing(TESTABLE), untraced_calls()
     make_pair()
-    subject = functools.partial(conflict_search.Sequences, VERSION, lite="UDP-Lite" in protocols())
+    subject = functools.partial(Sequences, VERSION, lite="UDP-Lite" in protocols())
     subjects = [(subject(link="near0"), 500), (subject(), 1000 if ROOT else 1500)]
     if ROOT:
         subjects.append((subject(users=USERS), 500))
@@ -125,8 +123,24 @@ def test_two_thousand_sequences_notice_each_inverted_rule():
         def play(numbers: Sequence[int], sequences: Sequences = sequences) -> list[Made]:
             made: list[Made] = sequences.play(sequences.steps(numbers), untraced)
             if missing.take(functools.partial(Model, VERSION), made):
-                raise conflict_search.Enough
+                raise search.Enough
             return made
 
-        conflict_search.Search(play).run(count, random_seed=5)
+        search.Search(play).run(count, random_seed=5)
     assert {name: RULES[name].source for name in missing} == {}
+
+
+def test_a_search_ends_with_what_a_call_raises():
+    """What ends the process of the calls is raised as it is: it is not played again, where it would look unlike itself."""
+    search = pytest.importorskip("probes.testing.search", reason="hypothesis", exc_type=ImportError)
+    played: list[Sequence[int]] = []
+
+    def play(numbers: Sequence[int]) -> list[Made]:
+        played.append(numbers)
+        if len(played) == 3:
+            raise AgentGone("the agent has ended", 11)
+        return []
+
+    with pytest.raises(AgentGone, match="the agent has ended"):
+        search.Search(play).run(10, random_seed=1)
+    assert len(played) == 3

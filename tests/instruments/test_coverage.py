@@ -235,7 +235,7 @@ def test_names_of_behaviours_must_exist() -> None:
 
 
 def test_a_fact_of_a_complete_section_must_be_mapped() -> None:
-    assert problems_of(Fact("tcp(7)", "NOTES", "a")) == []
+    assert problems_of(Fact("made-up(7)", "NOTES", "a")) == []
     assert problems_of(Fact("close(2)", "NOTES", "a")) == ["close(2) NOTES: a: unmapped"]
     assert problems_of(Fact("socket(2)", "ERRORS", "a")) == ["socket(2) ERRORS: a: unmapped"]
     assert problems_of(Fact("socket(2)", "DESCRIPTION, of other calls", "a")) == []
@@ -249,13 +249,18 @@ def test_the_map_shows_facts_reasons_and_behaviours_without_a_fact() -> None:
     facts = [
         Fact("close(2)", "ERRORS", "EBADF: a_b", ("socket.type.b*",)),
         Fact("close(2)", "ERRORS", "EIO: c", reason="of files"),
-        Fact("tcp(7)", "NOTES", "d"),
+        Fact("made-up(7)", "NOTES", "d"),
     ]
     text = coverage.render(facts, BEHAVIOURS)
     assert "- **0 unmapped facts** in the sections" in text
     assert "- 3 facts in all: 1 mapped, 1 not provoked, 1 unmapped\n- 2 behaviours, 1 that" in text
-    assert "| [close(2)](#close2) | 2 | 1 | 1 | 0 |" in text
+    assert "| [close(2)](#close2) | 2 | 1 | 0 | 1 | 0 |" in text
     assert "### ERRORS ✔\n\n- EBADF: a\\_b — [socket.type.bit](../tests/socket/type.py)\n" in text
     assert "- EIO: c — not provoked: of files\n" in text
     assert "### NOTES\n\n- d — **unmapped**" in text
     assert text.endswith("not mapped yet.\n\n- [socket.type.pair](../tests/socket/type.py)\n")
+    alone = {**BEHAVIOURS, "socket.type.bit": Judged("socket.type.bit", "tests/socket/type.py", "a C|library")}
+    text = coverage.render(facts, alone)
+    assert "- 1 behaviours that [Python alone]" in text
+    assert "| [close(2)](#close2) | 2 | 1 | 1 | 1 | 0 |" in text
+    assert "| [socket.type.bit](../tests/socket/type.py)ᴾ | a C\\|library |" in text

@@ -17,6 +17,7 @@ from probes.abi.decode import decode
 from probes.abi.fetch import Reader, fetch
 from probes.abi.notation import text
 from probes.abi.operations import BY_NAME, OPERATIONS, OTHER_CALLS
+from probes.abi.sockaddr import describe
 
 LOCAL = struct.pack("<H", 2) + struct.pack(">H", 80) + b"\x7f\0\0\1" + bytes(8)
 DECODED = {"family": "AF_INET", "host": "127.0.0.1", "port": 80}
@@ -292,6 +293,40 @@ CALLS: list[tuple[str, list[int], dict[int, bytes], int | None, dict[int, bytes]
      'readv(3, [{base=0x4000 len=3 data="abc"}, {base=0x5000 len=4 data="de"}], 2) = 5'),
     ("writev", [3, B, 2], {B: u32(D, 3, E, 4), D: b"abc", E: b"defg"}, 7, {}, {"fd": 3, "iov": IOV, "iovcnt": 2},
      'writev(3, [{base=0x4000 len=3 data="abc"}, {base=0x5000 len=4 data="defg"}], 2) = 7'),
+    ("sendfile", [3, 4, A, 7], {A: i32(2)}, 7, {A: i32(9)},
+     {"out_fd": 3, "in_fd": 4, "offset": {"in": 2, "out": 9}, "count": 7}, "sendfile(3, 4, [2 => 9], 7) = 7"),
+    ("sendfile64", [3, 4, A, 7], {A: struct.pack("<q", 1 << 32)}, -22, {},
+     {"out_fd": 3, "in_fd": 4, "offset": {"in": 1 << 32}, "count": 7},
+     "sendfile64(3, 4, [4294967296], 7) = -22 EINVAL"),
+    ("recvmmsg_time64", [3, 0, 0, 0, 0x8000], {0x8000: struct.pack("<qq", 1 << 32, 5)}, 0,
+     {0x8000: struct.pack("<qq", 1, 4)},
+     {"fd": 3, "msgvec": "NULL", "vlen": 0, "flags": 0,
+      "timeout": {"in": {"sec": 1 << 32, "nsec": 5}, "out": {"sec": 1, "nsec": 4}}},
+     "recvmmsg_time64(3, NULL, 0, 0, [{sec=4294967296 nsec=5} => {sec=1 nsec=4}]) = 0"),
+    ("select", [A], {A: bytes(20)}, 0, {}, {"args": "0x1000"}, "select(0x1000) = 0"),
+    ("pselect6_time64", [1, A, 0, 0, 0x8000, 0], {A: u32(1), 0x8000: struct.pack("<qq", 3, 4)}, 1,
+     {A: u32(1), 0x8000: struct.pack("<qq", 2, 9)},
+     {"nfds": 1, "readfds": {"in": [0], "out": [0]}, "writefds": "NULL", "exceptfds": "NULL",
+      "timeout": {"in": {"sec": 3, "nsec": 4}, "out": {"sec": 2, "nsec": 9}}, "sigmask": "NULL"},
+     "pselect6_time64(1, [[0] => [0]], NULL, NULL, [{sec=3 nsec=4} => {sec=2 nsec=9}], NULL) = 1"),
+    ("ppoll_time64", [A, 1, 0x8000, 0, 8], {A: struct.pack("<iHH", 3, 4, 0), 0x8000: struct.pack("<qq", 3, 4)}, 0, {},
+     {"fds": [{"fd": 3, "events": "POLLOUT", "revents": 0}], "nfds": 1, "timeout": {"sec": 3, "nsec": 4},
+      "sigmask": "NULL", "sigsetsize": 8},
+     "ppoll_time64([{fd=3 events=POLLOUT revents=0}], 1, {sec=3 nsec=4}, NULL, 8) = 0"),
+    ("epoll_create1", [0o2000000], {}, 3, {}, {"flags": "O_CLOEXEC"}, "epoll_create1(O_CLOEXEC) = 3"),
+    ("epoll_ctl", [3, 1, 4, A], {A: struct.pack("<IQ", 0x80002001, 1 << 40)}, 0, {},
+     {"epfd": 3, "op": "EPOLL_CTL_ADD", "fd": 4, "event": {"events": "EPOLLIN|EPOLLRDHUP|EPOLLET", "data": 1 << 40}},
+     "epoll_ctl(3, EPOLL_CTL_ADD, 4, {events=EPOLLIN|EPOLLRDHUP|EPOLLET data=1099511627776}) = 0"),
+    ("epoll_wait", [3, A, 2, 0], {A: bytes(24)}, 1, {A: struct.pack("<IQIQ", 0x11, 7, 0, 0)},
+     {"epfd": 3, "events": [{"events": "EPOLLIN|EPOLLHUP", "data": 7}], "maxevents": 2, "timeout": 0},
+     "epoll_wait(3, [{events=EPOLLIN|EPOLLHUP data=7}], 2, 0) = 1"),
+    ("epoll_pwait", [3, A, 2, 0xFFFFFFFF, 0, 8], {A: bytes(24)}, -4, {},
+     {"epfd": 3, "events": "0x1000", "maxevents": 2, "timeout": -1, "sigmask": "NULL", "sigsetsize": 8},
+     "epoll_pwait(3, 0x1000, 2, -1, NULL, 8) = -4 EINTR"),
+    ("epoll_pwait2", [3, A, 2, 0x8000, B, 8], {A: bytes(24), 0x8000: struct.pack("<qq", 3, 4)}, 0, {},
+     {"epfd": 3, "events": "0x1000", "maxevents": 2, "timeout": {"sec": 3, "nsec": 4}, "sigmask": "0x2000",
+      "sigsetsize": 8},
+     "epoll_pwait2(3, 0x1000, 2, {sec=3 nsec=4}, 0x2000, 8) = 0"),
     ("fstat64", [3, A], {A: bytes(96)}, 0, {}, {"fd": 3, "statbuf": "0x1000"}, "fstat64(3, 0x1000) = 0"),
 ]  # fmt: skip
 
@@ -423,3 +458,11 @@ def test_blobs_of_another_call_are_no_reason_to_raise() -> None:
 )  # fmt: skip
 def test_lines(decoded: dict[str, Any], line: str) -> None:
     assert text("f", decoded, 0) == line
+
+
+def test_addresses_of_any_length():
+    """An address of any family is described at every length, too short or too long for its structure."""
+    for number in range(64):
+        for length in range(140):
+            described = describe((number.to_bytes(2, "little") + bytes(range(1, 139)))[:length])
+            assert ("family" in described) == (length >= 2)

@@ -7,22 +7,26 @@ import pytest
 
 from probes.errors import CommandError
 from probes.report.reader import read
-from probes.targets import TARGETS, emulator
+from probes.targets import TARGETS, debian, emulator, store
+from probes.testing.reference import local
 from tests.instruments.support import missing
 
 #: A behaviour of which qemu-user gets every check of a flag wrong, and the others none.
 LAW = "socket.pair.unknown-flags"
 
 
-@pytest.mark.parametrize("name", ["valgrind", "proot"])
+@pytest.mark.parametrize("name", ["valgrind", "valgrind:memcheck", "proot"])
 def test_what_runs_on_this_kernel_conforms(socketcall, tmp_path, name):
-    if shutil.which(name) is None:
-        missing(f"{name}: install Debian's package {name}")
+    program = name.partition(":")[0]
+    if shutil.which(program) is None:
+        missing(f"{program}: install Debian's package {program}")
     run = socketcall("target", "run", name, "--", LAW, "--report", str(tmp_path / "report"))
     assert run.status == 0, run.err
-    target = read(tmp_path / "report").run["target"]
+    head = read(tmp_path / "report").run
+    assert head["reference"] == str(local())
+    target = head["target"]
     assert target["name"] == name
-    assert re.fullmatch(rf"{name} \d+(\.\d+)+", target["implementation"])
+    assert re.fullmatch(rf"{program} \d+(\.\d+)+", target["implementation"])
     assert [(caller["name"], caller["word"]) for caller in target["callers"]] == [("agent", 32)]
 
 
@@ -66,6 +70,30 @@ def test_a_program_without_a_version_is_named(tmp_path):
     program.chmod(0o755)
     with pytest.raises(CommandError, match="prints no version, but 'nothing"):
         emulator.version_of(program)
+
+
+@pytest.mark.parametrize("place", ["usr/bin/qemu-i386-static", "usr/bin/qemu-i386"])
+def test_of_a_package_the_program_is_kept(monkeypatch, tmp_path, place):
+    """A package of qemu-user has a program for each processor, 400 MB: the cache keeps the one for i386."""
+
+    def unpacked(into, architecture, pattern, suites):
+        for name in (place, "usr/bin/qemu-arm-static", "usr/share/doc/qemu-user/copyright"):
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            (into / name).write_text(f"{architecture} {pattern} {suites}")
+
+    monkeypatch.setattr(debian, "packages", unpacked)
+    recipe = next(recipe for recipe in emulator.RECIPES if recipe.name == "qemu-user-trixie")
+    recipe.build(tmp_path, lambda line: None)
+    assert {path.name: path.read_text() for path in tmp_path.rglob("*")} == {
+        "qemu-i386": f"{emulator.ARCHITECTURE} qemu-user ('trixie',)"
+    }
+
+
+def test_a_package_without_the_program_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(debian, "packages", lambda *words: None)
+    recipe = next(recipe for recipe in emulator.RECIPES if recipe.name == "qemu-user-sid")
+    with pytest.raises(store.CannotBuild, match="qemu-user has no usr/bin/qemu-i386; its packaging has changed"):
+        recipe.build(tmp_path, lambda line: None)
 
 
 def test_every_suite_of_qemu_has_a_target():

@@ -89,7 +89,15 @@ def test_null_is_never_read(op: str, ret: int | None) -> None:
         ("recvfrom", [3, A, 64, 0, B, C], [(C, 4)]),
         ("sendmsg", [3, A, 0], [(A, 28)]),
         ("recvmmsg", [3, A, 0xFFFFFFFF, 0, B], [(B, 8), (A, 256)]),
+        ("recvmmsg_time64", [3, A, 0xFFFFFFFF, 0, B], [(B, 16), (A, 256)]),
+        ("sendfile", [3, 4, B, 7], [(B, 4)]),
+        ("sendfile64", [3, 4, B, 7], [(B, 8)]),
         ("sendmmsg", [3, A, 3, 0], [(A, 96)]),
+        ("ppoll_time64", [A, 1, B, 0, 8], [(B, 16), (A, 8)]),
+        ("pselect6_time64", [33, A, 0, 0, B, 0], [(B, 16), (A, 8)]),
+        ("epoll_ctl", [3, 1, 4, A], [(A, 12)]),
+        ("epoll_wait", [3, A, 8, 0], []),
+        ("select", [A], []),
         ("poll", [A, 0xFFFFFFFF, 0], [(A, 64)]),
         ("_newselect", [33, A, B, 0, C], [(C, 8), (B, 8), (A, 8)]),
         ("_newselect", [0x7FFFFFFF, A, 0, 0, 0], [(A, 64)]),
@@ -141,6 +149,8 @@ def test_buffers_to_be_filled_and_words_that_lack_are_not_read(
         ("recvmsg", [3, A, 0], 3, {A: u32(C, 0xFFFFFFFF, 0, 1, 0, 1, 0)}, [(A, 28)]),
         ("sendmmsg", [3, A, 4, 0], 2, {A: bytes(128)}, [(A, 64)]),
         ("recvmmsg", [3, A, 1000, 0, 0], 1000, {A: bytes(9000)}, [(A, 256)]),
+        ("epoll_wait", [3, A, 8, 0], 1, {}, [(A, 12)]),
+        ("epoll_wait", [3, A, 1000, 0], 1000, {}, [(A, 96)]),
     ],
 )  # fmt: skip
 def test_how_much_is_read_at_exit(
@@ -162,9 +172,9 @@ def test_received_data_ends_where_the_result_does() -> None:
 
 #: How much of a blob there may be, by the last part of its name.
 CAPS = {"addr": 128, "name": 128, "control": 128, "buf": 64, "optval": 656, "addrlen": 4, "optlen": 4, "sv": 8,
-        "msg": 28, "msgvec": 256, "iov": 32, "fds": 64, "readfds": 64, "writefds": 64, "exceptfds": 64, "timeout": 8,
-        "argp": 40, "arg": 8}  # fmt: skip
-WIDER = {"msg": 56, "msgvec": 512, "iov": 64, "timeout": 16}
+        "msg": 28, "msgvec": 256, "iov": 32, "fds": 64, "event": 12, "events": 96, "readfds": 64, "writefds": 64,
+        "exceptfds": 64, "timeout": 16, "argp": 40, "arg": 8, "offset": 8}  # fmt: skip
+WIDER = {"msg": 56, "msgvec": 512, "iov": 64}
 
 
 class Anything:

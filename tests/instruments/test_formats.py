@@ -2,11 +2,13 @@
 
 import functools
 import gzip
+import io
 import json
 import operator
 import random
 import re
 import shutil
+from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import jsonschema
@@ -15,17 +17,21 @@ import pytest
 from probes.errors import CommandError
 from probes.installation import checkout
 from probes.report import diff
+from probes.report.check import Check, Key
 from probes.report.directory import SCHEMA
+from probes.report.formats import html
+from probes.report.formats.junit import Suites
+from probes.report.formats.ktap import KtapWriter
 from probes.report.reader import keys_of, read
 from probes.report.writer import write_views
-from tests.instruments.support import run_check, run_command, unpacked, write_tests
+from tests.instruments.support import missing, run_check, run_command, unpacked, write_tests
 from tests.instruments.test_verdicts import ENDINGS, GOOD
 
 MISSING = '''
 @law
 def test_it(calls, expect):
     """Not here."""
-    not_applicable("protocol SCTP # and | more <&>")
+    not_applicable("protocol SCTP # and | more <&>\\t\\"'\\x1b\\x00\\ufffe\\U0001f600")
 '''
 
 
@@ -69,22 +75,71 @@ def test_the_schema_can_fail(run, kind, spoil):
 POINT = re.compile(r"(ok|not ok) (\d+)( [^#]*?)?(?: # ?(?:(SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b ?)?(.*))?")
 
 
+PLAN = re.compile(r"1\.\.(\d+)")
+
+
+def ktap_tests(lines, indent=""):
+    """Return the tests of a KTAP document by the kernel's rules: (name, ok, directive, subtests), consuming its lines.
+
+    A document begins with a version line and a plan. A test is a result line, numbered in order; lines that begin with #
+    and documents that are indented by two spaces more, which are its subtests, come before it.
+    """
+    assert lines.pop(0) == f"{indent}KTAP version 1"
+    tests, subtests, plan = [], [], None
+    while lines and lines[0].startswith(indent):
+        line = lines[0].removeprefix(indent)
+        if line.startswith("  "):
+            assert not subtests, "one document of subtests for a test"
+            subtests = ktap_tests(lines, indent + "  ")
+            continue
+        lines.pop(0)
+        if line.startswith("#"):
+            continue
+        if plan is None:
+            plan = int(PLAN.fullmatch(line)[1])
+            continue
+        point = POINT.fullmatch(line)
+        tests.append(((point[3] or "").strip(), point[1] == "ok", point[4], subtests))
+        assert int(point[2]) == len(tests)
+        subtests = []
+    assert plan == len(tests)
+    assert not subtests, "the subtests of no test"
+    return tests
+
+
 def test_ktap_by_the_kernels_rules(run):
-    """A version line, a plan, and that many points in order; diagnostics begin with #."""
-    version, plan, *rest = (run.report / "ktap.txt").read_text().splitlines()
-    assert (version, plan) == ("KTAP version 1", f"1..{len(run.checks)}")
-    points = [POINT.fullmatch(line) for line in rest if not line.startswith("#")]
-    assert [int(point[2]) for point in points] == list(range(1, len(run.checks) + 1))
-    found = [(point[1], point[4]) for point in points]
-    wanted = {"conforms": ("ok", None), "not_applicable": ("ok", "SKIP"), "deviates": ("not ok", None)}
-    assert found == [wanted.get(verdict, ("not ok", None)) for verdict in run.verdicts]
+    """A test for each directory, with a subtest for each check; it is not ok if one of them is not."""
+    lines = (run.report / "ktap.txt").read_text().splitlines()
+    ((name, ok, directive, subtests),) = ktap_tests(lines)
+    assert not lines
+    assert (name, ok, directive) == ("made", False, None)
+    wanted = {"conforms": (True, None), "not_applicable": (True, "SKIP"), "deviates": (False, None)}
+    assert [point[1:3] for point in subtests] == [wanted.get(verdict, (False, None)) for verdict in run.verdicts]
+    assert [point[0].partition(" ")[0] for point in subtests] == [check["id"] for check in run.checks]
+
+
+def test_ktap_of_several_directories():
+    """Each directory has a plan of its own, and a result of its own."""
+    keys = [Key(id, "", "direct", "int80", 64) for id in ("bind.a.b", "bind.a.c", "names.a.b", "wire.a.b")]
+    checks = [Check(key, "deviates" if key.id == "names.a.b" else "conforms", 0, 1) for key in keys]
+    suites, text = Suites(), io.StringIO()
+    for check in checks:
+        suites.add(check)
+    writer = KtapWriter(text, suites)
+    for check in checks:
+        writer.add(check)
+    writer.end()
+    found = [(name, ok, len(subtests)) for name, ok, _, subtests in ktap_tests(text.getvalue().splitlines())]
+    assert found == [("bind", True, 2), ("names", False, 1), ("wire", True, 1)]
 
 
 def test_ktap_by_a_public_parser(run):
-    """tap.py reads the same points."""
+    """tap.py, which knows no subtests, reads the points of a directory without their indentation."""
     from tap.parser import Parser
 
-    lines = list(Parser().parse_file(str(run.report / "ktap.txt")))
+    text = (run.report / "ktap.txt").read_text().splitlines(keepends=True)
+    inner = "".join(line[2:] for line in text if line.startswith("  "))
+    lines = list(Parser().parse_text(inner.replace("KTAP version 1", "TAP version 13")))
     tests = [line for line in lines if line.category == "test"]
     assert [test.ok for test in tests] == [verdict in ("conforms", "not_applicable") for verdict in run.verdicts]
     assert [test.skip for test in tests] == [verdict == "not_applicable" for verdict in run.verdicts]
@@ -96,6 +151,9 @@ def test_junit(run):
     cases = list(root.iter("testcase"))
     kinds = {"conforms": [], "deviates": ["failure"], "broke": ["error"], "not_applicable": ["skipped"]}
     assert [[child.tag for child in case] for case in cases] == [kinds[verdict] for verdict in run.verdicts]
+    # A parser reads the text back, "?" for what XML cannot carry.
+    (skipped,) = root.iter("skipped")
+    assert skipped.get("message") == "protocol SCTP # and | more <&>\t\"'???\U0001f600"
     # Every test here has one check: each has the time of its sandbox, and the suite their sum.
     times = [float(case.get("time")) for case in cases]
     assert all(0 < time < 20 for time in times)
@@ -106,13 +164,65 @@ def test_junit(run):
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
 
 
+def test_junit_by_a_public_parser(run):
+    """junitparser reads the suite, its sums, and the result of each case."""
+    try:
+        import junitparser
+    except ImportError:
+        missing("junitparser is not installed: pip install junitparser")
+    xml = junitparser.JUnitXml.fromfile(str(run.report / "junit.xml"))
+    (suite,) = xml
+    assert (suite.name, suite.tests, suite.failures, suite.errors, suite.skipped) == ("made", 4, 1, 1, 1)
+    kinds = {"conforms": [], "deviates": ["Failure"], "broke": ["Error"], "not_applicable": ["Skipped"]}
+    assert [[type(found).__name__ for found in case.result] for case in suite] == [
+        kinds[verdict] for verdict in run.verdicts
+    ]
+    assert [case.classname for case in suite] == [check["id"] for check in run.checks]
+    before = [case.name for case in suite]
+    suite.update_statistics()
+    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (4, 1, 1, 1)
+    assert len(set(before)) == len(before)
+
+
 def test_html_shows_the_deviation(run):
-    """The page refers to no other file, and shows expected, actual, registers, words and source."""
+    """The page loads no other file, and shows expected, actual, registers, words and source."""
     page = (run.report / "report.html").read_text()
-    assert not re.search(r'(src=|href="(?!#))', page)
+    assert not re.search(r"<(link|img|iframe|script\s)|src=|url\(", page)
+    assert not re.search(r'href="(?!#|https://man7\.org/)', page)
     for said in ("expected  0", "actual    -9 EBADF", "eax=0x66", "words     0xffffffff", "source    this test"):
         assert said in page
     assert "protocol SCTP # and | more &lt;&amp;&gt;" in page
+
+
+class _Anchors(HTMLParser):
+    """Collects the anchors of a page, and the links to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids, self.links = [], []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids += [found[name] for name in ("id",) if name in found]
+        self.links += [link for link in [found.get("href", "")] if link.startswith("#")]
+
+
+def test_html_has_anchors(run):
+    """Every behaviour and every check that does not conform has an anchor, once; each link within the page has a target."""
+    anchors = _Anchors()
+    anchors.feed((run.report / "report.html").read_text())
+    assert len(set(anchors.ids)) == len(anchors.ids)
+    assert {link[1:] for link in anchors.links} <= set(anchors.ids)
+    assert {check["id"] for check in run.checks} <= set(anchors.ids)
+    wrong = [Check.of_json(check).key for check in run.checks if check["verdict"] in ("deviates", "broke")]
+    assert {html.anchor(key) for key in wrong} <= set(anchors.ids)
+
+
+def test_html_links_manual_pages():
+    """A source is shown as it is, with the addresses of the manual pages that it names."""
+    parts = list(html.linked("bind(2) EACCES; ip(7) x; __inet_bind; S4 3.2 step 6"))
+    assert "".join(text for text, _ in parts) == "bind(2) EACCES; ip(7) x; __inet_bind; S4 3.2 step 6"
+    assert [link.rpartition("/")[2] for _, link in parts if link] == ["bind.2.html", "ip.7.html"]
 
 
 def test_views_again_from_a_folder(run, tmp_path):

@@ -1,6 +1,7 @@
 """Injection: what a caller gets of a call that was made wrong, and what its record says."""
 
 import errno
+import fcntl
 import os
 import signal
 import struct
@@ -16,9 +17,9 @@ from probes.sandbox import sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.messages import Report
 from probes.sandbox.sandbox import SandboxSpec
-from probes.trace.actions import Add, Again, Delay, Flip, Put, Return, ReturnMore, Send, Skip, Word
+from probes.trace.actions import Add, Again, Delay, Exceed, Flip, Make, Put, Return, ReturnMore, Send, Skip, Word
 from probes.trace.injection import Injection, Match
-from probes.trace.stop import Place
+from probes.trace.stop import Behind, Place
 
 UNIX, STREAM, DATAGRAM = 1, 1, 2
 
@@ -117,6 +118,33 @@ def test_length_and_memory(inject):
     assert found[2] == "0100070102070707"
 
 
+@pytest.mark.parametrize(("room", "found"), [(4, [0, "0100ff00"]), (2, [-errno.EFAULT, "0100"])])
+def test_bytes_behind_what_is_written(inject, room, found):
+    """Where the caller has memory they change; where it has a page without access the call fails, as of a kernel's own."""
+
+    def name(calls):
+        sock = calls.socket(UNIX, STREAM, 0)
+        address, length = calls.memory.guarded(bytes(room)), calls.memory.words(room)
+        result = calls.make("getsockname", sock, address, length)
+        return [int(result), address.read().hex()]
+
+    injection = Injection(Match("getsockname"), exit=Exceed(Behind("addr", "addrlen")))
+    assert inject(injection, name)[0] == found
+
+
+@pytest.mark.parametrize("action", [Put(Place("addrlen"), bytes(4)), Add(Place("addrlen"), 1), Flip(Place("addrlen"))])
+@pytest.mark.parametrize("protected", [False, True])
+def test_memory_that_is_not_mapped_is_left(inject, action, protected):
+    """It counts as no change: the caller would find nothing. In memory without access a kernel faults, too."""
+    injection = Injection(Match("getsockname"), exit=action)
+
+    def body(calls):
+        length = calls.memory.unmapped() if protected else 4096
+        return int(calls.make("getsockname", calls.socket(UNIX, DATAGRAM, 0), calls.memory.alloc(8), length))
+
+    assert (inject(injection, body)[0], injection.done) == (-errno.EFAULT, 0)
+
+
 def test_a_null_pointer_is_left(inject):
     injection = Injection(Match("getsockname"), exit=Flip(Place("addr"), 2))
     found, _ = inject(injection, lambda calls: int(calls.make("getsockname", calls.socket(UNIX, DATAGRAM, 0), 0, 0)))
@@ -133,6 +161,20 @@ def test_word(inject):
         assert record.args_after[0] == UNIX
     else:
         assert record.regs_out["ebx"] == record.regs_in["ebx"] == hex(UNIX)
+
+
+def test_words_that_change_during_a_call_stay_changed(inject):
+    """Nothing is put back where nothing was changed: another thread may have written there meanwhile."""
+
+    def meanwhile(stop):
+        if stop.call.args_ptr:
+            stop.write(stop.call.args_ptr, struct.pack("<I", 99))
+        return False
+
+    _, (record,) = inject(Injection(Match("socket"), entry=meanwhile), made)
+    assert record.args[0] == UNIX
+    if record.route == "socketcall":
+        assert record.args_after[0] == 99
 
 
 def test_no_call(inject):
@@ -163,6 +205,57 @@ def test_second_call(inject):
         if injection.done:
             return
     pytest.fail("nothing matched")
+
+
+F_SETFD, FCNTL, DUP = 2, 55, 41
+
+
+@pytest.mark.parametrize("trace", ["gate", "calls"])
+def test_further_call(inject, trace):
+    """The caller keeps its registers, whatever the further call returns, and finds what that call did."""
+    injection = Injection(Match("socket", outcome="success"), exit=Make(lambda stop: (FCNTL, stop.result, F_SETFD, 1)))
+
+    def body(calls):
+        result = calls.socket(UNIX, STREAM, 0)
+        return [int(result), fcntl.fcntl(int(result), fcntl.F_GETFD)]
+
+    found, (record,) = inject(injection, body, trace=trace)
+    assert found == [15, fcntl.FD_CLOEXEC]
+    assert record.ret == 15
+    changed = {name for name, value in record.regs_in.items() if record.regs_out[name] != value}
+    assert changed <= {"eax", "rax", "orig_eax", "orig_rax"}
+
+
+def test_further_call_that_leaks_a_descriptor(inject):
+    injection = Injection(Match("socket", outcome="error"), exit=Make(lambda stop: (DUP, 0)))
+    found, records = inject(injection, lambda calls: [int(calls.socket(99, STREAM, 0)), os.dup(0)])
+    assert (found, len(records)) == ([-errno.EAFNOSUPPORT, 16], 1)
+
+
+def test_further_call_while_a_signal_is_pending(inject):
+    """The signal is delivered after it, by the caller's own registers."""
+    alarm = Injection(Match("socket"), entry=Send(signal.SIGUSR1), exit=Make(lambda stop: (DUP, 0)))
+
+    def body(calls):
+        came = []
+        signal.signal(signal.SIGUSR1, lambda number, _: came.append(number))
+        return [int(calls.socket(UNIX, STREAM, 0)), os.dup(0), came]
+
+    found, _ = inject(alarm, body)
+    assert found == [15, 17, [signal.SIGUSR1]]
+
+
+def test_no_further_call_where_there_is_nothing_to_change(inject):
+    injection = Injection(Match("socket"), exit=Make(lambda stop: None))
+    found, _ = inject(injection, made)
+    assert (found, injection.done) == ([15, True], 0)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_where(inject, chosen):
+    injection = Injection(Match("socket", where=lambda stop: chosen), exit=Return(-errno.EXDEV))
+    found, _ = inject(injection, made)
+    assert (found[0] == -errno.EXDEV) == chosen
 
 
 def test_signal(inject):

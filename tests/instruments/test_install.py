@@ -82,7 +82,7 @@ def test_the_wheel_has_the_suite_and_nothing_of_its_maintainers(wheel: Path) -> 
         inside = set(archive.namelist())
     assert wheel.name == f"socketcall-{VERSION}-py3-none-any.whl"
     tests = [path for path in (checkout() / "tests").rglob("*.py") if "instruments" not in path.parts]
-    wanted = [*tests, checkout() / "tests" / "ids.txt", *(checkout() / "docs" / "references").glob("*.json")]
+    wanted = [*tests, *(checkout() / "tests").glob("*.txt"), *(checkout() / "docs" / "references").glob("*.json")]
     wanted += [checkout() / name for name in ("conftest.py", "packages.txt", "pyproject.toml")]
     assert {f"{SUITE}{path.relative_to(checkout())}" for path in wanted} - inside == set()
     roots = {name.split("/")[0] for name in inside}

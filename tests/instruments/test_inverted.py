@@ -8,7 +8,7 @@ from tools import inverted
 #: What judges by each form: a result, an Output, a list, a table, a swept range, a field of a record, a frame.
 BEHAVIOURS = (
     "bind.conflict.apart", "bind.port.privileged", "entry.registers.*", "multiplexer.dispatch.bind", "socket.fresh.i*",
-    "socket.type.two-bits", "wire.*",
+    "socket.type.two-bits", "wire.connect.handshake", "wire.silence.*",
 )  # fmt: skip
 TESTS = '''
 @law

@@ -10,6 +10,8 @@ import pytest
 from probes.abi.operations import BY_DIRECT, SOCKETCALL
 from probes.abi.record import Record
 from probes.abi.syscalls import SYSCALLS
+from probes.entry.calls import Output
+from probes.entry.gate import Result
 from probes.plugin.verdicts import Subject, judge, route_of
 from probes.report.causes import Causes
 from probes.report.check import BOTH, Check, Key
@@ -62,6 +64,18 @@ def test_one_value_for_each_record_of_the_call(field: str, expected: object) -> 
     assert (check.verdict, check.actual, check.rests_on) == ("conforms", expected, [0, 2])
     assert field in check.detail
     assert judged(field, [None], RESTARTED, [7]).verdict == "deviates"
+
+
+@pytest.mark.parametrize(("result", "actual"), [(0, 1), (1, [1, 1]), (-22, -22)])
+def test_a_result_that_is_not_documented_is_judged_with_the_value(result: int, actual: object) -> None:
+    """A call that writes 1 and returns 1, where 0 is documented, is not taken for one that writes 1."""
+    assert Output(Result(result), b"\1\0\0\0" if result >= 0 else b"").as_int().actual == actual
+
+
+def test_what_a_failed_call_has_written_is_judged_with_its_error() -> None:
+    """A getsockopt that fails, and writes all the same, does not conform where the error is expected."""
+    failed = Output(Result(-22), b"", b"\1\0\0\0")
+    assert failed.as_int().actual == failed[2:].actual == [-22, b"\1\0\0\0"]
 
 
 def test_a_call_that_never_returned_has_no_registers_after_it() -> None:

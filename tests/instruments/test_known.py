@@ -1,30 +1,40 @@
-"""ExpectedDeviations deviations, requirements, shards and diffs, on a kernel that a seccomp filter makes deviate."""
+"""Expected deviations, requirements, shards and diffs, where a seccomp filter of the tests makes the kernel deviate."""
 
 import json
-import sys
 
 import pytest
 
 from probes.entry.gate import WORD
-from tests.instruments.support import ONE_GATE, run_command
+from probes.report.check import Check, Key
+from probes.report.expectations import Expectations
+from tests.instruments.support import ONE_GATE, run_check, run_command, write_tests
 
 ROUTES = ("socketcall", "direct")
-IDS = ("bind.rebind.bound", "bind.rebind.raw")
-#: Answers the direct getsockname with ENOTCONN, for the process that it becomes.
-DEVIATE = """
-import errno, os, sys
-from probes.trace import ptrace, seccomp
-ptrace.set_filter(seccomp.answering(367, errno.ENOTCONN))
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-PREFIX = (sys.executable, "-c", DEVIATE)
+#: Two checks for each of three names, over each route.
+NAMES = '''
+pytestmark = []
+@law
+@pytest.mark.sandbox(trace="calls")
+@pytest.mark.parametrize("host", [1, 2, 3])
+def test_it(host, new_socket, expect):
+    """getsockname gives the name that bind gave."""
+    made = new_socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if "DEVIATE" in os.environ:
+        from probes.trace import ptrace, seccomp
+        ptrace.set_filter(seccomp.answering(367, errno.ENOTCONN))
+    expect(0, call="bind", host=host).of(made.bind(ADDRESS[:7] + bytes([host]) + ADDRESS[8:]))
+    expect(bytes([127, 0, 0, host]), call="getsockname", host=host).of(made.sockname()[4:8])
+'''
+#: With it a filter of the test itself answers the direct getsockname with ENOTCONN.
+PREFIX = ("env", "DEVIATE=1")
 
 
 @pytest.fixture(scope="module")
 def deviating(tmp_path_factory):
     """A run on the deviating kernel, and the list that it wrote."""
     folder = tmp_path_factory.mktemp("deviating")
-    run = run_command(folder, "check", *ONE_GATE, *IDS, "--write-expect", "known", prefix=PREFIX)
+    write_tests(folder, NAMES, NAMES)
+    run = run_check(folder, "--write-expect", "known", prefix=PREFIX)
     assert run.status == 1, run.out + run.err
     return run, (folder / "known").read_text()
 
@@ -34,8 +44,9 @@ def check(tmp_path):
     """Runs a check of the same behaviours with a list, on the deviating kernel."""
 
     def run(text, *args, prefix=PREFIX):
+        write_tests(tmp_path, NAMES, NAMES)
         (tmp_path / "known").write_text(text)
-        return run_command(tmp_path, "check", *ONE_GATE, *IDS, "--expect", "known", *args, prefix=prefix)
+        return run_check(tmp_path, "--expect", "known", *args, prefix=prefix)
 
     return run
 
@@ -49,6 +60,16 @@ def test_written_list_names_what_deviates(deviating):
     assert len(text.splitlines()) == 1 + 6
     calls = {line["seq"]: line for line in run.lines("evidence.jsonl")}
     assert {calls[seq]["errno"] for check in bad for seq in check["seq"]} == {"ENOTCONN"}
+
+
+def test_a_case_has_one_line_with_a_short_reason(tmp_path):
+    """The routes and gates of a case share a line, as they do when it is read; a long value is cut in it."""
+    expectations = Expectations.of(None, None, str(tmp_path / "known"))
+    for route, actual in (("socketcall", "x" * 1000), ("direct", -14)):
+        expectations.count(Check(Key("made.m0.law", "step=1", route, "int80", 32), "deviates", 0, actual))
+    expectations.finish()
+    _, line = (tmp_path / "known").read_text().splitlines()
+    assert line == "made.m0.law | step=1 | actual " + "x" * 92 + "…"
 
 
 def test_the_list_makes_it_green(deviating, check):
@@ -65,16 +86,16 @@ def test_a_line_less(deviating, check):
 
 def test_a_line_too_many(deviating, check):
     """A line about checks that conform makes the run end 1, and is named."""
-    run = check(deviating[1] + "bind.rebind.bound | kind=tcp second=same | it was so\n")
+    run = check(deviating[1] + "made.m0.law | host=1 call=bind | it was so\n")
     assert run.status == 1
     assert "known line 8: it matches no deviation any more" in run.out
 
 
 BAD_LISTS = {
     "an unknown id": ("bind.no.such | * | why\n", "line 1: no behaviour matches 'bind.no.such'"),
-    "a case that nothing has": ("bind.rebind.bound | kind=nosuch* | why\n", "line 1: no check has a case like"),
-    "no fields": ("# fine\nbind.rebind.bound\n", "line 2: 'bind.rebind.bound' is not `ID-GLOB | CASE-GLOB | reason`"),
-    "no reason": ("bind.rebind.bound | * |\n", "line 1"),
+    "a case that nothing has": ("made.m0.law | host=9* | why\n", "line 1: no check has a case like"),
+    "no fields": ("# fine\nmade.m0.law\n", "line 2: 'made.m0.law' is not `ID-GLOB | CASE-GLOB | reason`"),
+    "no reason": ("made.m0.law | * |\n", "line 1"),
 }
 
 
@@ -89,7 +110,8 @@ def test_bad_lists(name, check):
 
 def test_diff_names_exactly_that(deviating, tmp_path):
     """The diff with a run on the true kernel names the deviations, and nothing else."""
-    true = run_command(tmp_path, "check", *ONE_GATE, *IDS)
+    write_tests(tmp_path, NAMES, NAMES)
+    true = run_check(tmp_path)
     assert true.status == 0
     done = run_command(tmp_path, "diff", str(true.report), str(deviating[0].report), "--json")
     found = json.loads(done.out)
@@ -104,9 +126,11 @@ def test_diff_names_exactly_that(deviating, tmp_path):
 
 def test_shards_are_a_partition(tmp_path):
     """The shards of a run have all its keys, each once."""
-    whole = run_command(tmp_path, "check", IDS[0]).checks
-    parts = [run_command(tmp_path, "check", IDS[0], "--shard", f"{number}/3").checks for number in (1, 2, 3)]
-    key = ("case", "route", "gate", "word")
+    write_tests(tmp_path, NAMES, NAMES)
+    words = ("check", "--tests", "tests", "made.m1.law")
+    whole = run_command(tmp_path, *words).checks
+    parts = [run_command(tmp_path, *words, "--shard", f"{number}/3").checks for number in (1, 2, 3)]
+    key = ("id", "case", "route", "gate", "word")
     assert sorted([check[name] for name in key] for check in whole) == sorted(
         [check[name] for name in key] for part in parts for check in part
     )
@@ -116,7 +140,7 @@ def test_shards_are_a_partition(tmp_path):
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "x", "1"])
 def test_shard_out_of_range(shard, tmp_path):
     """A shard that does not exist: one line, status 2."""
-    run = run_command(tmp_path, "check", IDS[0], "--shard", shard)
+    run = run_command(tmp_path, "check", "--shard", shard)
     assert run.status == 2
     assert f"'{shard}' is not I/N" in run.err
 
@@ -125,10 +149,11 @@ def test_again_runs_one_key(deviating, tmp_path):
     """The command that a failure prints judges that key alone, and it deviates again."""
     run, _ = deviating
     bad = next(check for check in run.checks if check["verdict"] == "deviates")
-    command = ["check", *ONE_GATE, bad["id"], "--case", bad["case"], "--route", bad["route"], "--gate", bad["gate"]]
+    command = [bad["id"], "--case", bad["case"], "--route", bad["route"]]
     line = f"--case '{bad['case']}' --route {bad['route']} --gate {bad['gate']}"
     assert line in run.out
-    once = run_command(tmp_path, *command, prefix=PREFIX)
+    write_tests(tmp_path, NAMES, NAMES)
+    once = run_check(tmp_path, *command, prefix=PREFIX)
     assert once.status == 1
     assert [(check["case"], check["verdict"]) for check in once.checks] == [(bad["case"], "deviates")]
 

@@ -73,6 +73,14 @@ def test_guarded_memory_ends_at_a_page_that_faults():
         block.write(b"abcd")
 
 
+def test_what_was_written_to_poisoned_memory():
+    """Block.written has the first bytes alone, and the whole block where a byte behind them was written."""
+    block = Memory().alloc(4)
+    block.write(b"ab")
+    assert [block.written(count) for count in (-1, 1, 2, 9)] == [block.read(), block.read(), b"ab", block.read()]
+    assert Memory().alloc(4).written(-1) == b""
+
+
 @pytest.mark.parametrize("route", ["socketcall", "direct"])
 def test_sweep_equals_single_calls(route):
     """The loop and the gate give the same results; a result is the argument of two later calls."""

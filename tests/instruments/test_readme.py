@@ -1,4 +1,4 @@
-"""Runs the examples of README and CONTRIBUTING, and compares README's options with `socketcall check --help`."""
+"""Runs the examples of README, CONTRIBUTING and implementers.md; compares README's options with those of --help."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from probes.installation import checkout
-from tests.instruments.support import run_check, run_command
+from tests.instruments.support import installed, run_check, run_command
 
 README = (checkout() / "README.md").read_text()
 _HEAD = re.compile(r"^(\S+) \[(.*)\] deviates over (\w+), gate (\w+), (?:32|64)-bit$", re.MULTILINE)
@@ -86,3 +86,22 @@ def test_the_example_of_contributing_conforms(tmp_path: Path) -> None:
     assert run.status == 0, run.out + run.err
     assert set(run.verdicts) == {"conforms"}
     assert {check["route"] for check in run.checks} == {"socketcall", "direct"}
+
+
+def sandboxes() -> list[tuple[str, ...]]:
+    """Returns the words of the commands in docs/implementers.md that judge a sandbox of programs."""
+    text = (checkout() / "docs" / "implementers.md").read_text()
+    blocks = text.partition("## A sandbox that runs ELF programs")[2].partition("\n## ")[0].split("```sh\n")[1:]
+    return [tuple(shlex.split(line)) for block in blocks for line in block.partition("```")[0].splitlines()]
+
+
+@pytest.mark.parametrize("words", sandboxes(), ids=lambda words: words[3].split()[0])
+def test_a_sandbox_is_judged_by_the_command_for_it(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Each command runs as it stands there, over a part of the behaviours that it names: the sandbox conforms."""
+    for package, command in (("proot", "proot"), ("bubblewrap", "bwrap")):
+        if words[3].split()[0] == command:
+            installed(package)
+    assert (words[:2], words[-1]) == (("socketcall", "check"), "socket.pair.*")
+    run = run_command(tmp_path, *words[1:-1], "socket.pair.unknown-flags", "--route", "direct")
+    assert run.status == 0, run.out + run.err
+    assert set(run.verdicts) == {"conforms"}

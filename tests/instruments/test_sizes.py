@@ -67,14 +67,15 @@ def judged_test(number, verdict="conforms"):
 
 
 def test_a_call_that_waits(allocated, monkeypatch):
-    """A call between its entry and its exit takes less than 1 kB, with the memory that it points to."""
-    monkeypatch.setattr(ptrace, "read", lambda tid, address, size: random.randbytes(size))
+    """A call between its entry and its exit takes less than 1.5 kB, 576 bytes of it the memory around its words."""
+    chance = random.Random(1)
+    monkeypatch.setattr(ptrace, "read", lambda tid, address, size: chance.randbytes(size))
     before, _ = allocated()
     waiting = []
     for n in range(500):
         raw = registers(n, -38)
         waiting.append(TracedCall(1, 1, 10**13 + n, raw, ptrace.registers_in(raw), True, "int80", numbered=True))
-    assert (allocated()[0] - before) / len(waiting) < 1000
+    assert (allocated()[0] - before) / len(waiting) < 1500
 
 
 def test_a_record(allocated):

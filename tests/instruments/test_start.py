@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from probes import VERSION
-from probes.cli.command_line import parsed
+from probes.cli.command_line import COMMANDS, EXAMPLES, parsed
 from probes.installation import checkout
 from probes.plugin import options
 from tests.instruments.support import COMMAND_DEADLINE, run_command
@@ -39,15 +40,19 @@ def lacking(what):
 
 BAD = {
     "no command": ((), (), "required"),
-    "an unknown command": (("frob",), (), "invalid choice: 'frob'"),
+    "an unknown command": (("frob",), (), "no command is called 'frob': doctor, check"),
+    "a command with a slip": (("chek",), (), "; did you mean 'check'?"),
     "an unknown option": (("check", "--frob"), (), "unrecognized arguments: --frob"),
     "an unknown id": (("check", "no.such.id"), (), "no behaviour matches 'no.such.id'"),
+    "an id with a slip": (("check", "bind.rebind.rav"), (), "'bind.rebind.rav'; did you mean 'bind.rebind.raw'?"),
+    "a glob with a slip": (("check", "bnd.*"), (), "no behaviour matches 'bnd.*'; did you mean 'bind.*'?"),
     "an unknown route": (("check", "--route", "x"), (), "invalid choice: 'x'"),
     "a shard that is none": (("check", "--list", "--shard", "5/2"), (), "'5/2' is not I/N with I from 1 to N"),
     "an unknown reference": (("check", "bind.rebind.raw", "--reference", "vax"), (), "'vax' is not ABI-VERSION"),
     "an unwritable report": (("check", "bind.rebind.raw", "--report", "/proc/no"), (), "cannot write to /proc/no"),
     "no such tests": (("check", "--tests", "nowhere"), (), "is not a directory"),
     "an unknown target": (("target", "run", "vax"), (), "no target is called 'vax'"),
+    "a target with a slip": (("target", "run", "qemu-user:bookwrm"), (), "did you mean 'qemu-user:bookworm'?"),
     "an unknown artefact": (("target", "build", "vax"), (), "no artefact is called 'vax'"),
     "full isolation without user namespaces": (
         ("check", "bind.rebind.raw", "--isolation", "full"), NO_NAMESPACES, "full: no user namespace: No space left"
@@ -55,6 +60,19 @@ BAD = {
     "no /proc": (("check", "bind.rebind.raw"), NO_PROC, "there is no /proc here; mount it"),
     "the /proc of another pid namespace": (("check", "bind.rebind.raw"), OTHER_PROC, "/proc is of another pid namespace"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_ends_with_an_example(command, tmp_path):
+    """A command line that the parser takes."""
+    example = EXAMPLES[command]
+    run = run_command(tmp_path, command, "--help")
+    last = run.out.splitlines()[-1].strip().removeprefix("example: ")  # (of several, that of the table is the last)
+    assert (run.status, run.err, last) == (0, "", example)
+    program, *words = shlex.split(example)
+    assert program == "socketcall"
+    assert words[0] == command
+    parsed(words)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -108,11 +126,34 @@ def test_what_judges_nothing_imports_neither_pytest_nor_targets(tmp_path, words)
     assert "pytest" in imports(tmp_path, "check", "--list", "bind.rebind.raw")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["doctor"], ["diff", "a", "b"], ["views", "a"], ["target", "list"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"], ["doctor"], ["diff", "a", "b"], ["views", "a"], ["target", "list"], ["check", "--help"],
+        ["check", "--deadline=x"],
+    ],
+)  # fmt: skip
 def test_only_what_collects_tests_imports_pytest(tmp_path, words):
     run = run_command(tmp_path, *words, env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert "probes.cli.main" in run.err
     assert "_pytest" not in run.err
+
+
+@pytest.mark.parametrize(
+    ("words", "imported"),
+    [
+        (["wire.silence.*", "entry.*"], {"entry", "wire"}),
+        (["wire.silence.*", "bin?.port.*"], {"bind", "entry", "wire"}),
+        (["wire.silence.*", "--expect", "known"], {"bind", "entry", "wire"}),
+        (["wire.silence.*", "instruments.no.such"], {"bind", "entry", "wire"}),
+    ],
+    ids=["ids", "a wildcard in the directory", "a list of ids", "no directory of behaviours"],
+)
+def test_only_the_directories_of_the_ids_are_imported(tmp_path, words, imported):
+    """The tests of the directories that the ids name; all where an id, or a list, may mean any."""
+    modules = imports(tmp_path, "check", "--list", *words)
+    found = {module.split(".")[1] for module in modules if module.startswith("tests.") and ".test_" in module}
+    assert found & {"bind", "entry", "wire", "instruments"} == imported
 
 
 def test_a_pipe_without_a_reader_ends_a_command_quietly(tmp_path):

@@ -12,19 +12,19 @@ from probes.entry.calls import Calls, SetUpRefused
 from probes.entry.gate import Gate
 from probes.entry.memory import Memory
 from probes.testing import procfs
-from probes.testing.socket_kinds import CONNECTING, NETLINK, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
+from probes.testing.socket_kinds import CONNECTING, NETLINK, PACKET_DGRAM, RAW, TCP, TCP6, UDP, UDP6, UNIX, UNIX_STREAM
 from probes.testing.states import CLIENT_PORT, DATA, SERVER_PORT, STATES, URGENT, Prepare, possible
 
 pytestmark = pytest.mark.sandbox(trace="none")
 
-KINDS = (None, *CONNECTING, UDP, UDP6, *UNIX, NETLINK)
+KINDS = (None, *CONNECTING, UDP, UDP6, *UNIX, NETLINK, RAW, PACKET_DGRAM)
 #: include/net/tcp_states.h: the states that tcpi_state shows. The peer may delay the ACK of a FIN, so that a socket in
 #: FIN_WAIT1 (4) is not yet in FIN_WAIT2 (5): both count as 5. The others: ESTABLISHED 1, SYN_SENT 2, CLOSE 7,
 #: CLOSE_WAIT 8, LISTEN 10.
 TCP_STATES = {
     "unbound": 7, "bound": 7, "beside-server": 7, "listening": 10, "pending": 10, "backlog-full": 10, "connecting": 2,
     "connected": 1, "with-data": 1, "with-urgent-data": 1, "full": 1, "half-closed": 5, "peer-half-closed": 8,
-    "shut-down": 5, "reset": 7, "time-wait": 7,
+    "shut-down": 5, "reset": 7, "time-wait": 7, "connected-by-name": 1, "peer-closed": 8, "data-and-end": 8,
 }  # fmt: skip
 
 
@@ -86,12 +86,33 @@ def test_unix_addresses(prepare):
         assert (server.getsockname(), name) == (b"\x005000", b"\x005001")
     with python_socket(prepare("connected", UNIX_STREAM).fd) as one:
         assert (one.getsockname(), one.getpeername()) == ("", "")
+    for kind in UNIX[:2]:
+        other = Prepare(prepare("none").calls, SERVER_PORT + 10, CLIENT_PORT + 10)("connected-by-name", kind)
+        with python_socket(other.fd) as here, python_socket(other.peer) as there:
+            assert (here.getsockname(), there.getsockname()) == (b"\x005011", b"\x005010")
+            assert (here.getpeername(), there.getpeername()) == (b"\x005010", b"\x005011")
+        other.close()
 
 
-@pytest.mark.parametrize("kind", (TCP, UDP, *UNIX), ids=str)
+@pytest.mark.parametrize("kind", (TCP, UDP, *UNIX, NETLINK, RAW, PACKET_DGRAM), ids=str)
 def test_with_data(prepare, kind):
     with python_socket(prepare("with-data", kind).fd) as here:
+        # A raw IPv4 socket receives the header of 20 bytes.
+        assert here.recv(64, socket.MSG_DONTWAIT)[20 if kind is RAW else 0 :] == DATA
+
+
+@pytest.mark.parametrize("kind", (TCP, *UNIX[::2]), ids=str)
+def test_data_and_end(prepare, kind):
+    with python_socket(prepare("data-and-end", kind).fd) as here:
         assert here.recv(64, socket.MSG_DONTWAIT) == DATA
+        assert here.recv(64, socket.MSG_DONTWAIT) == b""
+
+
+@pytest.mark.parametrize("kind", (TCP, *UNIX[::2]), ids=str)
+def test_peer_closed(prepare, kind):
+    state = prepare("peer-closed", kind)
+    with python_socket(state.fd) as here:
+        assert (here.recv(64, socket.MSG_DONTWAIT), state.peer) == (b"", -1)
 
 
 def test_with_urgent_data(prepare):
@@ -99,7 +120,7 @@ def test_with_urgent_data(prepare):
         assert here.recv(1, socket.MSG_OOB) == URGENT
 
 
-@pytest.mark.parametrize("kind", (TCP, UNIX_STREAM), ids=str)
+@pytest.mark.parametrize("kind", (TCP, *UNIX), ids=str)
 def test_full(prepare, kind):
     state = prepare("full", kind)
     with python_socket(state.fd) as here, pytest.raises(BlockingIOError):
@@ -118,7 +139,8 @@ def test_backlog_full(prepare, kind):
 
 
 @pytest.mark.parametrize(("state", "kind", "error"), [
-    ("reset", TCP, errno.ECONNRESET), ("refused", UDP, errno.ECONNREFUSED), ("refused", UDP6, errno.ECONNREFUSED),
+    ("reset", TCP, errno.ECONNRESET), ("reset", UNIX_STREAM, errno.ECONNRESET),
+    ("refused", UDP, errno.ECONNREFUSED), ("refused", UDP6, errno.ECONNREFUSED),
 ])  # fmt: skip
 def test_pending_errors(prepare, state, kind, error):
     with python_socket(prepare(state, kind).fd) as here:

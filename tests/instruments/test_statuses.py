@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "capture": (["capture", "-o", "calls", "--", "true"], 0),
     "sweep": (["sweep", "operations", "--range", "0..30"], 0),
     "agent": (["agent", "-o", "agent"], 0),
+    "record": (["record", "made.*", "--tests", "{tests}", "-o", "made.elf"], 0),
     "diff": (["diff", "{one}", "{other}"], 1),
     "matrix": (["matrix", "{one}", "{other}", "-o", "empty"], 0),
     "views": (["views", "{one}"], 0),
@@ -64,8 +65,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
 """Every command that is quick, with its ordinary status."""
 
 PRINTING = ("--version", "--help", "doctor", "check --list", "sweep", "diff", "matrix", "target list")
-JUDGING = ("check", "check --via")
-LIMITED = dict.fromkeys(("doctor", "check", "check --via", "sweep"), 2)
+LIMITED = dict.fromkeys(("doctor", "check", "check --via", "sweep", "record"), 2)
 #: RLIMIT_NPROC does not hold for root: another user, who may still use root's files.
 ALONE = (
     ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=+dac_override",
@@ -75,7 +75,7 @@ ALONE = (
 
 SURROUNDINGS: dict[str, Surroundings] = {
     "ordinary": Surroundings(),
-    "stdout is full": Surroundings(stdout="/dev/full", statuses=dict.fromkeys([*PRINTING, *JUDGING], 3)),
+    "stdout is full": Surroundings(stdout="/dev/full", statuses=dict.fromkeys([*PRINTING, "check"], 3)),
     "stdout has no reader": Surroundings(stdout="no reader", statuses=dict.fromkeys(PRINTING, 141)),
     "stdout is closed": Surroundings(("sh", "-c", f"{RUN} >&-")),
     "stderr is closed": Surroundings(("sh", "-c", f"{RUN} 2>&-")),
@@ -92,10 +92,11 @@ SURROUNDINGS: dict[str, Surroundings] = {
     "the checkout is read-only": Surroundings((*MOUNTED, f"mount --bind -o ro {checkout()} {checkout()}; {RUN}")),
     "the current directory is read-only": Surroundings(
         (*MOUNTED, f'mount --bind -o ro . . && cd "$PWD"; {RUN}'),
-        statuses=dict.fromkeys(JUDGING, 2) | {"capture": 125, "agent": 2, "matrix": 2},
+        statuses={"check": 2, "capture": 125, "agent": 2, "record": 2, "matrix": 2},
     ),
     "the disk is full": Surroundings(
-        (*MOUNTED, f"mount -t tmpfs -o size=20k none empty && cd empty; {RUN}"), statuses=dict.fromkeys(JUDGING, 3)
+        (*MOUNTED, f"mount -t tmpfs -o size=20k none empty && cd empty; {RUN}"),
+        statuses={"check": 3, "matrix": 3},
     ),
     "no temporary directory": Surroundings(variables={"TMPDIR": "/proc"}),
     "64 descriptors": Surroundings(("sh", "-c", f"ulimit -n 64; {RUN}"), statuses=LIMITED),
@@ -143,8 +144,30 @@ def run(words: Sequence[str], around: Surroundings, directory: Path) -> tuple[in
     return done.returncode, (done.stdout or b"").decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("condition", SURROUNDINGS)
+#: Conditions in which a command could fail only where `check`, which is started there too, fails with it. A list is
+#: collected as the tests of a run are, with no process, deadline or file. By --via an agent makes the calls, with pipes, a
+#: process and signals; what is printed and written comes from the same code. `record` prints nothing, and runs tests too.
+LIKE_CHECK = {
+    "check --list": (
+        "SIGCHLD is ignored", "SIGALRM is blocked", "the checkout is read-only", "the disk is full",
+        "no temporary directory", "3 processes", "4 processes",
+    ),
+    "check --via": (
+        "stdout is full", "stdout has no reader", "stderr is full", "an ASCII locale", "a dumb terminal", "no home",
+        "the checkout is read-only", "the current directory is read-only", "the disk is full", "no temporary directory",
+    ),
+    "record": (
+        "stdout is full", "stdout has no reader", "stderr is full", "an ASCII locale", "a dumb terminal", "no home",
+        "SIGCHLD is ignored", "SIGPIPE is ignored", "the checkout is read-only", "no temporary directory",
+        "64 descriptors", "no second process", "4 processes", "100 MB of memory",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("condition", "command"),
+    [(one, other) for one in SURROUNDINGS for other in COMMANDS if one not in LIKE_CHECK.get(other, ())],
+)
 def test_status(condition, command, reports, tmp_path):
     around, (words, ordinary) = SURROUNDINGS[condition], COMMANDS[command]
     (tmp_path / "empty").mkdir()
@@ -242,6 +265,16 @@ def test_a_gate_that_is_not_there(reports, tmp_path):
     )
     assert (status, err.count("\n")) == (2, 1), out + err
     assert "--gate vdso: the only calls are by 64-bit Python (int80)" in err
+
+
+def test_a_route_that_a_test_does_not_take(tmp_path):
+    """It is left out, and the others are judged."""
+    write_tests(tmp_path, JUDGES, JUDGES.replace("@law", '@law\n@pytest.mark.routes("direct")'))
+    for route in ("socketcall", "direct"):
+        command = ["check", "--caller", "python", "--route", route, "--tests", str(tmp_path / "tests")]
+        status, out, err = run(command, Surroundings(), tmp_path)
+        assert (status, err) == (0, ""), out + err
+        assert "1 passed, 1 deselected" in out
 
 
 def test_a_run_that_judges_nothing_says_so(reports, tmp_path):

@@ -301,13 +301,14 @@ def test_a_directory_of_this_machine_appears_in_the_root(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("directory", ["/", "/usr", "/opt"])
 def test_a_directory_that_would_hide_the_root_is_refused(tmp_path: Path, directory: str) -> None:
-    with pytest.raises(CannotBuild, match=f"{directory} is also a directory of the i386 root"):
+    with pytest.raises(CannotBuild, match=f"{directory} is also a directory of its root"):
         i386.argv(make_root(tmp_path), CHECKOUT, ["true"], [Path(directory)])
 
 
 def test_a_root_that_cannot_be_entered_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed("bubblewrap")
-    monkeypatch.setattr(i386, "ROOT", Recipe("empty-root", "an empty directory", lambda into, progress: None))
+    empty = Recipe("empty-root", "an empty directory", lambda into, progress: None)
+    monkeypatch.setattr(i386, "TARGET", replace(i386.TARGET, recipe=empty))
     with pytest.raises(CannotBuild, match="the root cannot be entered: bwrap: ") as caught:
         i386.run([], CHECKOUT, quiet)
     assert "\n" not in str(caught.value)

@@ -45,6 +45,22 @@ def test_what_differs_is_stored(judge):
     assert stored_runs.not_stored([read(judged.report)], []) == ["made.m0.law of=version (a commit)"]
 
 
+def test_some_behaviours_are_added_to_a_stored_run():
+    def on(**actuals):
+        answers = {name.replace("_", " "): Answer("c", actual, "version") for name, actual in actuals.items()}
+        return StoredRun("i386 6.1.176", {}, {"conforms": len(actuals)}, answers)
+
+    whole, part = on(one_case=1, one_gone=2, two_case=3, four_case=6), on(one_case=4, three_case=5)
+    # Of "four" nothing differs any more.
+    together = stored_runs.added(whole, part, {"one", "three", "four"})
+    assert together == StoredRun(
+        "i386 6.1.176", {}, {"conforms": 4}, on(one_case=4, three_case=5, two_case=3).answers
+    )  # fmt: skip
+    # What the later run could not judge stays.
+    together = stored_runs.added(whole, part, {"three"})
+    assert together.answers == on(four_case=6, one_case=4, one_gone=2, three_case=5, two_case=3).answers
+
+
 def test_entries_are_compared_in_one_version():
     def on(reference, actual):
         return StoredRun(reference, {}, {}, {"x": Answer("c", actual, "entry")})

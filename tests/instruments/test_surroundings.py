@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from probes.cli import doctor
-from probes.entry.agent import Agent, AgentError
+from probes.entry.agent import Agent
+from probes.entry.agent_frames import AgentError
 from probes.entry.gate import WORD
 from probes.installation import checkout
 from probes.sandbox.trial import Found
@@ -66,6 +67,8 @@ NO_MORE = "echo 0 > /proc/sys/user/max_user_namespaces"
 ROOT = os.geteuid() == 0
 NO_USER = "full: no user namespace: Operation not permitted"
 NO_NET = "net: no network namespace: Operation not permitted"
+#: The filters of these tests answer no socket call.
+PASSING = ", under a seccomp filter, which answers none of the socket calls that were tried"
 UNTRACED = "tracing: cannot trace a child: Operation not permitted"
 #: Without a user namespace root needs none for the others.
 WITHOUT_USER = f"net, traced ({NO_USER})" if ROOT else f"none, traced ({NO_USER.replace('full', 'full, net')})"
@@ -91,7 +94,7 @@ SURROUNDINGS = {
     "no ptrace": ("ptrace", f"full, not traced ({UNTRACED})"),
     "no namespaces": ("namespaces", f"none, traced ({REFUSED})"),
     "no user namespaces": ("user-namespaces", WITHOUT_USER),
-    "no seccomp": ("seccomp", ""),
+    "no seccomp": ("seccomp", "full, traced (tracing: no seccomp filter: Operation not permitted)"),
     "none of them": ("ptrace,namespaces,seccomp", f"none, not traced ({REFUSED}; {UNTRACED})"),
 }  # fmt: skip
 JUDGES = '''
@@ -116,6 +119,11 @@ def prefix_of(name):
     return (*(APART if said.startswith("none") else ()), sys.executable, "-c", PROFILE, words)
 
 
+def passing_of(name):
+    """Return what is said of a profile of this file, "" if there is none."""
+    return PASSING if isinstance(SURROUNDINGS[name][0], str) else ""
+
+
 @pytest.mark.parametrize("name", SURROUNDINGS)
 def test_check(name, tmp_path):
     """`check` judges, and its first line says in which isolation, if that is not the best."""
@@ -125,7 +133,7 @@ def test_check(name, tmp_path):
     assert ended.status == 0, ended.out + ended.err
     assert ended.verdicts == ["conforms", "conforms"]
     assert ended.out.count("isolation") == (1 if said else 0)
-    first = f"isolation {said}" if said else f"{WORD}-bit Python"
+    first = f"isolation {said}{passing_of(name)}\n" if said else f"{WORD}-bit Python"
     assert ended.out.startswith(f"socketcall: {first}"), ended.out
     target = ended.lines("results.jsonl")[0]["target"]
     isolation, _, traced = (said or "full, traced").partition(" (")[0].partition(", ")
@@ -211,7 +219,7 @@ def test_pytest_where_no_test_can_run(tmp_path):
 def test_doctor_sums_up(tmp_path):
     """The last line has the isolation, and what each part of the suite lacks."""
     last = run_command(tmp_path, "doctor", prefix=prefix_of("no ptrace")).out.splitlines()[-1]
-    assert last.startswith(f"check: isolation {SURROUNDINGS['no ptrace'][1]}; ")
+    assert last.startswith(f"check: isolation {SURROUNDINGS['no ptrace'][1]}{PASSING}; ")
     lacking = doctor.Finding(False, "x", parts=("i386", "vm"), name="x")
     ready = doctor.Finding(True, "y", parts=("vm", "bench"), name="y")
     line = doctor.summary(Found("full", "gate"), [lacking, ready])

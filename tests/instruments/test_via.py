@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from probes.entry.agent import Agent, AgentError
+from probes.entry.agent import Agent
+from probes.entry.agent_frames import AgentError
 from tests.instruments.support import installed, missing
 
 QEMU = "qemu-i386-static {agent}"
@@ -35,12 +36,17 @@ def frame(stream):
     head = exactly(stream, 24)
     return head + exactly(stream, struct.unpack_from("<I", head, 12)[0])
 ENTER, BIND = struct.pack("<I", 3), struct.pack("<2I", 102, 2)
-os.write(1, frame(child.stdout.fileno()))
+OTHER, GETPID = struct.pack("<I", 1298), struct.pack("<I", 20)
+info = frame(child.stdout.fileno())
+os.write(1, info[:24] + OTHER + info[28:] if how == "other-pid" else info)
 while True:
     request = frame(0)
     child.stdin.write(request)
     reply = frame(child.stdout.fileno())
-    if request[8:12] == ENTER and request[28:36] == BIND:
+    if how == "other-pid":
+        if request[8:12] == ENTER and request[28:32] == GETPID:
+            reply = reply[:56] + OTHER + reply[60:]
+    elif request[8:12] == ENTER and request[28:36] == BIND:
         if how == "silent":
             os.read(0, 1)
         if how == "dies":
@@ -138,6 +144,21 @@ def test_a_command_that_fails_in_a_call(judge, between, how, verdict, actual, de
         assert (call["op"], call["ret"], call["args"][0], call["decoded"]["addrlen"]) == ("bind", None, 3, 16)
 
 
+def test_a_test_that_has_no_time_left_is_no_call_that_does_not_return(judge, runs_agents):
+    source = """
+@law
+def test_law(calls, expect):
+    '''A statement.'''
+    check = expect(0)
+    while True:
+        calls.close(-1)
+"""
+    (check,) = judge(source, args=("--via", """sh -c 'exec "$0"' {agent}""", "--deadline", "1.5")).checks
+    assert check["verdict"] == "broke"
+    assert "(enter): no reply came within the time of the test" in check["detail"]
+    assert check["detail"].endswith(" s after the request: the test is too long for --deadline")
+
+
 @pytest.mark.parametrize("announced", [False, True])
 def test_a_command_that_fails_in_set_up(judge, between, announced):
     """A call of set-up that ends its process makes what was announced deviate, or the set-up; both say so."""
@@ -206,8 +227,92 @@ def test_law(caller, calls, expect):
     )  # fmt: skip
 
 
+def test_a_process_that_this_kernel_knows_by_another_pid(judge, between):
+    """What getpid returns may be the implementation's own: its sockets are this kernel's all the same, its descriptors are
+    those that it reads in /proc/self itself, and what is done by that pid is not applicable."""
+    source = """
+from probes.testing import procfs
+@law
+def test_law(caller, calls, expect):
+    '''A statement.'''
+    check = expect(1, step="table")
+    made = calls.socket(socket.AF_INET, socket.SOCK_RAW, 253)
+    check.of(len(procfs.read_table("raw")), made)
+    check = expect(True, step="inode")
+    made = calls.socket(socket.AF_INET, socket.SOCK_RAW, 253)
+    check.of(procfs.inode(made) in procfs.read_table("raw"), made)
+    caller.lend(made)
+"""
+    run = judge(source, args=("--via", between("other-pid")))
+    assert ", which calls this kernel, judged against " in run.out.splitlines()[0]
+    details = {check["case"]: (check["verdict"], check["detail"]) for check in run.checks}
+    name = run.lines("results.jsonl")[0]["target"]["implementation"]
+    unknown = f"the process of {name}, with its descriptors, as this kernel knows it"
+    assert details == {
+        "step=table": ("conforms", ""),
+        "step=inode": ("conforms", ""),
+        "": ("not_applicable", unknown),
+    }, run.out
+
+
+def test_calls_that_an_emulator_makes_instead(judge, runs_agents):
+    """What shows calls from outside, as a seccomp filter does, is judged of an agent that makes them itself alone."""
+    source = """
+@law
+def test_law(caller, calls, expect):
+    '''A statement.'''
+    caller.require_own_calls()
+    expect(-errno.EBADF).of(calls.listen(-1, 1))
+"""
+    own = judge(source, args=("--via", "sh -c 'exec \"$0\"' {agent}"))
+    assert own.verdicts == ["conforms"], own.out
+    installed("qemu-user-static")
+    (check,) = judge(source, args=("--via", QEMU)).checks
+    instead = "calls that this kernel sees as they are made, not as qemu-i386-static makes them"
+    assert (check["verdict"], check["detail"]) == ("not_applicable", instead)
+
+
 def test_a_silent_command_is_given_up(judge):
     """A command that says nothing is named when the time for its start is over, and is ended."""
     run = judge(BIND, args=("--via", "sh -c 'exec sleep 600' {agent}", "--deadline", "0.5"))
     assert run.status == 2, run.out + run.err
     assert "no reply came within 0.5 s; `sh -c exec sleep 600 " in run.err
+
+
+#: Judges a listening socket by what /proc shows of it.
+PROC = """
+from probes.testing import procfs
+
+@law
+def test_law(new_socket, calls, caller, expect):
+    '''A statement.'''
+    free, before = procfs.lowest(2), procfs.descriptors()
+    number, listed, pid = (expect(value, step=step) for value, step in ((free[0], "fd"), (free[0], "listed"), (1, "pid")))
+    row, machine = expect(["0100007F", "0A"], step="row"), expect([True, 1, 3], step="machine")
+    made = calls.socket(socket.AF_INET, socket.SOCK_STREAM)
+    number.of(made)
+    listed.of(*set(procfs.descriptors()) - set(before), made)
+    need(calls.bind(made, ADDRESS))
+    result = calls.make("listen", made, 1)
+    found = procfs.row("tcp", procfs.inode(made))
+    row.of([found["local"][:8], found["state"]], result)
+    counted = procfs.socket_counts()["TCP"], len(procfs.sysctl("net.ipv4.tcp_rmem"))
+    machine.of(["TCP" in procfs.protocols(), *counted], result)
+    pid.of(caller.pid, result)
+"""
+
+
+def test_a_machine_with_a_proc_of_its_own(judge, runs_agents):
+    """Where this kernel's /proc does not have the agent, the agent reads that of its machine: here, of a pid namespace."""
+    run = judge(PROC, args=("--via", "unshare --fork --pid --mount-proc {agent}"))
+    assert run.verdicts == ["conforms"] * 5, run.out + run.err
+    assert ", which calls this kernel, judged against i386 " in run.out
+
+
+def test_a_machine_without_a_proc(judge, runs_agents):
+    """Where neither shows the agent's sockets, what would be read there is not applicable."""
+    hidden = "unshare --fork --pid --mount sh -c 'mount -t tmpfs none /proc; exec $0' {agent}"
+    run = judge(PROC, args=("--via", hidden))
+    (check,) = run.checks
+    unknown = "the process of unshare, with its descriptors, as this kernel knows it"
+    assert (check["verdict"], check["detail"]) == ("not_applicable", unknown), run.out
