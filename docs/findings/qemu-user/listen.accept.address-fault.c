@@ -1,0 +1,239 @@
+/*
+ * listen.accept.address-fault
+ *
+ * Build: gcc -m32 -nostdlib -static -o test FILE.c
+ *
+ * ./test exits 0 if every answer is as documented, 1 with a line for each test that gets another one, and 4 if
+ * nothing is wrong but a test could not be prepared. The tests are at the end.
+ */
+typedef unsigned int u32;
+typedef unsigned char u8;
+
+enum {
+	AF_UNIX = 1, EAGAIN = 11, NR_accept4 = 364, NR_bind = 361, NR_close = 6, NR_connect = 362, NR_listen = 363,
+	NR_recvfrom = 371, NR_socket = 359, SOCK_NONBLOCK = 2048, SOCK_STREAM = 1,
+};
+
+/* What the calls point to. It is poisoned before each test. */
+static u8 memory[5 * 4096] __attribute__((aligned(4096)));
+#define M(offset) ((u32)memory + (offset))
+
+/* One call by int $0x80: eax, ebx, ecx, edx, esi, edi, ebp. */
+int enter(const u32 registers[7]);
+asm("enter: push %ebx; push %esi; push %edi; push %ebp; mov 20(%esp), %ebp\n"
+    "mov (%ebp), %eax; mov 4(%ebp), %ebx; mov 8(%ebp), %ecx; mov 12(%ebp), %edx\n"
+    "mov 16(%ebp), %esi; mov 20(%ebp), %edi; mov 24(%ebp), %ebp; int $0x80\n"
+    "pop %ebp; pop %edi; pop %esi; pop %ebx; ret");
+#define syscall(...) enter((u32[7]){ __VA_ARGS__ })
+
+/* The test that runs, its current check and call; shared with the process that waits for it. */
+static struct state {
+	const char *id, *source, *name, *call;
+	int result, said;
+} *now;
+
+/* A copy of standard output: a test may close that, or have a socket of its number. */
+static int out = 1;
+
+static void say(const char *text)
+{
+	u32 size = 0;
+
+	while (text[size])
+		size++;
+	syscall(4, out, (u32)text, size);
+}
+
+static void say_number(int value)
+{
+	char text[12], *at = text + 11;
+	u32 left = value < 0 ? -(u32)value : value;
+
+	*at = 0;
+	do
+		*--at = '0' + left % 10;
+	while (left /= 10);
+	if (value < 0)
+		*--at = '-';
+	say(at);
+}
+
+static void begin_line(void)
+{
+	now->said = 1;
+	say(now->id);
+	if (now->name[0]) {
+		say(" [");
+		say(now->name);
+		say("]");
+	}
+	say(": ");
+	say(now->call);
+}
+
+static void end_text(void)
+{
+	say(" (");
+	say(now->source);
+	say(")\n");
+}
+
+/* Ends the line with the source, and the test: 1 if an answer is wrong, 4 if the test cannot be prepared. */
+static void end_line(int status)
+{
+	end_text();
+	syscall(1, status);
+}
+
+static void fail(int value, const char *text, int status)
+{
+	begin_line();
+	say(" = ");
+	say_number(now->result);
+	say(status == 4 ? ", but the test needs " : ", expected ");
+	if (text[0] == '-') {
+		say_number(value);
+		say(" ");
+		text++;
+	}
+	say(text);
+	end_line(status);
+}
+
+static int is(int ok, int value, const char *text, int status)
+{
+	if (!ok)
+		fail(value, text, status);
+	return now->result;
+}
+
+static void at(const char *name, const char *call)
+{
+	now->name = name;
+	now->call = call;
+}
+
+#define make(call) (at(now->name, #call), now->result = (call))
+#define also(value, check) (now->name = (check), is(now->result == (int)(value), value, #value, 1))
+#define no_more_than_0(check) (now->name = (check), is(now->result <= 0, 0, "0 or an error", 1))
+/* A documented answer: that of a check, of set-up, and what makes the test possible at all. */
+#define expect(value, check, call) (at(check, #call), now->result = (call), is(now->result == (int)(value), value, #value, 1))
+#define need(call) (at("in set-up", #call), now->result = (call), is((u32)now->result < -4095u, 0, "success", 1))
+#define needs(value, call) (at("in set-up", #call), now->result = (call), is(now->result == (int)(value), value, #value, 1))
+#define prepare(call) (at("", #call), now->result = (call), is((u32)now->result < -4095u, 0, "success", 4))
+
+static void copy(u32 address, const void *bytes, u32 size)
+{
+	for (u32 i = 0; i < size; i++)
+		((volatile u8 *)address)[i] = ((const u8 *)bytes)[i];
+}
+
+#define put(address, ...) copy(address, (u8[]){ __VA_ARGS__ }, sizeof((u8[]){ __VA_ARGS__ }))
+#define put_words(address, ...) copy(address, (u32[]){ __VA_ARGS__ }, sizeof((u32[]){ __VA_ARGS__ }))
+
+static void fill(u32 address, u8 byte, u32 size)
+{
+	for (u32 i = 0; i < size; i++)
+		((volatile u8 *)address)[i] = byte;
+}
+
+/* A network of its own with its loopback link up, as far as that can be had. */
+static void surroundings(void)
+{
+	static u32 udp[3] = { 2, 2, 0 };
+	static struct { char name[16]; u32 flags, rest[3]; } lo = { "lo", 1 };
+	int network = syscall(310, 0x50000000);            /* unshare(CLONE_NEWUSER | CLONE_NEWNET) */
+
+	if (network != 0)
+		network = syscall(310, 0x40000000);
+	int fd = syscall(102, 1, (u32)udp);
+
+	syscall(54, fd, 0x8914, (u32)&lo);
+	syscall(6, fd);
+}
+
+/* Runs a test in a child, and returns its status; a call may end the child, or not return. */
+static int run(const char *id, const char *source, void (*test)(void))
+{
+	int status = 0, child;
+
+	*now = (struct state){ id, source, "", "", 0, 0 };
+	child = syscall(2);
+	if (child == 0) {
+		syscall(27, 30);
+		surroundings();
+		fill(M(0), 0xa5, sizeof(memory));
+		test();
+		syscall(1, 0);
+	}
+	while (syscall(114, child, (u32)&status) == -4)
+		;
+	if (status && !now->said) {
+		int signal = status & 0x7f;
+
+		begin_line();
+		if (signal == 14) {
+			say(" does not return");
+		} else {
+			say(signal ? " ends its process by signal " : " ends its process with status ");
+			say_number(signal ? signal : status >> 8 & 0xff);
+		}
+		end_text();
+		return 1;
+	}
+	return status >> 8 & 0xff;
+}
+
+/*
+ * listen.accept.address-fault, by direct
+ *
+ * accept and accept4 fail with EFAULT if the peer's address or its length cannot be written, and with EINVAL, without
+ *   writing an address, if the length is negative. The connection was accepted before: it is closed, so the queue is
+ *   empty, the peer reads its end, and no descriptor is left.
+ *
+ * Source: accept(2) EFAULT; do_accept `move_addr_to_user`, `goto out_fd` after ops->accept; move_addr_to_user
+ */
+static void listen_accept_address_fault_direct(void)
+{
+	u32 fd0 = need(syscall(NR_socket, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	put(M(0x1fe9),
+		0x01, 0x00, 0x00, 0x35, 0x30, 0x30, 0x30, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5,
+		0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5);	/* {AF_UNIX @"5000\xa5\xa5\xa5\xa5\xa5\xa5\xa5\xa5\xa5\xa5\xa5\ … */
+	needs(0, syscall(NR_bind, fd0, M(0x1fe9), 7));
+	needs(0, syscall(NR_listen, fd0, 4));
+	u32 fd1 = need(syscall(NR_socket, AF_UNIX, SOCK_STREAM, 0));
+	needs(0, syscall(NR_connect, fd1, M(0x1fe9), 7));
+	make(syscall(NR_accept4, fd0, M(0x3000), M(0x2000), 0));
+	make(syscall(NR_recvfrom, fd1, M(0x40e0), 4, 0, 0, 0));
+	make(syscall(NR_close, fd0));
+	u32 fd2 = need(syscall(NR_socket, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	needs(0, syscall(NR_bind, fd2, M(0x1fe9), 7));
+	needs(0, syscall(NR_listen, fd2, 4));
+	u32 fd3 = need(syscall(NR_socket, AF_UNIX, SOCK_STREAM, 0));
+	needs(0, syscall(NR_connect, fd3, M(0x1fe9), 7));
+	make(syscall(NR_accept4, fd2, M(0xffd), M(0x2000), 0));
+	expect(-EAGAIN, "call=accept kind=unix-stream room=address-partly afterwards=queue", syscall(NR_accept4, fd2, 0, 0, 0));
+	expect(0, "call=accept kind=unix-stream room=address-partly afterwards=queue", syscall(NR_recvfrom, fd3, M(0x40f0), 4, 0, 0, 0));
+}
+
+void start(void)
+{
+	static struct { const char *id, *source; void (*test)(void); } tests[] = {
+		{ "listen.accept.address-fault",
+		  "accept(2) EFAULT; do_accept `move_addr_to_user`, `goto out_fd` after ops->accept; move_addr_to_user",
+		  listen_accept_address_fault_direct },
+	};
+	int failed = 0, unprepared = 0, copy = syscall(55, 1, 0, 900);  /* fcntl: F_DUPFD */
+
+	out = copy < 0 ? 1 : copy;
+	now = (struct state *)syscall(192, 0, 4096, 3, 0x21, -1);      /* mmap2: shared memory */
+	for (u32 i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+		int status = run(tests[i].id, tests[i].source, tests[i].test);
+
+		failed |= status != 0 && status != 4;
+		unprepared |= status == 4;
+	}
+	syscall(1, failed ? 1 : unprepared ? 4 : 0);
+}
+
+asm(".globl _start; _start: and $-16, %esp; call start");
