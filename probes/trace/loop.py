@@ -123,9 +123,12 @@ class Tracer(Tracees):
             # ECHILD: every tracee has been reaped, whatever self.tracees still holds.
             with suppress(ChildProcessError):
                 while self.tracees:
-                    if not self._pending:
+                    if self._pending:
+                        self._handle(*self._pending.popleft())
+                    elif len(self.tracees) == 1:
+                        self._handle(*os.waitpid(-1, ptrace.WALL))
+                    else:
                         self._wait()
-                    self._handle(*self._pending.popleft())
         finally:
             if collecting:
                 gc.enable()

@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -100,7 +100,8 @@ def _fail(number: int, pid: int) -> NoReturn:
 _WORD = "Q" if ctypes.sizeof(ctypes.c_long) == 8 else "I"
 _regs = (ctypes.c_char * ctypes.sizeof(user_regs_struct))()
 _regs_at = ctypes.addressof(_regs)
-_unpack = struct.Struct(f"={len(REGISTER_NAMES)}{_WORD}").unpack
+#: Returns registers in the order of REGISTER_NAMES, each as wide as one of this process.
+registers_in: Callable[[bytes], tuple[int, ...]] = struct.Struct(f"={len(REGISTER_NAMES)}{_WORD}").unpack
 _register = struct.Struct(f"={_WORD}").unpack_from
 # Made at every stop: without declared types and with prepared arguments a call takes half the time.
 _bare = ctypes.PyDLL(None).ptrace
@@ -116,11 +117,6 @@ def raw_registers(pid: int) -> bytes:
     return _regs.raw
 
 
-def registers_in(raw: bytes) -> tuple[int, ...]:
-    """Return registers in the order of REGISTER_NAMES, each as wide as one of this process."""
-    return _unpack(raw)
-
-
 def register_in(raw: bytes, index: int) -> int:
     """Return one register."""
     value: int = _register(raw, index * _register_size)[0]
@@ -128,6 +124,13 @@ def register_in(raw: bytes, index: int) -> int:
 
 
 _register_size = struct.calcsize(f"={_WORD}")
+
+
+def getter(index: int) -> Callable[[bytes], tuple[int]]:
+    """Return what unpacks one register of `raw_registers`, made once for a place that does it at every stop."""
+    return struct.Struct(
+        f"={index * _register_size}x{_WORD}{(len(REGISTER_NAMES) - 1 - index) * _register_size}x"
+    ).unpack
 
 
 def with_register(raw: bytes, index: int, value: int) -> bytes:
@@ -145,7 +148,7 @@ def set_raw_registers(pid: int, raw: bytes) -> None:
 
 def registers(pid: int) -> tuple[int, ...]:
     """Return the registers of a stopped tracee in the order of REGISTER_NAMES."""
-    return _unpack(raw_registers(pid))
+    return registers_in(raw_registers(pid))
 
 
 def resume(number: int, pid: int) -> None:
@@ -205,6 +208,7 @@ _readv = getattr(ctypes.PyDLL(None), "process_vm_readv", None)
 #: The tracee that was read last by process_vm_readv, and those whose file has been seen to hold the same memory.
 _last = 0
 _same: set[int] = set()
+_pread = os.pread
 
 
 def read(tid: int, address: int, size: int) -> bytes:
@@ -215,7 +219,12 @@ def read(tid: int, address: int, size: int) -> bytes:
     of another pid namespace, where the number is another process, process_vm_readv goes on.
     """
     global _last
-    if tid not in _same and _readv is not None and 0 <= size <= _CHUNK:
+    if tid in _same:
+        try:
+            return _pread(_memories[tid], size, address)
+        except (OSError, OverflowError, KeyError):
+            return _read_file(tid, address, size)
+    if _readv is not None and 0 <= size <= _CHUNK:
         _here[1] = _there[1] = size
         _there[0] = address
         if _readv(tid, _here, _one, _there, _one, _no_flags) == size:
@@ -245,7 +254,7 @@ def _read_file(tid: int, address: int, size: int) -> bytes:
             if len(_memories) >= _ROOM:
                 close_memory(next(iter(_memories)))
             memory = _memories[tid] = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-        return os.pread(memory, size, address)
+        return _pread(memory, size, address)
     except (OSError, OverflowError):
         return b""
 

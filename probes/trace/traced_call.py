@@ -42,6 +42,7 @@ _CS_64, CS_32, _CS_NATIVE = 0x33, 0x23, 0x73
 #: Offset of the call id from the stack pointer at the entry: the vDSO pushes a return address and three registers.
 _CALL_ID_AT = {"int80": 0, "vdso": 16}
 _LOW = 0xFFFFFFFF
+_ret_in = ptrace.getter(RET)
 #: Most registers hold the same in many calls: their records share one string.
 _hex = lru_cache(maxsize=1024)(hex)
 _WORDS = [struct.Struct(f"<{count}I") for count in range(7)]
@@ -184,10 +185,15 @@ class TracedCall:
     def leave(self, t_ns: int, raw: bytes, words_after: bool = True) -> None:
         """Read the registers, the words again if asked, and the memory that the call wrote, at the exit stop."""
         self.t_out, self.regs_out = t_ns, raw
-        low = register_in(raw, RET)
-        self.ret = signed(low) if self.i386 else low - (1 << 64 if low >> 63 else 0)
-        operation = self.operation if self.ret >= 0 else None
-        read = _reader(self.tid, operation is not None and operation.exit)
+        low = _ret_in(raw)[0]
+        self.ret = ret = signed(low) if self.i386 else low - (1 << 64 if low >> 63 else 0)
+        operation = self.operation
+        if ret < 0 or operation is None or not operation.exit:
+            if words_after and self.args and self.args_ptr is not None:
+                words = ptrace.read(self.tid, self.args_ptr, 4 * len(self.args))
+                self.args_after = _WORDS[len(words) // 4].unpack_from(words)
+            return
+        read = _Memory(self.tid).read
         if words_after and self.args and self.args_ptr is not None:
             words = read(self.args_ptr, 4 * len(self.args))
             self.args_after = _WORDS[len(words) // 4].unpack_from(words)

@@ -82,10 +82,9 @@ class Tracees:
     def _wait(self) -> None:
         """Wait for a stop, and take all that are there: waitpid(2) returns the oldest tracee's first, again and again."""
         self._pending.append(os.waitpid(-1, ptrace.WALL))
-        if len(self.tracees) > 1:
-            with suppress(ChildProcessError):
-                while (found := os.waitpid(-1, ptrace.WALL | os.WNOHANG))[0]:
-                    self._pending.append(found)
+        with suppress(ChildProcessError):
+            while (found := os.waitpid(-1, ptrace.WALL | os.WNOHANG))[0]:
+                self._pending.append(found)
 
     def _add(self, tid: int, pid: int | None = None) -> Tracee:
         if pid is None:
