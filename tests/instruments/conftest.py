@@ -68,10 +68,10 @@ def judge(tmp_path):
     return run
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item):
+def pytest_collection_finish(session):
     """Build the program that a test captures while there is a network: a sandbox has none."""
-    if "busybox" in getattr(item, "fixturenames", ()) and store.have(debian.BUSYBOX) is None:
+    captures = any("busybox" in getattr(item, "fixturenames", ()) for item in session.items)
+    if captures and not session.config.option.collectonly and store.have(debian.BUSYBOX) is None:
         # The fixture reports the reason.
         with contextlib.suppress(store.CannotBuild):
             store.make(debian.BUSYBOX, lambda line: None)
