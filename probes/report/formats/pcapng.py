@@ -20,7 +20,7 @@ from probes.errors import CommandError
 from probes.report import timeline
 from probes.report.check import Check, Json
 from probes.report.packed import test_of
-from probes.report.reader import EVIDENCE, evidence, evidence_lines
+from probes.report.reader import EVIDENCE, evidence_lines
 
 #: More nanoseconds than the time stamp of a packet holds.
 _LATEST = 1 << 63
@@ -54,26 +54,26 @@ class Frames:
         Times are those of the calls in the evidence: nanoseconds of CLOCK_MONOTONIC. Raises CommandError: the evidence is
         damaged, or ends before what the last check rests on.
         """
-        frames, last = {}, 0
-        for line in evidence_lines(directory):
-            last = max(last, line["seq"])
-            if line["type"] == "frame":
-                frames[line["seq"]] = _frame(directory, line)
+        frames, calls, last = dict[int, Frame](), dict[int, dict[str, Json]](), 0
+        for _, lines in groupby(evidence_lines(directory), lambda line: test_of(line["seq"])):
+            these = list(lines)
+            last = max(last, *(line["seq"] for line in these))
+            if any(line["type"] == "frame" for line in these):
+                frames |= {line["seq"]: _frame(directory, line) for line in these if line["type"] == "frame"}
+                calls |= {line["seq"]: line for line in these if line["type"] == "call"}
         if last < self._last:
             raise CommandError(f"{directory / EVIDENCE} is cut off: it ends before seq {self._last}; judge again")
         if not frames:
             return []
-        tests = {test_of(seq) for seq in frames}
-        wanted = {id: sorted({seq for seq in found if test_of(seq) in tests}) for id, found in self._wanted.items()}
-        calls = _calls(directory, {seq for found in wanted.values() for seq in found} - frames.keys())
         (directory / "wire").mkdir(exist_ok=True)
         written = []
-        for id, numbers in sorted(wanted.items()):
-            if not any(seq in frames for seq in numbers):
+        for id, found in sorted(self._wanted.items()):
+            if frames.keys().isdisjoint(found):
                 continue
+            numbers = sorted(set(found))
             path = directory / "wire" / f"{id}.pcapng"
             with path.open("wb") as file:
-                write(file, [_of_test(list(seqs), frames, calls) for _, seqs in groupby(numbers, test_of)])
+                write(file, [_of_test(directory, list(seqs), frames, calls) for _, seqs in groupby(numbers, test_of)])
             written.append(path)
         return written
 
@@ -108,20 +108,19 @@ def _commented(events: Sequence[timeline.Event]) -> Iterator[tuple[Frame, list[s
         texts = []
 
 
-def _of_test(seqs: list[int], frames: dict[int, Frame], calls: dict[int, Record]) -> list[timeline.Event]:
-    return timeline.events([calls[seq] for seq in seqs if seq in calls], [frames[seq] for seq in seqs if seq in frames])
+def _of_test(
+    directory: Path, seqs: list[int], frames: dict[int, Frame], calls: dict[int, dict[str, Json]]
+) -> list[timeline.Event]:
+    records = [_record(directory, calls[seq]) for seq in seqs if seq in calls]
+    return timeline.events(records, [frames[seq] for seq in seqs if seq in frames])
 
 
-def _calls(directory: Path, wanted: set[int]) -> dict[int, Record]:
-    """Return the calls with these numbers. Raises CommandError: a line is not as docs/schema.json describes."""
-    found = {}
-    for seq, line in evidence(directory, wanted).items():
-        if line["type"] == "call":
-            try:
-                found[seq] = Record.of_json(line)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise _damaged(directory, "call", seq) from error
-    return found
+def _record(directory: Path, line: dict[str, Json]) -> Record:
+    """Return a call. Raises CommandError: its line is not as docs/schema.json describes."""
+    try:
+        return Record.of_json(line)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(directory, "call", line["seq"]) from error
 
 
 def _frame(directory: Path, line: dict[str, Json]) -> Frame:
