@@ -128,6 +128,8 @@ def _write(path: Path, data: dict[str, Any]) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Measures, prints, and returns the exit status."""
+    # With it each start would compile every module again, which no user's does.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         args = _arguments(words)
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
