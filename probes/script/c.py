@@ -115,6 +115,7 @@ def _main(functions: Sequence[Function]) -> str:
         f"{''.join(tests)}\t}};\n"
         "\tint failed = 0, unprepared = 0, copy = syscall(55, 1, 0, 900);  /* fcntl: F_DUPFD */\n\n"
         "\tout = copy < 0 ? 1 : copy;\n"
+        "\tsyscall(48, 17);                                               /* signal: SIGCHLD is not ignored */\n"
         "\tnow = (struct state *)syscall(192, 0, 4096, 3, 0x21, -1);      /* mmap2: shared memory */\n"
         "\tfor (u32 i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {\n"
         "\t\tint status = run(tests[i].id, tests[i].source, tests[i].test);\n\n"

@@ -1,14 +1,20 @@
 """`socketcall record`: the programs that it writes agree with this kernel, find what an emulator gets wrong, and say so."""
 
+import errno
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from probes.script import c
+from probes.script.script import Call, Expected, Verdict, Word
+from probes.trace import ptrace, seccomp
 from tests.instruments.support import DEADLINE, missing, ran, run_command, write_tests
+from tests.instruments.test_scripts import script, words
 
 #: A behaviour of which qemu-user gets every check of a flag wrong, and the others none.
 LAW = "socket.pair.unknown-flags"
@@ -126,6 +132,45 @@ def test_an_inverted_expectation_fails_with_one_line(recorded, compiled):
     (line,) = out.splitlines()
     assert line.startswith(f"{LAW} [bit=5]: socketcall(SYS_SOCKETPAIR")
     assert " = -22, expected -13 EACCES (" in line
+
+
+WRONG = script(Call(words(6, 0xFFFFFFFF), expected=[Expected(Word(0), 0)]), Verdict(0))
+RIGHT = script(Call(words(6, 0xFFFFFFFF), expected=[Expected(Word(-9 & 0xFFFFFFFF), 0)]), Verdict(0))
+ENDS = script(Call(words(1, 0), expected=[Expected(Word(0), 0)]), Verdict(0))
+
+
+def ignores_children():
+    """Leave it to the kernel to reap children, as some supervisors do."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def cannot_fork():
+    """Let fork(2) fail."""
+    ptrace.set_filter(seccomp.answering(2, errno.ENOSYS))
+
+
+@pytest.mark.parametrize(
+    ("made", "before", "status", "says"),
+    [
+        (WRONG, ignores_children, 1, " = -9, expected 0 "),
+        (RIGHT, ignores_children, 0, ""),
+        (RIGHT, cannot_fork, 4, " = -38, but the test needs a child "),
+        (ENDS, None, 1, "syscall(NR_exit) ends its process with status 0 "),
+    ],
+)
+def test_the_c_program_conforms_only_if_each_test_came_to_its_end(compiled, made, before, status, says):
+    """A child that is not made, not waited for, or ends early has judged nothing."""
+    done = subprocess.run([compiled(c.program([made]))], capture_output=True, text=True, preexec_fn=before, timeout=60)
+    assert (done.returncode, says in done.stdout) == (status, True), done.stdout
+
+
+def test_the_c_program_fails_where_its_output_is_not_read(compiled):
+    """SIGPIPE ends a child that finds a wrong answer."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([compiled(c.program([WRONG]))], stdout=writer, timeout=60)
+    os.close(writer)
+    assert done.returncode == 1
 
 
 def test_what_calls_return_and_write_is_used_by_later_ones(socketcall, tmp_path, compiled):
