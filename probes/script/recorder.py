@@ -40,7 +40,7 @@ _OPENED = 7
 _DUP, _SOCKET, _IOCTL, _MMAP2, _MPROTECT, _MUNMAP = 41, 359, 54, 192, 125, 91
 _WRITE, _OPEN, _CLOSE = 4, 5, 6
 _MAP_FIXED = 0x32  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-_AF_INET, _SOCK_DGRAM, _CLONE_NEWNET = 2, 2, 0x40000000
+_AF_INET, _AF_NETLINK, _SOCK_DGRAM, _CLONE_NEWNET = 2, 16, 2, 0x40000000
 #: What Python does to the process that calls or to its surroundings, by audit event (sys.addaudithook).
 _ACTS = {
     "socket.__new__": "makes sockets by Python", "os.fork": "forks by Python", "os.posix_spawn": "starts a program",
@@ -157,6 +157,7 @@ class RecordedCaller(AgentCaller):
         self._log, self._shift = log, shift
         # The same object: /proc is read as for any native agent.
         procfs.local().write = self._write  # type: ignore[method-assign]
+        procfs.netlink_found = self._open_netlink
         self._memory: Memory | None = None
         for _ in range(_OPENED if shift else 0):
             self._agent.call(_DUP, 0)
@@ -201,6 +202,10 @@ class RecordedCaller(AgentCaller):
         opened = self._call(_OPEN, name.address, os.O_WRONLY)
         self._call(_WRITE, opened, text.address, text.size)
         self._call(_CLOSE, opened)
+
+    def _open_netlink(self, protocol: int) -> None:
+        """Opens a socket of a protocol: where a script's kernel does not have it, what the test expects is not judged."""
+        self._call(_CLOSE, self._call(_SOCKET, _AF_NETLINK, _SOCK_DGRAM, protocol))
 
     def signals(self) -> Signals:
         """Ends the log: another process acts on the caller while it is blocked."""

@@ -167,10 +167,18 @@ def _rows(table: str, text: str) -> dict[int, ProcRow]:
     return {int(row["inode"]): row for row in rows}
 
 
-def netlink_protocols() -> set[int]:
-    """Returns the protocols of AF_NETLINK that have a kernel socket (port 0) in the initial network namespace."""
+#: Gets each protocol of AF_NETLINK that a test finds, if it is set.
+netlink_found: Callable[[int], None] | None = None
+
+
+def has_netlink(protocol: int) -> bool:
+    """Returns True if a protocol of AF_NETLINK has a kernel socket (port 0) in the initial network namespace."""
     text = _shown("").initial.get("/proc/net/netlink", b"").decode()
-    return {int(row["protocol"]) for row in _rows("netlink", text).values() if row["port"] == "0"}
+    rows = _rows("netlink", text).values()
+    there = any(row["port"] == "0" and int(row["protocol"]) == protocol for row in rows)
+    if there and netlink_found is not None:
+        netlink_found(protocol)
+    return there
 
 
 def row(table: str, inode: int) -> ProcRow:

@@ -29,7 +29,7 @@ NO_PORT = netlink()
 
 def require(protocol: int) -> None:
     """Ends the test as not applicable unless the kernel has a protocol of AF_NETLINK."""
-    if protocol not in procfs.netlink_protocols() | {USERSOCK}:
+    if protocol != USERSOCK and not procfs.has_netlink(protocol):
         not_applicable(f"protocol {protocol} of AF_NETLINK")
 
 

@@ -380,3 +380,25 @@ def test_it_writes_like_a_shell(socketcall, tmp_path):
     assert target.read_text() == whole.out
     assert not stat.S_IMODE(target.stat().st_mode) & 0o111
     assert socketcall("record", LAW, "-o", "/dev/full", "--form", "c").status == 3
+
+
+NETLINK = """
+from probes.testing import procfs
+
+@law
+def test_law(calls, expect):
+    '''A statement.'''
+    assert procfs.has_netlink(0)
+    expect(-errno.EBADF).of(calls.close(-1))
+"""
+
+
+def test_a_protocol_of_netlink_that_a_test_found_is_set_up(socketcall, tmp_path, compiled):
+    """On a kernel without it what the test expects is not judged."""
+    run = record_made(socketcall, tmp_path, NETLINK, "-o", "made.c")
+    assert (run.status, run.err) == (0, "")
+    text = (tmp_path / "made.c").read_text()
+    assert ran(compiled(text)) == (0, "")
+    there = "AF_NETLINK, SOCK_DGRAM, NETLINK_ROUTE"
+    status, out = ran(compiled(text.replace(there, "AF_NETLINK, SOCK_DGRAM, 31")))
+    assert (there in text, status, "success" in out) == (True, 4, True), (text, out)
