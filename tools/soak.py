@@ -1,9 +1,10 @@
 """Feeds decoders and readers odd bytes and repeats runs, to see that nothing breaks and memory stays flat.
 
-    python -m tools.soak [--calls N] [--lines N] [--runs N] [--seed N]
+    python -m tools.soak [--calls N] [--captured N] [--lines N] [--runs N] [--seed N]
 
-N calls go through a gate, half of them such that they succeed, and are decoded; N lines of the files of a run, damaged,
-are read; a small run is repeated N times. It prints what was done, and exits with 1 if something broke.
+N calls go through a gate, half of them such that they succeed, and are decoded; N such calls are made by a program under
+`socketcall capture`; N lines of the files of a run, damaged, are read; a small run is repeated N times. It prints what was
+done, and exits with 1 if something broke.
 """
 
 from __future__ import annotations
@@ -77,6 +78,33 @@ def _decode(operation: Operation, words: list[int], chance: random.Random) -> No
     json.dumps(decode(operation, tuple(words[: operation.words]), before, after, result, chance.choice((32, 64))))
 
 
+def captured(count: int, seed: int, directory: Path) -> Counter[str]:
+    """Make so many calls at random in a program under `capture`, and read what it wrote: each call, none twice.
+
+    Raises CommandError: a call is missing, or the program or the capture failed.
+    """
+    file = directory / "captured.jsonl"
+    program = f"import random; from tools.soak import calls; calls({count}, random.Random({seed}))"
+    capture = [sys.executable, "-m", "probes.cli", "capture", "--format", "jsonl", "-o", str(file), "--"]
+    done = subprocess.run([*capture, sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CommandError(
+            f"the program under capture ended with status {done.returncode}: {done.stderr.strip()[-200:]}"
+        )
+    found, last = Counter[str](), 0
+    with file.open() as text:
+        for line in map(json.loads, text):
+            if line["type"] == "call":
+                Record.of_json(line)
+                found["succeeded" if line["ret"] >= 0 else "failed"] += 1
+                if line["seq"] <= last:
+                    raise CommandError(f"call {line['seq']} stands behind call {last} in a capture")
+                last = line["seq"]
+    if found.total() != count:
+        raise CommandError(f"{found.total()} of {count} calls were captured")
+    return found
+
+
 def lines(count: int, chance: random.Random, report: Path) -> Counter[str]:
     """Read a run of which bytes were changed, taken out or put in: each is read, or refused in one line."""
     found, original = Counter[str](), _plain(report / "results.jsonl.gz")
@@ -136,7 +164,7 @@ def runs(count: int, report: Path) -> Iterator[int]:
 def main(arguments: list[str]) -> int:
     """Does it all, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.soak", description=(__doc__ or "").partition("\n")[0])
-    for name, default in (("calls", 1000000), ("lines", 10000), ("runs", 20), ("seed", 1)):
+    for name, default in (("calls", 1000000), ("captured", 100000), ("lines", 10000), ("runs", 20), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args(arguments)
     chance, began = random.Random(args.seed), time.monotonic()
@@ -146,9 +174,12 @@ def main(arguments: list[str]) -> int:
     print(f"{args.calls} calls: {dict(found)}, {grown} kB more", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report"
-        sizes = list(runs(args.runs, report))
+        under = captured(args.captured, args.seed, Path(directory))
+        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        print(f"{args.captured} calls under capture: {dict(under)}, the greatest resident set {largest} kB", flush=True)
+        sizes = list(runs(max(args.runs, 1), report))
         print(
-            f"{args.runs} runs: the greatest resident set {sizes[0]} kB after the first, {sizes[-1]} kB after the last"
+            f"{len(sizes)} runs: the greatest resident set {sizes[0]} kB after the first, {sizes[-1]} kB after the last"
         )
         print(
             f"{args.lines} damaged results: {dict(lines(args.lines, chance, report))}, {time.monotonic() - began:.0f} s"

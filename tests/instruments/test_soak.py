@@ -22,6 +22,12 @@ def test_half_of_the_calls_succeed():
     assert found.total() == 400
 
 
+def test_the_calls_of_a_program_under_capture_are_all_there(tmp_path):
+    """As many fail as without a tracer."""
+    alone, under = soak.calls(400, random.Random(3)), soak.captured(400, 3, tmp_path)
+    assert under == alone
+
+
 def test_damaged_results_are_read_or_refused(tmp_path):
     """A reader never fails otherwise; damage that changes no meaning is read."""
     write_tests(tmp_path, JUDGES)
