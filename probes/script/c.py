@@ -19,16 +19,18 @@ _OR_SAME_USER = "\tif (network != 0)\n\t\tnetwork = syscall(310, 0x40000000);\n"
 _SAME_USER = "\tint network = syscall(310, 0x40000000);            /* unshare(CLONE_NEWNET) */\n\n"
 _DIRECTORY = """\
 	static char directory[] = "/tmp/socketcall.0000000";
-	u32 at = sizeof(directory) - 2;
+	u32 at, number = syscall(20);                      /* getpid */
 	int network = syscall(310, 0x40020000);            /* unshare(CLONE_NEWNET | CLONE_NEWNS) */
 
 	if (network == 0) {
 		syscall(21, 0, (u32)"/", 0, 0x44000);      /* mount: MS_REC | MS_PRIVATE */
 		syscall(21, (u32)"tmpfs", (u32)"/tmp", (u32)"tmpfs");
 	}
-	for (u32 pid = syscall(20); pid; pid /= 10)
-		directory[at--] = '0' + pid % 10;
-	syscall(39, (u32)directory, 0700);                 /* mkdir */
+	do {
+		at = sizeof(directory) - 2;
+		for (u32 left = number++; left; left /= 10)
+			directory[at--] = '0' + left % 10;
+	} while (syscall(39, (u32)directory, 0700) == -17);    /* mkdir: EEXIST */
 	syscall(12, (u32)directory);                       /* chdir */
 """
 #: Sysctls are written in a network of the test's own only.

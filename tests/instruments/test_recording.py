@@ -6,12 +6,13 @@ import shutil
 import signal
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from probes.script import c
-from probes.script.script import Call, Expected, Verdict, Word
+from probes.script import c, elf
+from probes.script.script import Call, Expected, Put, Verdict, Word
 from probes.trace import ptrace, seccomp
 from tests.instruments.support import DEADLINE, missing, ran, run_command, write_tests
 from tests.instruments.test_scripts import script, words
@@ -171,6 +172,36 @@ def test_the_c_program_fails_where_its_output_is_not_read(compiled):
     done = subprocess.run([compiled(c.program([WRONG]))], stdout=writer, timeout=60)
     os.close(writer)
     assert done.returncode == 1
+
+
+#: Binds a socket to the path "s" in the current directory.
+BINDS = script(
+    Put(0x60000000, b"\1\0s\0"),
+    Call(words(359, 1, 1), slot=0),
+    Call((Word(361), Word(0, "slot"), Word(0x60000000, "pointer"), *words(4)[:4]), expected=[Expected(Word(0), 0)]),
+    Verdict(0),
+)
+
+
+@pytest.mark.parametrize("form", ["c", "elf"])
+def test_each_test_has_a_directory_without_files(tmp_path, compiled, form):
+    """Where a script cannot mount, what an earlier process of the same number has left behind is not its directory."""
+    program = tmp_path / "made.elf"
+    made = replace(BINDS, files=True)
+    if form == "c":
+        program = compiled(c.program([made]))
+    else:
+        program.write_bytes(elf.program([made]))
+        program.chmod(0o755)
+    used = "mkdir $(seq 99) $(seq -f socketcall.%07g 99) && for d in *; do : >$d/s; done"
+    # The program is below /tmp.
+    copied = f"mount -t tmpfs none /mnt && cp {program} /mnt/program"
+    inside = f"{copied} && mount -t tmpfs none /tmp && cd /tmp && {used} && exec /mnt/program"
+    done = subprocess.run(
+        ["unshare", "-Urpfm", "sh", "-c", inside], capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: ptrace.set_filter(seccomp.answering(310, errno.EPERM)),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 def test_what_calls_return_and_write_is_used_by_later_ones(socketcall, tmp_path, compiled):

@@ -73,6 +73,10 @@ segments:                               # the sizes of the first are those with 
 
 start:
     cld
+    mov eax, 48                         # signal: where SIGCHLD is ignored a child is not waited for
+    mov ebx, 17
+    xor ecx, ecx                        # SIG_DFL
+    int 0x80
     mov eax, 55                         # fcntl
     mov ebx, 1
     xor ecx, ecx                        # F_DUPFD
@@ -133,7 +137,7 @@ next_script:
     test eax, eax
     jz child
     js alone
-    mov [ENDED], eax
+    mov dword ptr [ENDED], 0xff00       # where wait4 does not say another status
     mov edi, eax
 wait:
     mov eax, 114                        # wait4
@@ -523,12 +527,17 @@ surroundings:
     int 0x80
     mov eax, 20                         # getpid: names a directory, as another one may have files already
     int 0x80
+    mov ebp, eax
+6:  mov eax, ebp
+    inc ebp
     call print_number
     call take
     mov eax, 39                         # mkdir
     mov ebx, OUT
     mov ecx, 0x1c0
     int 0x80
+    cmp eax, -17                        # EEXIST
+    je 6b
     mov eax, 12
     mov ebx, OUT
     int 0x80
