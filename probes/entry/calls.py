@@ -89,8 +89,11 @@ class Output:
         return self._with(int.from_bytes(data, "little", signed=signed) if is_number else data)
 
     def unpack(self, layout: str) -> Output:
-        """Return the output with the list of members of a struct layout, [] if the call failed. Raises struct.error."""
-        return self._with(list(struct.unpack(layout, self._bytes)) if int(self.result) >= 0 else [])
+        """Return the output with the members of a struct layout, [] if the call failed; as bytes, if they are not its size."""
+        data = self._bytes
+        if int(self.result) < 0:
+            return self._with([])
+        return self._with(list(struct.unpack(layout, data)) if len(data) == struct.calcsize(layout) else data)
 
     def without(self, chosen: builtins.bytes) -> Output:
         """Return the output with zeros for the bytes that the machine chose, where they are first found."""

@@ -78,6 +78,14 @@ def test_what_a_failed_call_has_written_is_judged_with_its_error() -> None:
     assert failed.as_int().actual == failed[2:].actual == [-22, b"\1\0\0\0"]
 
 
+@pytest.mark.parametrize(
+    ("written", "actual"), [(b"\1\0\2\0", [0, [1, 2]]), (b"\1\0\2", [0, b"\1\0\2"]), (b"", [0, b""])]
+)
+def test_members_of_a_structure_of_another_size_are_its_bytes(written, actual):
+    """An implementation that writes too little deviates: the test does not end at the first such call."""
+    assert Output(Result(0), written).unpack("<2H").with_result().actual == actual
+
+
 def test_a_call_that_never_returned_has_no_registers_after_it() -> None:
     assert judged("regs_out.eax", [-1], [record(1, 7, None)], [7]).verdict == "conforms"
     assert judged("ret", [None], [record(1, 7, None)], [7]).verdict == "conforms"
