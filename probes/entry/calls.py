@@ -89,7 +89,7 @@ class Output:
         return self._with(int.from_bytes(data, "little", signed=signed) if is_number else data)
 
     def unpack(self, layout: str) -> Output:
-        """Return the output with the members of a struct layout, [] if the call failed; as bytes, if they are not its size."""
+        """Return the output with the members of a struct layout, [] if the call failed; as bytes if of another size."""
         data = self._bytes
         if int(self.result) < 0:
             return self._with([])
