@@ -175,7 +175,9 @@ class Build:
         self._ends: dict[int, list[int]] = {}
         for index, (a, b) in enumerate(zip(self.one["checks"], self.two["checks"], strict=False)):
             why = a["left_out"] or b["left_out"]
-            if not why and not a["judged"]:
+            if a["case"] != b["case"]:
+                why = why or "is another check from run to run"
+            if not why and not (a["judged"] and b["judged"]):
                 why = self.stopped or "is never judged"
             if not why:
                 why = self._assert(index, a["by"], b["by"], count)
@@ -185,7 +187,9 @@ class Build:
         """Adds what a check expects to the steps that it concerns. Returns why that cannot be, "" if it can."""
         expected: list[tuple[int, Expected]] = []
         compared: list[tuple[int, Compare]] = []
-        for a, b in zip(one, two, strict=False):
+        if len(one) != len(two):
+            return "is judged by other bytes from run to run"
+        for a, b in zip(one, two, strict=True):
             step: int = next(a[name] for name in ("result", "read", "at_most_0") if name in a)
             if {name: a[name] for name in a if name != "is"} != {name: b.get(name) for name in a if name != "is"}:
                 return "is judged by other bytes from run to run"
@@ -202,7 +206,7 @@ class Build:
                 compared.append((step, found))
             else:
                 return "expects what Python finds out"
-        if not expected and not compared:
+        if not expected and not any(found.data for _, found in compared):
             return "rests on nothing that is recorded"
         for step, one_expected in expected:
             self._expected.setdefault(step, []).append(one_expected)

@@ -4,6 +4,8 @@ import re
 import struct
 from dataclasses import replace
 
+import pytest
+
 from probes.entry.memory import POISON
 from probes.script import c, elf, replay, seen
 from probes.script.build import Build
@@ -192,6 +194,44 @@ def test_pointers_descriptors_and_copied_bytes_are_symbols():
     assert [(offset, size, word.kind) for offset, size, word in puts[1].words] == [(0, 4, "slot")]
     bind = built.steps[-2]
     assert [word.kind for word in bind.registers[:3]] == ["number", "slot", "pointer"]
+
+
+RESULT, NO_BYTES = {"result": 0, "is": 0}, {"read": 1, "offset": 0, "is": "", "but": []}
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "why"),
+    [
+        ([RESULT], [RESULT], ""),
+        ([RESULT], [RESULT, RESULT], "is judged by other bytes from run to run"),
+        ([RESULT, RESULT], [RESULT], "is judged by other bytes from run to run"),
+        ([NO_BYTES], [NO_BYTES], "rests on nothing that is recorded"),
+        ([RESULT, NO_BYTES], [RESULT, NO_BYTES], ""),
+    ],
+)
+def test_a_check_is_judged_by_all_that_it_rests_on(one, two, why):
+    """A script has no check that compares less than the test does, or nothing."""
+    steps = {"call": words_of(DUP), "result": 0}, {"read": 0x60000000, "data": "00"}
+    check = {"case": "", "left_out": "", "judged": True}
+    built = Build(log(*steps, checks=[{**check, "by": one}]), log(*steps, checks=[{**check, "by": two}]))
+    assert [made.left_out for made in built.checks] == [why]
+
+
+def test_checks_of_other_cases_are_left_out():
+    """The order of the checks differs from run to run."""
+    logs = [
+        log(
+            {"call": words_of(DUP), "result": 0},
+            checks=[{"case": case, "left_out": "", "judged": True, "by": [RESULT]}],
+        )
+        for case in ("n=1", "n=2")
+    ]
+    assert [made.left_out for made in Build(*logs).checks] == ["is another check from run to run"]
+
+
+def words_of(*values):
+    """Return the seven registers of a recorded call."""
+    return [*values, *[0] * (7 - len(values))]
 
 
 def test_unpacked_values_keep_their_place():
