@@ -146,18 +146,20 @@ class LineAgent(Driver):
 
     def _next(self, wanted: Posted) -> tuple[int, Reply]:
         """Return the next whole reply and its number. Raises AgentError: it is damaged, or none comes in time."""
-        end, began = self._end(), time.monotonic()
+        end, began, late = self._end(), time.monotonic(), False
         while True:
             found = self._whole(wanted)
             if found is not None:
                 return found
+            if late:
+                raise self._nothing(wanted, time.monotonic() - began)
             try:
                 part = self.line.receive(end)
             except LineEnded as error:
                 raise self._lost(error) from None
-            if not part:
-                raise self._nothing(wanted, time.monotonic() - began)
             self._received += part
+            # A console that never falls silent has a part at any time.
+            late = not part or (end is not None and time.monotonic() > end)
 
     def _whole(self, wanted: Posted) -> tuple[int, Reply] | None:
         """Return the first whole reply among what has come, None if there is none. Raises AgentError: it is damaged."""

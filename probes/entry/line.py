@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import termios
 import tty
@@ -23,6 +24,8 @@ _PR_SET_PDEATHSIG = 1
 #: Bytes that are read at once, and those of a command's errors that are kept for a message.
 _PART, _SAID = 1 << 16, 2000
 _LINES = 5
+#: Seconds for which connect(2) waits where others are before it.
+_CONNECT = 10
 
 _libc = ctypes.CDLL(None)
 
@@ -96,6 +99,8 @@ class BootedLine(Line):
     def __init__(self, command: Sequence[str], name: str) -> None:
         """Start the command. Raises OSError: it cannot be started."""
         ours, its = socket.socketpair()
+        #: The wait status, None until it has been ended.
+        self._status: int | None = None
         self._said = os.memfd_create("socketcall-console")
         with its:
             try:
@@ -111,8 +116,7 @@ class BootedLine(Line):
 
     def ending(self, error: OSError | None) -> str:
         """Return how the command ended, for a message; it is ended if it has not."""
-        self._end()
-        return f"`{self.name}` {how(self._status)}"
+        return f"`{self.name}` {how(self._end())}"
 
     def last_words(self) -> list[str]:
         """Return the last lines that the command wrote to its standard error."""
@@ -127,14 +131,17 @@ class BootedLine(Line):
         self._end()
         os.close(self._said)
 
-    def _end(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self._status = 0
-        # Another process than the one that started it only kills it.
-        with suppress(ChildProcessError):
-            _, self._status = os.waitpid(self.process.pid, 0)
-            self.process.returncode = self._status
+    def _end(self) -> int:
+        """End the command once, since another may get its number then, and return its wait status."""
+        if self._status is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self._status = 0
+            # Another process than the one that started it only kills it.
+            with suppress(ChildProcessError):
+                _, self._status = os.waitpid(self.process.pid, 0)
+                self.process.returncode = self._status
+        return self._status
 
 
 def _dies_with(parent: int) -> Callable[[], None]:
@@ -151,11 +158,12 @@ def open_line(path: Path) -> Line:
     try:
         if stat.S_ISSOCK(path.stat().st_mode):
             with socket.socket(socket.AF_UNIX) as connected:
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _CONNECT, 0))
                 connected.connect(str(path))
                 return Line(str(path), connected.detach())
         descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise NoLine(f"{path}: {error.strerror}") from error
+        raise NoLine(f"{path}: {error.strerror or error}") from error
     try:
         if not os.isatty(descriptor):
             raise NoLine(f"{path} is no line; it takes a terminal device, as of a serial port, or a Unix socket")
@@ -167,9 +175,12 @@ def open_line(path: Path) -> Line:
     except OSError as error:
         os.close(descriptor)
         raise NoLine(f"{path}: {error.strerror}") from error
-    except (NoLine, termios.error) as error:
+    except termios.error as error:
         os.close(descriptor)
-        raise NoLine(str(error)) from error
+        raise NoLine(f"{path}: {error.args[-1]}") from error
+    except NoLine:
+        os.close(descriptor)
+        raise
     return Line(str(path), descriptor)
 
 

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from probes.entry import line
 from probes.entry.agent import Agent
 from probes.entry.agent_frames import AgentError
 from probes.entry.agent_start import PROGRAM
@@ -203,6 +204,7 @@ def test_two_workers_have_a_machine_each(judge, machine):
         (("--boot", "sh -c 'echo panic >&2; exit 3'"), "`sh` ended with status 3; it wrote: panic"),
         (("--boot", "sleep 600", "--deadline", "0.05"), "no reply came within"),
         (("--boot", "sh -c 'echo login:; sleep 600'", "--deadline", "0.05"), r"but 'login:\n'"),
+        (("--boot", "yes flood", "--deadline", "0.05"), "within the time of the test, but"),
         (("--boot", ""), "--boot: the command is empty"),
         (("--boot", "sh -c '"), "No closing quotation; quote it as for a shell"),
         (("--via-tty", "/nonexistent"), "--via-tty: /nonexistent: No such file or directory"),
@@ -291,6 +293,30 @@ def test_a_socket_without_an_agent(judge, tmp_path):
         run = judge(BIND, args=("--via-tty", str(path), "--deadline", "1"))
     assert run.status == 2
     assert f"--via-tty: {path}: no agent answers" in run.err
+
+
+def test_a_socket_that_takes_no_connection(tmp_path, monkeypatch):
+    """Where those before it fill the queue of a socket, it is waited for in seconds."""
+    monkeypatch.setattr(line, "_CONNECT", 1)
+    path = tmp_path / "line"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(str(path))
+        server.listen(0)
+        first.connect(str(path))
+        with pytest.raises(line.NoLine, match=f"{path}: Resource temporarily unavailable"):
+            line.open_line(path)
+
+
+def test_a_machine_is_ended_once(monkeypatch):
+    """What is said of its end stays the same, and no other process that got its number is killed."""
+    booted = line.BootedLine(["sh", "-c", "exit 3"], "sh")
+    os.waitid(os.P_PID, booted.process.pid, os.WEXITED | os.WNOWAIT)
+    assert booted.ending(None) == "`sh` ended with status 3"
+    killed = []
+    monkeypatch.setattr(line.os, "killpg", lambda *arguments: killed.append(arguments))
+    assert booted.ending(None) == "`sh` ended with status 3"
+    booted.close()
+    assert killed == []
 
 
 def test_effects_of_calls_are_read_by_the_machine(socketcall, machine):
