@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
 from probes.entry import line
 from probes.entry.agent import Agent
 from probes.entry.agent_frames import AgentError
+from probes.entry.agent_line import LineAgent
 from probes.entry.agent_start import PROGRAM
 from probes.entry.initramfs import initramfs
 from probes.trace.processes import has_ended
@@ -204,7 +206,6 @@ def test_two_workers_have_a_machine_each(judge, machine):
         (("--boot", "sh -c 'echo panic >&2; exit 3'"), "`sh` ended with status 3; it wrote: panic"),
         (("--boot", "sleep 600", "--deadline", "0.05"), "no reply came within"),
         (("--boot", "sh -c 'echo login:; sleep 600'", "--deadline", "0.05"), r"but 'login:\n'"),
-        (("--boot", "yes flood", "--deadline", "0.05"), "within the time of the test, but"),
         (("--boot", ""), "--boot: the command is empty"),
         (("--boot", "sh -c '"), "No closing quotation; quote it as for a shell"),
         (("--via-tty", "/nonexistent"), "--via-tty: /nonexistent: No such file or directory"),
@@ -305,6 +306,24 @@ def test_a_socket_that_takes_no_connection(tmp_path, monkeypatch):
         first.connect(str(path))
         with pytest.raises(line.NoLine, match=f"{path}: Resource temporarily unavailable"):
             line.open_line(path)
+
+
+class Console(line.Line):
+    """Is a line that never falls silent."""
+
+    def receive(self, end):
+        """Return noise."""
+        return b"flood\n"
+
+
+def test_a_line_that_never_falls_silent():
+    """Noise is read no longer than a reply is waited for."""
+    read, write = os.pipe()
+    os.close(write)
+    console = Console("console", read)
+    with pytest.raises(AgentError, match="no reply came over console within"):
+        LineAgent(console).start(time.monotonic() + 0.1)
+    console.close()
 
 
 def test_a_machine_is_ended_once(monkeypatch):
