@@ -133,9 +133,12 @@ def run(item: pytest.Item, spec: SandboxSpec, around: Surroundings) -> SandboxRe
         keep = {*keep, *kind.machine.descriptors}
     began = time.monotonic()
     sysctls = Sysctls() if spec.isolation == "none" and kind.via is None else None
-    result = sandbox.run(body, spec, channel, around.work, around.deadline, keep, kind.traced_gates)
-    if sysctls is not None:
-        sysctls.restore()
+    try:
+        result = sandbox.run(body, spec, channel, around.work, around.deadline, keep, kind.traced_gates)
+    finally:
+        # Also if a signal ends the run: they are those of the user's network.
+        if sysctls is not None:
+            sysctls.restore()
     if kind.machine is not None:
         lost = kind.machine.end(None if around.deadline is None else began + _PART * around.deadline)
         result.messages += [messages.MachineLost(lost)] * bool(lost)

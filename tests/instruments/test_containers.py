@@ -158,3 +158,26 @@ def test_sysctls_are_put_back(tmp_path):
     assert [(check["verdict"], check["detail"]) for check in ended.checks] == [
         ("not_applicable", "/proc/sys that can be written"), ("conforms", "")
     ], ended.out + ended.err  # fmt: skip
+
+
+INTERRUPTED = '''
+import os, signal, time
+from probes.testing import procfs
+
+@law
+def test_set(calls, expect):
+    """A statement."""
+    procfs.set_sysctl("net.ipv4.ip_default_ttl", 77)
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(60)
+'''
+
+
+def test_sysctls_are_put_back_by_a_run_that_is_ended(tmp_path):
+    """A signal that ends the run leaves no sysctl of the network that its tests share changed."""
+    write_tests(tmp_path, INTERRUPTED)
+    installed("iproute2")
+    shell = 'ip link set lo up; "$0" "$@" || cat /proc/sys/net/ipv4/ip_default_ttl'
+    ended = run_check(tmp_path, "--isolation", "none", prefix=(*APART[:-1], shell))
+    assert ended.out.splitlines()[-1] == "64", ended.out + ended.err
+    assert "ended by SIGTERM" in ended.out
