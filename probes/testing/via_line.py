@@ -39,15 +39,13 @@ _ATTEMPTS = 2
 
 
 class Machine:
-    """Holds the machine of a run in this process. It is started when it is first needed, and anew after it was lost.
-
-    Raises MachineLost where it does not answer and cannot be started anew.
-    """
+    """Holds the machine of a run in this process. It is started when it is first needed, and anew after it was lost."""
 
     def __init__(self, open_it: Callable[[], Line], boots: bool, patience: float) -> None:
         """Take what opens the line. `patience` are the seconds that it may take until an agent answers."""
         self._open, self.boots, self.patience = open_it, boots, patience
         self.agent: LineAgent | None = None
+        self._has_served = False
         #: By which factor tests take longer there, as far as that is known.
         self.slowness = 1.0
 
@@ -62,11 +60,19 @@ class Machine:
         return _ATTEMPTS * (self.patience + _ANSWER) + _ANSWER
 
     def begin(self) -> None:
-        """Makes a child of the first agent serve."""
+        """Makes a child of the first agent serve.
+
+        Raises MachineLost where it does not answer and cannot be started anew; NoLine, OSError where it never could.
+        """
         for attempt in range(_ATTEMPTS):
             try:
                 self._started().begin(time.monotonic() + _ANSWER)
+                self._has_served = True
                 return
+            except (NoLine, OSError) as error:
+                if not self._has_served:
+                    raise
+                raise MachineLost(f"it cannot be reached again: {error}") from None
             except AgentError as error:
                 self.close()
                 if attempt or not self.boots:

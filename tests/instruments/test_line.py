@@ -8,15 +8,17 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from probes.entry import line
 from probes.entry.agent import Agent
 from probes.entry.agent_frames import AgentError
-from probes.entry.agent_line import LineAgent
+from probes.entry.agent_line import LineAgent, MachineLost
 from probes.entry.agent_start import PROGRAM
 from probes.entry.initramfs import initramfs
+from probes.testing import via_line
 from probes.trace.processes import has_ended
 from tests.instruments.support import checkout, installed, missing, wait_for
 
@@ -306,6 +308,38 @@ def test_a_socket_that_takes_no_connection(tmp_path, monkeypatch):
         first.connect(str(path))
         with pytest.raises(line.NoLine, match=f"{path}: Resource temporarily unavailable"):
             line.open_line(path)
+
+
+def test_a_machine_whose_line_cannot_be_opened_again(monkeypatch):
+    """A device that is unplugged during a run makes the machine lost; at the beginning there is none."""
+
+    class Fake:
+        def __init__(self, opened):
+            self.line = opened
+
+        def meet(self, end):
+            pass
+
+        begin = meet
+
+        def resume(self, end):
+            raise AgentError("gone")
+
+    def opened():
+        if lines:
+            return lines.pop()
+        raise line.NoLine("/dev/ttyUSB0: No such file or directory")
+
+    monkeypatch.setattr(via_line, "LineAgent", Fake)
+    lines = []
+    machine = via_line.Machine(opened, False, 1.0)
+    with pytest.raises(line.NoLine):
+        machine.begin()
+    lines.append(SimpleNamespace(close=lambda: None))
+    machine.begin()
+    assert machine.end(None) == "gone"
+    with pytest.raises(MachineLost, match="it cannot be reached again: /dev/ttyUSB0: No such file or directory"):
+        machine.begin()
 
 
 class Console(line.Line):
