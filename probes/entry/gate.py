@@ -102,8 +102,8 @@ def entry_abi() -> str:
     """
     if WORD == 64:
         return "ia32-compat"
-    stacks = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[stack]")]
-    native = all(int(line.partition("-")[0], 16) < _NATIVE_TOP for line in stacks)
+    stacks = [line for line in Path("/proc/self/maps").read_bytes().split(b"\n") if line.endswith(b" [stack]")]
+    native = all(int(line.partition(b"-")[0], 16) < _NATIVE_TOP for line in stacks)
     return "i386" if native else "ia32-compat"
 
 

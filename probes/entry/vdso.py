@@ -16,9 +16,10 @@ def vdso_range(pid: int | Literal["self"] = "self") -> range:
 
     Raises OSError: the process is gone, or its memory map may not be read.
     """
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        if line.endswith("[vdso]"):
-            first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
+    for line in Path(f"/proc/{pid}/maps").read_bytes().split(b"\n"):
+        # The path of a file, in any encoding, may end alike.
+        if line.split(maxsplit=5)[5:] == [b"[vdso]"]:
+            first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split(b"-"))
             return range(first, last)
     return range(0)
 

@@ -55,11 +55,13 @@ class _Maps:
     def __init__(self, pid: int) -> None:
         self._starts: list[int] = []
         self._areas: list[tuple[int, int, str, bool]] = []
-        for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
-            span, rights, offset, _, _, *rest = line.split(maxsplit=5)
-            start, end = (int(each, 16) for each in span.split("-"))
+        # Of a path the kernel escapes line feeds alone (proc(5)): what else ends a line of text is a part of it.
+        for line in Path(f"/proc/{pid}/maps").read_bytes().split(b"\n")[:-1]:
+            span, rights, offset, _, _, *path = line.split(maxsplit=5)
+            start, end = (int(each, 16) for each in span.split(b"-"))
             self._starts.append(start)
-            self._areas.append((end, int(offset, 16) - start, rest[0] if rest else "", "x" in rights))
+            name = path[0].decode(errors="replace") if path else ""
+            self._areas.append((end, int(offset, 16) - start, name, b"x" in rights))
 
     def is_code(self, address: int) -> bool:
         area = self._area(address)

@@ -48,6 +48,15 @@ def test_frames(word):
     assert text[4] == " > (the outermost frame)"
 
 
+@pytest.mark.parametrize("name", ["latin-1 \udce9", "control\x1c [vdso]"])
+def test_paths_that_are_no_text(name):
+    """The path of a program may have any bytes."""
+    code = int80(359, 1, 2, 0) + int80(1, 0)
+    (found,) = capture("-k", *program(i386(code), name)).calls("socket")
+    assert found["gate"] == "int80"
+    assert found["stack"][0]["module"].endswith(name.replace("\udce9", "\ufffd"))
+
+
 def test_code_without_frame_pointers():
     """What is in the register of the frame pointer is said, and ends the stack."""
     code = b"\xbd\x39\x30\0\0" + int80(359, 1, 2, 0) + int80(1, 0)
