@@ -320,5 +320,6 @@ def signal_number(item: str) -> int:
 
 
 def _unknown(item: str, what: str, names: Sequence[str]) -> str:
-    wrong = f"{item!r} is no {what}" if item else f"the name of a {what} is missing"
+    article = "an" if what == "error" else "a"
+    wrong = f"{item!r} is no {what}" if item else f"the name of {article} {what} is missing"
     return wrong + (nearest(item, names) or f"; one is {names[0]}")

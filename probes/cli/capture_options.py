@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from probes.cli.capture_filters import CLASSES
@@ -124,6 +125,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--summary-of", metavar="FILE", type=Path, help="count the calls of a capture in JSON lines")
 
 
+def keep(read: Path | None, written: str | None) -> None:
+    """Raises CommandError if the file that is read would be written over."""
+    with suppress(OSError):
+        if read is not None and written and read.is_file() and read.samefile(written):
+            raise CommandError(f"capture: -o {written} is the file that is read: name another one")
+
+
 def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number")
@@ -138,6 +146,7 @@ _CONTRADICTIONS = (("--raw", "--brief"), ("-r", "-t"), ("-c", "-ff"), ("-c", "--
 
 def check(args: argparse.Namespace) -> None:
     """Raises CommandError if options contradict each other."""
+    keep(args.compare, args.output)
     given = {
         "--raw": args.raw, "--brief": args.brief, "-r": args.relative, "-t": args.wall, "-c": args.count,
         "-ff": args.follow > 1, "--compare": args.compare, "--follow-wire": args.follow_wire, "-p": args.pid,

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from probes.cli.capture_options import keep
 from probes.cli.capture_sink import Sink
 from probes.errors import CommandError
 from probes.report import capture as formats
@@ -23,6 +24,7 @@ def summary(args: argparse.Namespace) -> int:
         raise CommandError("capture: --summary-of reads a file: leave out the program and -p")
     if any(getattr(args, name) for name in _NOT_OF_A_FILE):
         raise CommandError("capture: --summary-of counts all calls of a file: leave out what chooses or changes calls")
+    keep(args.summary_of, args.output)
     try:
         with args.summary_of.open(encoding="utf-8", errors="replace") as lines:
             counts = formats.counted(lines)

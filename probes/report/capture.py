@@ -92,8 +92,8 @@ def counted(lines: Iterable[str]) -> Counts:
                 names = (fields[name] for name in ("gate", "abi"))
                 call_type = CallType(fields["op"], fields["route"], fields["nr"], ebx, *names)
                 count(counts, call_type, fields["ret"], fields["dur_ns"] or 0)
-        except (ValueError, KeyError, TypeError) as error:
-            if not line.endswith("\n"):
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if line.startswith("{") and not line.endswith("\n"):
                 break  # The capture was killed.
             raise ValueError(f"line {number} is no line of a capture: {line[:40].rstrip()!r}") from error
     return counts

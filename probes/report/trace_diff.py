@@ -86,7 +86,7 @@ def _calls(lines: Iterable[str]) -> Iterator[Call]:
 def _of_json(number: int, line: str) -> Call | None:
     try:
         fields = json.loads(line)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         raise ValueError(f"line {number} is no JSON: {line[:60]!r}") from None
     try:
         if fields.get("type") != "call":

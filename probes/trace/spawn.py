@@ -40,6 +40,8 @@ def spawn(tracer: Tracer, argv: Sequence[str]) -> int:
     `tracer.resume` continues it. The signals of ENDING are blocked meanwhile. Raises CannotCapture; then the process has
     ended and was waited for.
     """
+    if not argv[0]:
+        raise CannotCapture(NOT_FOUND, "the name of the program is empty; give its path")
     program = _filter_for(tracer) if not tracer.every_call else []
     go, failure = os.pipe(), os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)

@@ -99,6 +99,7 @@ def test_signals_are_chosen():
     ("-e", "trace=socket,conect", 14, "did you mean 'connect'?"),
     ("-e", "trace=", 7, "the name of a call or class of calls is missing"),
     ("-e", "socket,", 8, "the name of a call or class of calls is missing"),
+    ("-e", "errno=", 7, "the name of an error is missing"),
     ("-e", "!%nothing", 2, "'%nothing' is no call or class of calls"),
     ("-e", "rout=direct", 1, "'rout' can be trace, route"),
     ("-e", "route=socketcal", 7, "did you mean 'socketcall'?"),

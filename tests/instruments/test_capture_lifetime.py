@@ -99,6 +99,9 @@ def test_a_program_that_cannot_be_executed():
         done = capture("--", "./text")
         assert done.status == 126
         assert why in one_line(done)
+    done = capture("--", "")
+    assert done.status == 127
+    assert "the name of the program is empty" in one_line(done)
     done = capture("--", "/tmp")
     assert done.status == 126
     assert "is a directory" in one_line(done)

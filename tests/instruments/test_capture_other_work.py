@@ -171,8 +171,26 @@ def test_a_summary_of_a_file():
     assert spoilt.returncode == 2 and "line 6 is no line of a capture" in spoilt.stderr
     assert socketcall("--summary-of", "nothing").returncode == 2
     assert "leave out what chooses" in socketcall("--summary-of", done.path, "-e", "nonsense").stderr
+    for text in ("no capture", '["no", "capture"]', "[" * 100_000):
+        Path("none").write_text(text)
+        spoilt = socketcall("--summary-of", "none")
+        assert spoilt.returncode == 2 and spoilt.stderr.startswith("socketcall: capture: none: line 1 is no line"), text
     Path("empty").touch()
     assert socketcall("--format", "jsonl", "--summary-of", "empty").stdout == ""
+
+
+def test_a_file_that_is_read_is_not_written_over():
+    """The results of --compare and --summary-of do not take the place of what they are made of."""
+    Path("trace").write_text("socket(AF_UNIX, SOCK_STREAM, 0) = 3\n")
+    Path("link").symlink_to("trace")
+    for words in (("--compare", "trace", "-o", "link", "--", "true"), ("--summary-of", "trace", "-o", "trace")):
+        done = socketcall(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "is the file that is read: name another one" in done.stderr
+    assert Path("trace").read_text().startswith("socket(")
+    Path("trace").write_text('{"a":' * 100_000)
+    done = socketcall("--compare", "trace", "--", "true")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_a_trace_is_read():
