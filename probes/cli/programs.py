@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from probes.errors import CommandError
+
+
+def require_place(path: Path) -> None:
+    """Raises CommandError if no file can be written there: before the work that makes it."""
+    place, number = path if path.exists() else path.absolute().parent, 0
+    if path.is_dir():
+        number = errno.EISDIR
+    elif not place.exists():
+        number = errno.ENOENT
+    elif not os.access(place, os.W_OK):
+        number = errno.EACCES
+    if number:
+        raise CommandError(f"-o {path}: {os.strerror(number)}; name a file that can be written")
 
 
 def write(path: Path, data: bytes, mode: int) -> None:

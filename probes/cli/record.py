@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
         raise CommandError(
             f"-o {args.output}: the name ends with neither .c nor .elf; choose by --form c or --form elf"
         )
+    programs.require_place(args.output)
     made = recorded(args)
     drop_failures(made, args.isolation)
     lines = _left_out(made)

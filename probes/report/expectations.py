@@ -111,6 +111,8 @@ class Expectations:
         """Read the files of the options. Raises CommandError: unreadable file, or no directory to write to."""
         if write and not Path(write).absolute().parent.is_dir():
             raise CommandError(f"--write-expect: there is no directory {Path(write).absolute().parent}; make it first")
+        if write and Path(write).is_dir():
+            raise CommandError(f"--write-expect: {write} is a directory; name a file")
         known = ExpectedDeviations(Path(expect)) if expect else None
         globs = None
         if require is not None:

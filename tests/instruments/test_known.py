@@ -5,6 +5,7 @@ import json
 import pytest
 
 from probes.entry.gate import WORD
+from probes.errors import CommandError
 from probes.report.check import Check, Key
 from probes.report.expectations import Expectations
 from tests.instruments.support import ONE_GATE, run_check, run_command, write_tests
@@ -70,6 +71,14 @@ def test_a_case_has_one_line_with_a_short_reason(tmp_path):
     expectations.finish()
     _, line = (tmp_path / "known").read_text().splitlines()
     assert line == "made.m0.law | step=1 | actual " + "x" * 92 + "…"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"), [("", "is a directory; name a file"), ("missing/known", "there is no directory")]
+)
+def test_a_list_that_cannot_be_written_is_found_before_the_run(tmp_path, place, why):
+    with pytest.raises(CommandError, match=f"--write-expect: .*{why}"):
+        Expectations.of(None, None, str(tmp_path / place))
 
 
 def test_the_list_makes_it_green(deviating, check):

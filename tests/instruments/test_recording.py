@@ -381,6 +381,8 @@ def test_law(calls, memory, expect):
         ([LAW, "-o", "x.txt"], "ends with neither .c nor .elf; choose by --form c or --form elf"),
         ([LAW, "-o", "/dev/stdout"], "ends with neither .c nor .elf; choose by --form c or --form elf"),
         ([LAW, "-o", "missing/x.c"], "-o missing/x.c: No such file or directory; name a file that can be written"),
+        (["no.such.*", "-o", "missing/x.c"], "-o missing/x.c: No such file or directory"),
+        (["no.such.*", "-o", ".", "--form", "c"], "-o .: Is a directory"),
         ([LAW, "-o", "."], "ends with neither .c nor .elf"),
         (
             [LAW, "--case", "bit=40", "-o", "x.c"],
