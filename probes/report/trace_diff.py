@@ -180,7 +180,7 @@ def _agree(ours: Sequence[str], theirs: Sequence[str]) -> bool:
 
 _NETLINK = "nlmsg_len="
 _HEADERS = re.compile(r"nlmsg_len=(\d+), nlmsg_type=([A-Z_]+), nlmsg_flags=([A-Z0-9_|x]+)")
-_ATTRIBUTES = re.compile(r"nla_len=(\d+), nla_type=((?:NLA_F_\w+\|)*[A-Z]\w+)")
+_ATTRIBUTES = re.compile(r"nla_len=(\d+), nla_type=((?:NLA_F_\w+\|)*(?!NLA_F_)[A-Z]\w+)")
 
 
 def _are_like_messages(one: str, other: str) -> bool:
