@@ -1,6 +1,6 @@
 """Finds the indexes of interfaces in decoded arguments, and puts their names there: `if_nametoindex("lo")`.
 
-Source: netdevice(7), packet(7), ip(7), ipv6(7), rtnetlink(7).
+Source: netdevice(7), packet(7), ip(7), ipv6(7), rtnetlink(7); nfnetlink_queue.h, nfnetlink_log.h, nf_tables.h.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ _MEMBERS = frozenset((
 #: Attributes of netlink whose value is one.
 _ATTRIBUTES = frozenset((
     "IFLA_LINK", "IFLA_MASTER", "IFLA_NEW_IFINDEX", "RTA_OIF", "RTA_IIF", "NDA_IFINDEX", "NDA_MASTER", "NHA_OIF",
-    "NETCONFA_IFINDEX",
+    "NETCONFA_IFINDEX", "NFTA_TRACE_IIF", "NFTA_TRACE_OIF",
+    *(f"{prefix}_IFINDEX_{name}" for prefix in ("NFQA", "NFULA") for name in (
+        "INDEV", "OUTDEV", "PHYSINDEV", "PHYSOUTDEV",
+    )),
 ))  # fmt: skip
 
 

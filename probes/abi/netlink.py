@@ -1,7 +1,7 @@
 """Decodes the messages of netlink: headers, the structures behind them, and trees of attributes.
 
 Source: netlink(7), rtnetlink(7), sock_diag(7); include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h,
-neighbour.h, fib_rules.h, genetlink.h, inet_diag.h, unix_diag.h, netfilter/nfnetlink.h.
+neighbour.h, fib_rules.h, genetlink.h, inet_diag.h, unix_diag.h, xfrm.h, audit.h, netfilter/.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from typing import Final
 
 from probes.abi import names
 from probes.abi import netlink_types as types
-from probes.abi.layouts import ipv4, ipv6
-from probes.abi.netlink_types import ATTRIBUTE, HEADER, Message
+from probes.abi.netlink_audit import is_text
+from probes.abi.netlink_layouts import TEXT, Message, with_hosts
+from probes.abi.netlink_netfilter import table_of_kind
+from probes.abi.netlink_types import ATTRIBUTE, HEADER
 from probes.abi.record import Decoded
+from probes.abi.sockaddr import printable
 
 _ERROR, _DONE = 2, 3
 _FIRST_OF_PROTOCOL: Final = 0x10
@@ -21,20 +24,23 @@ _NESTED, _BYTE_ORDER = 0x8000, 0x4000
 _DEPTH: Final = 8
 
 
-def decode_messages(raw: bytes, size: int, protocol: int) -> list[dict[str, Decoded]]:
+def decode_messages(raw: bytes, size: int, protocol: int, word: int = 64) -> list[dict[str, Decoded]]:
     """Decode the messages in a buffer of `size` bytes of a socket of this protocol, as far as they were fetched.
 
-    A last entry {"more": N} counts bytes that are no whole message.
+    The word size of the program decides how structures are padded. A last entry {"more": N} counts bytes that are no
+    whole message.
     """
     found: list[dict[str, Decoded]] = []
     at = 0
     while len(raw) - at >= HEADER.size:
-        length = HEADER.unpack(raw, at)[0]
+        length, number, *_ = HEADER.unpack(raw, at)
+        if protocol == types.AUDIT and is_text(number) and length + HEADER.size == len(raw):
+            length = len(raw)  # The records of the kernel leave their header out of the length (audit_log_end).
         if not HEADER.size <= length <= len(raw) - at:
             found.append(decode_header(raw[at : at + HEADER.size], protocol))
             at += HEADER.size
             break
-        found.append(_message(raw[at : at + length], protocol))
+        found.append(_message(raw[at : at + length], protocol, word))
         at += _aligned(length)
     if at < size:
         found.append({"more": size - at})
@@ -52,7 +58,7 @@ def decode_header(raw: bytes, protocol: int) -> dict[str, Decoded]:
     return {"len": length, "type": name, "flags": types.flags_of(name, number, flags), "seq": seq, "pid": pid}
 
 
-def _message(raw: bytes, protocol: int) -> dict[str, Decoded]:
+def _message(raw: bytes, protocol: int, word: int) -> dict[str, Decoded]:
     decoded = decode_header(raw, protocol)
     number, flags, payload = HEADER.unpack(raw)[1], HEADER.unpack(raw)[2], raw[HEADER.size :]
     if not payload:
@@ -60,8 +66,8 @@ def _message(raw: bytes, protocol: int) -> dict[str, Decoded]:
     if number == _DONE and len(payload) >= 4:
         return decoded | {"body": int.from_bytes(payload[:4], "little", signed=True)} | _rest(payload[4:], "")
     if number == _ERROR and len(payload) >= 4:
-        return decoded | _error(payload, protocol, flags)
-    kind = types.message_of(protocol, number, payload) if number >= _FIRST_OF_PROTOCOL else None
+        return decoded | _error(payload, protocol, flags, word)
+    kind = types.message_of(protocol, number, flags, payload, word) if number >= _FIRST_OF_PROTOCOL else None
     if kind is None:
         return decoded | {"data": payload.hex()}
     return decoded | _body(kind, payload)
@@ -70,21 +76,23 @@ def _message(raw: bytes, protocol: int) -> dict[str, Decoded]:
 def _body(kind: Message, payload: bytes) -> dict[str, Decoded]:
     layout = kind.layout
     if len(payload) < layout.size:
+        if kind.growing:
+            return {"body": layout.decode_beginning(payload)}
         first, *_ = layout.members  # struct rtgenmsg, the family alone, is enough for a request
         return {"body": ({first: names.family(payload[0])} if first.endswith("family") else {}) | {"cut": True}}
     body = layout.decode(payload[: layout.size])
-    for name in types.HOSTS_OF_SOCKETS & body.keys():
-        raw = bytes.fromhex(body[name])
-        body[name] = ipv4(raw[:4]) if payload[0] == names.AF_INET else ipv6(raw)
-    return {"body": body} | _rest(payload[_aligned(layout.size) :], kind.attributes)
+    decoded = ({"body": body} if body else {}) | _rest(payload[_aligned(layout.size) :], kind.attributes)
+    return dict(with_hosts(decoded)) if kind.hosts else decoded
 
 
 def _rest(raw: bytes, table: str) -> dict[str, Decoded]:
+    if table == TEXT:
+        return {"text": printable(raw.removesuffix(b"\0"))}
     attributes = decode_attributes(raw, table, _DEPTH)
     return {"attrs": attributes} if attributes else {}
 
 
-def _error(payload: bytes, protocol: int, flags: int) -> dict[str, Decoded]:
+def _error(payload: bytes, protocol: int, flags: int, word: int) -> dict[str, Decoded]:
     """Decode struct nlmsgerr: the error, the request, and of an extended acknowledgement the attributes."""
     body: dict[str, Decoded] = {"error": int.from_bytes(payload[:4], "little", signed=True)}
     request = payload[4 : 4 + HEADER.size]
@@ -94,7 +102,7 @@ def _error(payload: bytes, protocol: int, flags: int) -> dict[str, Decoded]:
     whole = payload[4 : 4 + header["len"]]
     # An acknowledgement has the header alone, so has one with NLM_F_CAPPED.
     capped = flags & types.CAPPED or not body["error"] or not HEADER.size <= len(whole) == header["len"]
-    body["msg"] = header if capped or HEADER.unpack(request)[1] == _ERROR else _message(whole, protocol)
+    body["msg"] = header if capped or HEADER.unpack(request)[1] == _ERROR else _message(whole, protocol, word)
     end = 4 + (HEADER.size if capped else _aligned(len(whole)))
     rest = payload[end:] if flags & types.ACK_TLVS else b""
     return {"body": body} | _rest(rest, "NLMSGERR_ATTR")
@@ -108,21 +116,24 @@ def decode_attributes(raw: bytes, table: str, depth: int) -> list[dict[str, Deco
         length, number = ATTRIBUTE.unpack_from(raw, at)
         if not ATTRIBUTE.size <= length <= len(raw) - at:
             break
-        found.append(_attribute(length, number, raw[at + ATTRIBUTE.size : at + length], table, depth))
+        found.append(_attribute(number, raw[at + ATTRIBUTE.size : at + length], table, depth, found))
         at += _aligned(length)
     if raw[at:].strip(b"\0"):
         found.append({"raw": raw[at:].hex()})
     return found
 
 
-def _attribute(length: int, number: int, value: bytes, table: str, depth: int) -> dict[str, Decoded]:
+def _attribute(
+    number: int, value: bytes, table: str, depth: int, before: list[dict[str, Decoded]]
+) -> dict[str, Decoded]:
     kind = number & ~(_NESTED | _BYTE_ORDER)
     name = types.attribute_name(table, kind)
     marks = [text for bit, text in ((_NESTED, "NLA_F_NESTED"), (_BYTE_ORDER, "NLA_F_NET_BYTEORDER")) if number & bit]
-    decoded: dict[str, Decoded] = {"len": length, "type": "|".join([*marks, str(name)]) if marks else name}
+    shown = "|".join([*marks, name if isinstance(name, str) else hex(name)]) if marks else name
+    decoded: dict[str, Decoded] = {"len": ATTRIBUTE.size + len(value), "type": shown}
     if not value:
         return decoded
-    inner = types.nested_table(table, name)
+    inner = types.nested_table(table, name) or table_of_kind(name, before)
     if depth > 1 and (inner is not None or number & _NESTED):
         nested = decode_attributes(value, inner or "", depth - 1)
         if nested and "raw" not in nested[-1]:

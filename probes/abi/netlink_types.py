@@ -6,16 +6,19 @@ Source: as netlink.py. Members have the names of the C structures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from probes.abi import names
+from probes.abi import netlink_audit as audit
+from probes.abi import netlink_netfilter as netfilter
+from probes.abi import netlink_xfrm as xfrm
 from probes.abi.layouts import INT, U8, U16, U32, U64, Layout, Type, ipv4, ipv6
+from probes.abi.netlink_layouts import ADDRESS, FAMILY, IP_PROTOCOL, PORT, Message, bits, named
 from probes.abi.netlink_names import TABLES
 from probes.abi.record import Decoded
 from probes.abi.sockaddr import printable
 
-ROUTE, SOCK_DIAG, XFRM, NETFILTER, GENERIC = 0, 4, 6, 12, 16
+ROUTE, SOCK_DIAG, XFRM, AUDIT, NETFILTER, GENERIC = 0, 4, 6, 9, 12, 16
 _GENL_CTRL: Final = 16
 CAPPED, ACK_TLVS = 0x100, 0x200
 HEADER = Layout(len=U32, type=U16, flags=U16, seq=U32, pid=U32)
@@ -64,60 +67,37 @@ _STATISTICS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Message:
-    """Describes the messages of some types: the structure that follows the header, and the table of the attributes."""
-
-    layout: Layout
-    attributes: str
-
-
-def _named(code: str, table: str) -> Type:
-    return Type(code, lambda number: TABLES[table].get(number, number))
-
-
-def _bits(code: str, table: Mapping[int, str]) -> Type:
-    return Type(code, lambda number: names.flags(table, number))
-
-
-_FAMILY = Type("B", lambda number: names.family(number))
-_FAMILY_PAD1, _FAMILY_PAD3 = Type("Bx", _FAMILY.show), Type("B3x", _FAMILY.show)
-_SCOPE, _PROTO, _TABLE = _named("B", "RT_SCOPE"), _named("B", "RTPROT"), _named("B", "RT_TABLE")
-_PORT = Type("2s", lambda raw: int.from_bytes(raw, "big"))
+_FAMILY_PAD1, _FAMILY_PAD3 = Type("Bx", FAMILY.show), Type("B3x", FAMILY.show)
+_SCOPE, _PROTO, _TABLE = named("B", "RT_SCOPE"), named("B", "RTPROT"), named("B", "RT_TABLE")
 _COOKIE = Type("8s", lambda raw: [int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:], "little")])
-_ADDRESS16 = Type("16s", bytes.hex)
 _STATE = Type("B", lambda number: _TCP_STATES[number - 1] if 0 < number <= len(_TCP_STATES) else number)
-#: Members that are addresses of the family of their structure.
-HOSTS_OF_SOCKETS = frozenset(("idiag_src", "idiag_dst"))
-_IP_PROTOCOL = Type("B", lambda number: names.protocol(names.AF_INET, number))
 
-_IFINFOMSG = Layout(ifi_family=_FAMILY_PAD1, ifi_type=_named("H", "ARPHRD"), ifi_index=INT,
-                    ifi_flags=_bits("I", _IFF), ifi_change=_bits("I", _IFF))  # fmt: skip
-_IFADDRMSG = Layout(ifa_family=_FAMILY, ifa_prefixlen=U8, ifa_flags=_bits("B", _IFA_F), ifa_scope=_SCOPE, ifa_index=U32)
-_RTMSG = Layout(rtm_family=_FAMILY, rtm_dst_len=U8, rtm_src_len=U8, rtm_tos=U8, rtm_table=_TABLE, rtm_protocol=_PROTO,
-                rtm_scope=_SCOPE, rtm_type=_named("B", "RTN"), rtm_flags=_bits("I", _RTM_F | _RTNH_F))  # fmt: skip
-_NDMSG = Layout(ndm_family=_FAMILY_PAD3, ndm_ifindex=INT, ndm_state=_bits("H", _NUD), ndm_flags=_bits("B", _NTF),
-                ndm_type=_named("B", "RTN"))  # fmt: skip
-_RULE = Layout(family=_FAMILY, dst_len=U8, src_len=U8, tos=U8, table=Type("B2x", _TABLE.show),
-               action=_named("B", "FR_ACT"), flags=U32)  # fmt: skip
+_IFINFOMSG = Layout(ifi_family=_FAMILY_PAD1, ifi_type=named("H", "ARPHRD"), ifi_index=INT,
+                    ifi_flags=bits("I", _IFF), ifi_change=bits("I", _IFF))  # fmt: skip
+_IFADDRMSG = Layout(ifa_family=FAMILY, ifa_prefixlen=U8, ifa_flags=bits("B", _IFA_F), ifa_scope=_SCOPE, ifa_index=U32)
+_RTMSG = Layout(rtm_family=FAMILY, rtm_dst_len=U8, rtm_src_len=U8, rtm_tos=U8, rtm_table=_TABLE, rtm_protocol=_PROTO,
+                rtm_scope=_SCOPE, rtm_type=named("B", "RTN"), rtm_flags=bits("I", _RTM_F | _RTNH_F))  # fmt: skip
+_NDMSG = Layout(ndm_family=_FAMILY_PAD3, ndm_ifindex=INT, ndm_state=bits("H", _NUD), ndm_flags=bits("B", _NTF),
+                ndm_type=named("B", "RTN"))  # fmt: skip
+_RULE = Layout(family=FAMILY, dst_len=U8, src_len=U8, tos=U8, table=Type("B2x", _TABLE.show),
+               action=named("B", "FR_ACT"), flags=U32)  # fmt: skip
 _TCMSG = Layout(tcm_family=_FAMILY_PAD3, tcm_ifindex=INT, tcm_handle=U32, tcm_parent=U32, tcm_info=U32)
 _ADDRLABEL = Layout(ifal_family=_FAMILY_PAD1, ifal_prefixlen=U8, ifal_flags=U8, ifal_index=U32, ifal_seq=U32)
-_NHMSG = Layout(nh_family=_FAMILY, nh_scope=_SCOPE, nh_protocol=Type("Bx", _PROTO.show), nh_flags=_bits("I", _RTNH_F))
-_RTGENMSG = Layout(rtgen_family=_FAMILY)
-_SOCKID = {"idiag_sport": _PORT, "idiag_dport": _PORT, "idiag_src": _ADDRESS16, "idiag_dst": _ADDRESS16,
+_NHMSG = Layout(nh_family=FAMILY, nh_scope=_SCOPE, nh_protocol=Type("Bx", _PROTO.show), nh_flags=bits("I", _RTNH_F))
+_RTGENMSG = Layout(rtgen_family=FAMILY)
+_SOCKID = {"idiag_sport": PORT, "idiag_dport": PORT, "idiag_src": ADDRESS, "idiag_dst": ADDRESS,
            "idiag_if": U32, "idiag_cookie": _COOKIE}  # fmt: skip
-_INET_REQUEST = Layout(sdiag_family=_FAMILY, sdiag_protocol=_IP_PROTOCOL, idiag_ext=Type("Bx"),
-                       idiag_states=_bits("I", _STATES), **_SOCKID)  # fmt: skip
-_INET_ANSWER = Layout(idiag_family=_FAMILY, idiag_state=_STATE, idiag_timer=U8, idiag_retrans=U8, **_SOCKID,
+_INET_REQUEST = Layout(sdiag_family=FAMILY, sdiag_protocol=IP_PROTOCOL, idiag_ext=Type("Bx"),
+                       idiag_states=bits("I", _STATES), **_SOCKID)  # fmt: skip
+_INET_ANSWER = Layout(idiag_family=FAMILY, idiag_state=_STATE, idiag_timer=U8, idiag_retrans=U8, **_SOCKID,
                       idiag_expires=U32, idiag_rqueue=U32, idiag_wqueue=U32, idiag_uid=U32,
                       idiag_inode=U32)  # fmt: skip
-_UNIX_REQUEST = Layout(sdiag_family=_FAMILY, sdiag_protocol=Type("B2x"), udiag_states=_bits("I", _STATES),
-                       udiag_ino=U32, udiag_show=_bits("I", _SHOW), udiag_cookie=_COOKIE)  # fmt: skip
-_UNIX_ANSWER = Layout(udiag_family=_FAMILY, udiag_type=Type("B", lambda number: names.named(names.TYPES, number)),
+_UNIX_REQUEST = Layout(sdiag_family=FAMILY, sdiag_protocol=Type("B2x"), udiag_states=bits("I", _STATES),
+                       udiag_ino=U32, udiag_show=bits("I", _SHOW), udiag_cookie=_COOKIE)  # fmt: skip
+_UNIX_ANSWER = Layout(udiag_family=FAMILY, udiag_type=Type("B", lambda number: names.named(names.TYPES, number)),
                       udiag_state=Type("Bx", _STATE.show), udiag_ino=U32, udiag_cookie=_COOKIE)  # fmt: skip
 _GENL = Layout(cmd=U8, version=Type("B2x"))
-_GENL_CONTROL = Layout(cmd=_named("B", "CTRL_CMD"), version=Type("B2x"))
-_NFGENMSG = Layout(nfgen_family=_FAMILY, version=U8, res_id=_PORT)
+_GENL_CONTROL = Layout(cmd=named("B", "CTRL_CMD"), version=Type("B2x"))
 
 #: By the number of the first of the four types that a kind of object has: new, delete, get, set.
 _ROUTES = {
@@ -125,13 +105,13 @@ _ROUTES = {
     28: Message(_NDMSG, "NDA"), 32: Message(_RULE, "FRA"), 36: Message(_TCMSG, "TCA"), 40: Message(_TCMSG, "TCA"),
     44: Message(_TCMSG, "TCA"), 56: Message(_IFADDRMSG, "IFA"), 60: Message(_IFADDRMSG, "IFA"),
     64: Message(Layout(ndtm_family=_FAMILY_PAD3), "NDTA"), 72: Message(_ADDRLABEL, "IFAL"),
-    80: Message(Layout(ncm_family=_FAMILY), "NETCONFA"), 88: Message(_RTGENMSG, "NETNSA"),
+    80: Message(Layout(ncm_family=FAMILY), "NETCONFA"), 88: Message(_RTGENMSG, "NETNSA"),
     100: Message(_TCMSG, "TCA"), 104: Message(_NHMSG, "NHA"), 108: Message(_IFINFOMSG, "IFLA"),
 }  # fmt: skip
 
 
-def message_of(protocol: int, number: int, payload: bytes) -> Message | None:
-    """Return what a message of this type consists of, None if it is not known here."""
+def message_of(protocol: int, number: int, flags: int, payload: bytes, word: int) -> Message | None:
+    """Return what a message of this type consists of, from a program of this word size; None if it is not known here."""
     if protocol == ROUTE:
         return _ROUTES.get(number & ~3)
     if protocol == SOCK_DIAG and number == 20:
@@ -140,22 +120,26 @@ def message_of(protocol: int, number: int, payload: bytes) -> Message | None:
             return Message(_UNIX_REQUEST if len(payload) == _UNIX_REQUEST.size else _UNIX_ANSWER, "UNIX_DIAG")
         if payload[0] in (names.AF_INET, names.AF_INET6):
             is_answer = len(payload) >= _INET_ANSWER.size
-            return Message(_INET_ANSWER, "INET_DIAG") if is_answer else Message(_INET_REQUEST, "INET_DIAG_REQ")
+            layout, attributes = (_INET_ANSWER, "INET_DIAG") if is_answer else (_INET_REQUEST, "INET_DIAG_REQ")
+            return Message(layout, attributes, hosts=True)
     if protocol == GENERIC:
-        return Message(_GENL_CONTROL, "CTRL_ATTR") if number == _GENL_CTRL else Message(_GENL, "")
-    return Message(_NFGENMSG, "") if protocol == NETFILTER else None
+        return Message(_GENL_CONTROL, "CTRL_ATTR") if number == _GENL_CTRL else Message(_GENL)
+    if protocol == XFRM:
+        return xfrm.message_of(number, flags, word)
+    if protocol == AUDIT:
+        return audit.message_of(number)
+    return netfilter.message_of(number) if protocol == NETFILTER else None
 
 
 def type_name(protocol: int, number: int) -> str | int:
     """Name the type of a message of a protocol."""
     if number < 16:
         return TABLES["NLMSG"].get(number, number)
-    if protocol == NETFILTER and (subsystem := TABLES["NFNL_SUBSYS"].get(number >> 8)):
-        low = number & 0xFF
-        return f"{subsystem}<<8|{TABLES['NFT_MSG'].get(low, low) if number >> 8 == 10 else low}"
+    if protocol == NETFILTER:
+        return netfilter.type_name(number)
     if protocol == GENERIC and number == _GENL_CTRL:
         return "nlctrl"
-    table = {ROUTE: "RTM", SOCK_DIAG: "DIAG", XFRM: "XFRM"}.get(protocol, "")
+    table = {ROUTE: "RTM", SOCK_DIAG: "DIAG", XFRM: "XFRM", AUDIT: "AUDIT"}.get(protocol, "")
     return TABLES.get(table, {}).get(number, number)
 
 
@@ -166,7 +150,7 @@ def flags_of(name: str | int, number: int, value: int) -> str | int:
         own = _ACK
     elif verb.startswith("NEW"):
         own = _NEW
-    elif verb.startswith("DEL"):
+    elif verb.startswith(("DEL", "DESTROY")):
         own = _DELETE
     else:
         own = _GET
@@ -175,28 +159,34 @@ def flags_of(name: str | int, number: int, value: int) -> str | int:
 
 # Attributes
 
-_NESTED: Final[dict[str, str]] = {
+_NESTED: Final[dict[str, str]] = netfilter.NESTED | {
     "IFLA_LINKINFO": "IFLA_INFO", "IFLA_XDP": "IFLA_XDP", "IFLA_AF_SPEC": "AF", "IFLA_PROP_LIST": "IFLA",
     "AF_INET": "IFLA_INET", "AF_INET6": "IFLA_INET6", "RTA_METRICS": "RTAX", "CTRL_ATTR_OPS": "*CTRL_ATTR_OP",
     "CTRL_ATTR_MCAST_GROUPS": "*CTRL_ATTR_MCAST_GRP",
 }  # fmt: skip
-_TEXT = frozenset((
+_TEXT = netfilter.TEXT | frozenset((
     "IFLA_IFNAME", "IFLA_QDISC", "IFLA_IFALIAS", "IFLA_INFO_KIND", "IFLA_INFO_SLAVE_KIND", "IFLA_PHYS_PORT_NAME",
     "IFLA_PARENT_DEV_NAME", "IFLA_PARENT_DEV_BUS_NAME", "IFLA_ALT_IFNAME", "IFA_LABEL", "FRA_IIFNAME", "FRA_OIFNAME",
     "TCA_KIND", "CTRL_ATTR_FAMILY_NAME", "CTRL_ATTR_MCAST_GRP_NAME", "NLMSGERR_ATTR_MSG", "RTAX_CC_ALGO",
     "INET_DIAG_CONG", "NDTA_NAME", "UNIX_DIAG_NAME",
 ))  # fmt: skip
-_HOSTS = frozenset((
+_HOSTS = netfilter.HOSTS | frozenset((
     "IFA_ADDRESS", "IFA_LOCAL", "IFA_BROADCAST", "IFA_ANYCAST", "IFA_MULTICAST", "RTA_DST", "RTA_SRC", "RTA_GATEWAY",
     "RTA_PREFSRC", "NDA_DST", "FRA_DST", "FRA_SRC", "NHA_GATEWAY", "IFAL_ADDRESS",
 ))  # fmt: skip
 _HARDWARE = frozenset(("IFLA_ADDRESS", "IFLA_BROADCAST", "IFLA_PERM_ADDRESS", "NDA_LLADDR"))
-_BITS: Final[dict[str, Mapping[int, str]]] = {"IFA_FLAGS": _IFA_F, "IFLA_EXT_MASK": _EXT_MASK}
-_NAMED: Final[dict[str, str]] = {"RTA_TABLE": "RT_TABLE", "FRA_TABLE": "RT_TABLE"}
+_BITS: Final[dict[str, Mapping[int, str]]] = (
+    {"IFA_FLAGS": _IFA_F, "IFLA_EXT_MASK": _EXT_MASK} | netfilter.BITS | xfrm.BITS
+)
+_NAMED: Final[dict[str, Mapping[int, str]]] = {
+    "RTA_TABLE": TABLES["RT_TABLE"], "FRA_TABLE": TABLES["RT_TABLE"], **netfilter.NAMED, **xfrm.NAMED,
+}  # fmt: skip
 #: Attributes of one, two, four or eight bytes that are no numbers.
-_OPAQUE = frozenset(("IFLA_INFO_DATA", "IFLA_INET6_TOKEN", "UNIX_DIAG_VFS", "UNIX_DIAG_RQLEN", "RTA_MULTIPATH",
-                     "RTA_ENCAP", "FRA_UID_RANGE", "FRA_SPORT_RANGE", "FRA_DPORT_RANGE"))  # fmt: skip
-_STRUCTURES: Final[dict[str, Layout]] = {
+_OPAQUE = netfilter.OPAQUE | frozenset((
+    "IFLA_INFO_DATA", "IFLA_INET6_TOKEN", "UNIX_DIAG_VFS", "UNIX_DIAG_RQLEN", "RTA_MULTIPATH", "RTA_ENCAP",
+    "FRA_UID_RANGE", "FRA_SPORT_RANGE", "FRA_DPORT_RANGE",
+))  # fmt: skip
+_STRUCTURES: Final[dict[str, Layout]] = netfilter.STRUCTURES | xfrm.STRUCTURES | {
     "IFLA_STATS": Layout(**dict.fromkeys(_STATISTICS, U32)),
     "IFLA_STATS64": Layout(**dict.fromkeys((*_STATISTICS, "rx_otherhost_dropped"), U64)),
     "IFA_CACHEINFO": Layout(ifa_prefered=U32, ifa_valid=U32, cstamp=U32, tstamp=U32),
@@ -230,12 +220,27 @@ def attribute_value(name: str | int, raw: bytes) -> Decoded:
         return {"host": ipv4(raw) if len(raw) == 4 else ipv6(raw)}
     if name in _HARDWARE and len(raw) <= 32:
         return raw.hex(":")
-    layout = _STRUCTURES.get(str(name))
-    if layout is not None and len(raw) == layout.size:
-        return layout.decode(raw)
+    structure = _structure(str(name), raw)
+    if structure is not None:
+        return structure
     if isinstance(name, str) and name not in _OPAQUE and len(raw) in (1, 2, 4, 8):
-        number = int.from_bytes(raw, "little")
+        big = name.startswith(netfilter.BIG_ENDIAN)
+        number = int.from_bytes(raw, "big" if big else "little", signed=name in netfilter.SIGNED)
         if name in _BITS:
             return names.flags(_BITS[name], number)
-        return TABLES[_NAMED[name]].get(number, number) if name in _NAMED else number
+        return _NAMED[name].get(number, number) if name in _NAMED else number
     return {"hex": raw.hex()}
+
+
+def _structure(name: str, raw: bytes) -> Decoded:
+    """Decode the value of an attribute that is a structure, or several, or one with bytes behind it; else None."""
+    for layout in (_STRUCTURES[name],) if name in _STRUCTURES else xfrm.OF_WORD.get(name, {}).values():
+        if len(raw) == layout.size:
+            return layout.decode(raw)
+    if name in xfrm.ARRAYS and len(raw) % xfrm.ARRAYS[name].size == 0:
+        size = xfrm.ARRAYS[name].size
+        return [xfrm.ARRAYS[name].decode(raw[at : at + size]) for at in range(0, len(raw), size)]
+    if name in xfrm.TAILED and len(raw) >= xfrm.TAILED[name][0].size:
+        layout, tail = xfrm.TAILED[name]
+        return layout.decode(raw[: layout.size]) | {tail: {"hex": raw[layout.size :].hex()}}
+    return None

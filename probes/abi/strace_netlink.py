@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from probes.abi.netlink_layouts import HOSTS
 from probes.abi.record import Decoded, errno_name, signed
+from probes.abi.strace_address import hex_or_0
 from probes.abi.strace_text import bytes_of, quoted
 
 
@@ -29,6 +31,8 @@ def _message(decoded: Mapping[str, Decoded]) -> str:
         parts.append(_hexadecimal(decoded["data"]))
     if "attrs" in decoded:
         parts.append(_attributes(decoded["attrs"]))
+    if "text" in decoded:
+        parts.append(quoted(bytes_of(decoded["text"])))
     return parts[0] if len(parts) == 1 else _list(parts)
 
 
@@ -48,14 +52,16 @@ def _body(decoded: Decoded) -> str:
             members.append(f"msg={_message(value)}")
         elif name == "error":
             members.append(f"error={'-' if errno_name(value) else ''}{errno_name(value) or value}")
-        elif name in ("idiag_src", "idiag_dst"):
+        elif name in HOSTS:
             members.append(_host(value, f"&{name}"))
+        elif name.endswith(_PORTS):
+            members.append(f"{name}=htons({value})")
         else:
-            members.append(f"{name}=htons({value})" if name.endswith(_PORTS) else f"{name}={value}")
+            members.append(f"{name}=htonl({hex_or_0(value)})" if name == "spi" else f"{name}={_value(value)}")
     return f"{{{', '.join(members)}}}"
 
 
-_PORTS = ("_sport", "_dport", "res_id")
+_PORTS = ("sport", "dport", "port_mask", "res_id", "hw_protocol")
 
 
 def _attributes(decoded: Sequence[Mapping[str, Decoded]]) -> str:
@@ -84,12 +90,14 @@ def _value(decoded: Decoded) -> str:
         if "hex" in decoded:
             return _hexadecimal(decoded["hex"])
         return _body(decoded)
-    return str(decoded)
+    return _list([_value(each) for each in decoded]) if isinstance(decoded, list) else str(decoded)
 
 
 def _host(host: str, where: str = "") -> str:
     if ":" in host:
         return f'inet_pton(AF_INET6, "{host}"{", " + where if where else ""})'
+    if "." not in host:  # (Its family is not known.)
+        return f"{where[1:]}={_hexadecimal(host)}"
     return (f"{where[1:]}=" if where else "") + f'inet_addr("{host}")'
 
 

@@ -77,7 +77,7 @@ NESTED = attribute(18, attribute(1, b"veth\0"))
      '{cmd=CTRL_CMD_GETFAMILY, version=1}, [{nla_len=11, nla_type=CTRL_ATTR_FAMILY_NAME}, "nlctrl"]]'),
     (message(0xA01, 1, b"\2\0\0\7"), NETFILTER,
      f"[{{nlmsg_len=20, nlmsg_type=NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETTABLE, nlmsg_flags=NLM_F_REQUEST, {HEADER}, "
-     "{nfgen_family=AF_INET, version=0, res_id=htons(7)}]"),
+     "{nfgen_family=AF_INET, version=NFNETLINK_V0, res_id=htons(7)}]"),
     # What is cut, or no message, has dots.
     (message(3, 0, bytes(4)) + message(3, 0, bytes(4))[:18], ROUTE,
      f"[[{{nlmsg_len=20, nlmsg_type=NLMSG_DONE, nlmsg_flags=0, {HEADER}, 0], "
@@ -102,11 +102,26 @@ def test_any_bytes_are_decoded():
     deep = b""
     for _ in range(2000):
         deep = attribute(0x8001, deep[-60000:])
-    for protocol in (ROUTE, DIAG, 6, NETFILTER, GENERIC, 77):
-        for number in (0, 2, 3, 16, 20, 24, 28, 32, 36, 64, 80, 104, 0x0A00):
-            for length in (0, 1, 4, 7, 12, 40, 90):
+    for protocol in (ROUTE, DIAG, 6, 9, NETFILTER, GENERIC, 77):
+        for number in (
+            0,
+            2,
+            3,
+            *range(16, 41),
+            64,
+            80,
+            104,
+            1000,
+            1011,
+            1107,
+            0x102,
+            0x302,
+            0x402,
+            *range(0xA00, 0xA16),
+        ):
+            for length in (0, 1, 4, 7, 12, 40, 90, 230, 300):
                 raw = message(number, chance.randrange(1 << 16), chance.randbytes(length))
-                decoded = decode_messages(raw, len(raw) + 3, protocol)
+                decoded = decode_messages(raw, len(raw) + 3, protocol, 32)
                 assert json.dumps(decoded) and messages(decoded)
         assert messages(decode_messages(message(16, 0, LINK, deep), 16 + len(LINK) + len(deep), protocol))
 

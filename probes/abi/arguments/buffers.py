@@ -27,7 +27,7 @@ def decode_data(raw: bytes, size: int, blobs: Mapping[str, bytes]) -> dict[str, 
         return decoded
     from probes.abi.netlink import decode_messages  # (Its tables are long, and seldom needed.)
 
-    return decoded | {"netlink": decode_messages(raw, size, blobs["netlink"][0])}
+    return decoded | {"netlink": decode_messages(raw, size, *blobs["netlink"])}
 
 
 def data_in(name: str, length: int) -> Argument:

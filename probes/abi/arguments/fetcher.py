@@ -87,5 +87,5 @@ class Fetcher:
             _NLMSGHDR <= int.from_bytes(head[:4], "little") <= size
             and (protocol := self.ask(self.words[0])) is not None
         ):
-            self.blobs["netlink"] = bytes([protocol])
+            self.blobs["netlink"] = bytes((protocol, self.word))
             self.take(name, address, min(size, _NETLINK))
