@@ -1,5 +1,6 @@
 """Frames as tests expect them: what a wrong expectation says, what the files hold, and that none leaves the sandbox."""
 
+import gzip
 import html
 import os
 import select
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from probes.abi.frame import Frame
+from probes.report import timeline
+from probes.report.formats import pcapng
 from probes.sandbox import links, namespaces
 from probes.sandbox.peer import Peer
 from tests.instruments.support import run_check, run_command, write_tests
@@ -87,6 +91,29 @@ def test_pcapng(tmp_path):
     assert comments[0] == ["sendto begins"]
     assert comments[1][1] == "sendto begins" and comments[1][2].startswith("then: sendto(")
     assert [calls[0]["t_ns"] < frames[0]["t_ns"] < calls[1]["t_ns"] < frames[1]["t_ns"]] == [True]
+
+
+def test_results_name_no_file_outside_their_directory(tmp_path):
+    """The names of the files are ids, which results of another machine may have made up."""
+    write_tests(tmp_path, SENT.replace("{events}", RIGHT))
+    run = run_check(tmp_path)
+    path = run.report / "results.jsonl.gz"
+    lines = gzip.decompress(path.read_bytes())
+    for name in (b"../../above", b"/above", b"a\\u0000b"):
+        path.write_bytes(gzip.compress(lines.replace(b"made.m0.law", name)))
+        done = run_command(tmp_path, "views", str(run.report))
+        assert (done.status, done.err.count("\n")) == (2, 1), done.err
+        assert "is no id of a behaviour" in done.err
+    assert not list(tmp_path.rglob("*above*"))
+
+
+def test_a_comment_is_cut_between_characters(tmp_path):
+    """The length of a comment has 16 bits."""
+    events = [timeline.Event(0, "x" + "é" * 50_000), timeline.Event(1, "", Frame(1, 1, "lo", bytes(14)))]
+    with (tmp_path / "long.pcapng").open("wb") as file:
+        pcapng.write(file, [events])
+    data = (tmp_path / "long.pcapng").read_bytes()
+    assert ("x" + "é" * 29_999).encode() + b"\0" in data
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace to run in: root")

@@ -70,6 +70,9 @@ class Frames:
         for id, found in sorted(self._wanted.items()):
             if frames.keys().isdisjoint(found):
                 continue
+            if Path(id).name != id or "\0" in id:
+                # The results may be of another machine: they name no file outside the directory.
+                raise CommandError(f"{directory}: {id!r} is no id of a behaviour: judge again")
             numbers = sorted(set(found))
             path = directory / "wire" / f"{id}.pcapng"
             with path.open("wb") as file:
@@ -90,7 +93,9 @@ def write(file: BinaryIO, tests: Sequence[Sequence[timeline.Event]]) -> None:
                 links[frame.link] = len(links)
             size = len(frame.raw)
             head = struct.pack("<5I", links[frame.link], frame.t_ns >> 32, frame.t_ns & 0xFFFFFFFF, size, size)
-            options = b"".join(_option(_COMMENT, text.encode()[:_LONGEST]) for text in comments)
+            # (A character that the limit cuts is left out.)
+            texts = [text.encode()[:_LONGEST].decode(errors="ignore") for text in comments]
+            options = b"".join(_option(_COMMENT, text.encode()) for text in texts)
             file.write(_block(_PACKET, head + _padded(frame.raw) + (options and options + _option(0, b""))))
 
 
