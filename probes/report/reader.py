@@ -73,6 +73,9 @@ class ResultsFile:
         self._require(head, _RUN, 1)
         for caller in head["target"]["callers"]:
             self._require(caller if isinstance(caller, dict) else {}, _CALLER, 1)
+            for name in ("gates", "options"):
+                if not all(isinstance(one, str) for one in caller[name]):
+                    self._fail(name, 1)
         self.run = head
         self.behaviours: dict[str, Statement] = {}
         self.counts: dict[str, int] = {}

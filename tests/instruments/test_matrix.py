@@ -199,6 +199,11 @@ BAD = {
     "cut off": (cut_off, {}, "has no end line"),
     "another schema": (other_schema, {}, "has schema 99"),
     "unknown target": (lambda place: None, {"name": "moon"}, "there is no target 'moon'"),
+    "gates that are no names": (
+        lambda place: None,
+        {"callers": [{"name": "python", "word": 64, "gates": [1], "options": []}]},
+        "line 1 has no gates",
+    ),
     "damaged evidence": (
         lambda place: (place / "evidence.jsonl.gz").write_bytes(b"no evidence"),
         {},
