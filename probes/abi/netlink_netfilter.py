@@ -1,7 +1,6 @@
-"""Defines the messages of NETLINK_NETFILTER: of nf_tables, ctnetlink, nfqueue and nflog; numbers are big-endian.
+"""Defines the messages of NETLINK_NETFILTER, by subsystem: nf_tables, ctnetlink and others; numbers are big-endian.
 
-Source: include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h, nf_tables_compat.h, nfnetlink_conntrack.h,
-nfnetlink_queue.h, nfnetlink_log.h; libnftnl.
+Source: include/uapi/linux/netfilter/nfnetlink*.h, nf_tables.h, nf_tables_compat.h, nf_conntrack_common.h; libnftnl.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _NFTABLES: Final = 10
 #: By subsystem: the table of its messages, and that of their attributes.
 _SUBSYSTEMS: Final = {
     0: ("NFNL_MSG", "NFNL_BATCH"), 1: ("IPCTNL_MSG_CT", "CTA"), 2: ("IPCTNL_MSG_EXP", "CTA_EXPECT"),
-    3: ("NFQNL_MSG", "NFQA"), 4: ("NFULNL_MSG", "NFULA"), 6: ("IPSET_CMD", ""), 7: ("NFNL_MSG_ACCT", ""),
-    8: ("IPCTNL_MSG_TIMEOUT", ""), 9: ("NFNL_MSG_CTHELPER", ""), _NFTABLES: ("NFT_MSG", ""),
-    11: ("NFNL_MSG_COMPAT", "NFTA_COMPAT"), 12: ("NFNL_MSG_HOOK", ""),
+    3: ("NFQNL_MSG", "NFQA"), 4: ("NFULNL_MSG", "NFULA"), 6: ("IPSET_CMD", ""), 7: ("NFNL_MSG_ACCT", "NFACCT"),
+    8: ("IPCTNL_MSG_TIMEOUT", "CTA_TIMEOUT"), 9: ("NFNL_MSG_CTHELPER", "NFCTH"), _NFTABLES: ("NFT_MSG", ""),
+    11: ("NFNL_MSG_COMPAT", "NFTA_COMPAT"), 12: ("NFNL_MSG_HOOK", "NFNLA_HOOK"),
 }  # fmt: skip
 _BATCH: Final = {16: "NFNL_MSG_BATCH_BEGIN", 17: "NFNL_MSG_BATCH_END"}
 #: Messages that have other attributes than those of their subsystem.
@@ -60,7 +59,7 @@ def message_of(number: int) -> Message:
 
 
 #: Numbers of attributes with these names are in network byte order.
-BIG_ENDIAN: Final = ("NFTA_", "CTA_", "NFQA_", "NFULA_", "NFNL_")
+BIG_ENDIAN: Final = ("NFTA_", "CTA_", "NFQA_", "NFULA_", "NFNL_", "NFACCT_", "NFCTH_", "NFNLA_")
 NESTED: Final[dict[str, str]] = {
     "NFTA_CHAIN_HOOK": "NFTA_HOOK", "NFTA_CHAIN_COUNTERS": "NFTA_COUNTER", "NFTA_HOOK_DEVS": "NFTA_DEVICE",
     "NFTA_RULE_EXPRESSIONS": "*NFTA_EXPR", "NFTA_RULE_COMPAT": "NFTA_RULE_COMPAT", "NFTA_SET_DESC": "NFTA_SET_DESC",
@@ -83,7 +82,10 @@ NESTED: Final[dict[str, str]] = {
     "CTA_FILTER": "CTA_FILTER", "CTA_EXPECT_MASTER": "CTA_TUPLE", "CTA_EXPECT_TUPLE": "CTA_TUPLE",
     "CTA_EXPECT_MASK": "CTA_TUPLE", "CTA_EXPECT_NAT": "CTA_EXPECT_NAT", "CTA_EXPECT_NAT_TUPLE": "CTA_TUPLE",
     "NFQA_CT": "CTA", "NFQA_EXP": "CTA_EXPECT", "NFQA_VLAN": "NFQA_VLAN", "NFULA_CT": "CTA",
-    "NFULA_VLAN": "NFULA_VLAN",
+    "NFULA_VLAN": "NFULA_VLAN", "NFACCT_FILTER": "NFACCT_FILTER", "NFCTH_TUPLE": "NFCTH_TUPLE",
+    "NFCTH_POLICY": "NFCTH_POLICY_SET", "NFCTH_POLICY_SET": "NFCTH_POLICY", "NFCTH_POLICY_SET2": "NFCTH_POLICY",
+    "NFCTH_POLICY_SET3": "NFCTH_POLICY", "NFCTH_POLICY_SET4": "NFCTH_POLICY",
+    "NFNLA_HOOK_CHAIN_INFO": "NFNLA_HOOK_INFO",
 }  # fmt: skip
 #: Attributes whose own are those of what another attribute before them names.
 _KINDS: Final = {"NFTA_EXPR_DATA": "NFTA_EXPR_NAME", "NFTA_OBJ_DATA": "NFTA_OBJ_TYPE"}
@@ -96,6 +98,8 @@ TEXT: Final = frozenset((
     "NFTA_FLOW_TABLE_NAME", "NFTA_GEN_PROC_NAME", "NFTA_LOG_PREFIX", "NFTA_MATCH_NAME", "NFTA_TARGET_NAME",
     "NFTA_COMPAT_NAME", "NFTA_CT_HELPER_NAME", "NFTA_TRACE_TABLE", "NFTA_TRACE_CHAIN", "NFTA_SECMARK_CTX",
     "CTA_HELP_NAME", "CTA_SECCTX_NAME", "CTA_EXPECT_HELP_NAME", "CTA_EXPECT_FN", "NFQA_SECCTX", "NFULA_PREFIX",
+    "CTA_TIMEOUT_NAME", "NFACCT_NAME", "NFCTH_NAME", "NFCTH_POLICY_NAME", "NFNLA_HOOK_DEV", "NFNLA_HOOK_FUNCTION_NAME",
+    "NFNLA_HOOK_MODULE_NAME",
 ))  # fmt: skip
 HOSTS: Final = frozenset((
     "CTA_IP_V4_SRC", "CTA_IP_V4_DST", "CTA_IP_V6_SRC", "CTA_IP_V6_DST", "CTA_NAT_V4_MINIP", "CTA_NAT_V4_MAXIP",
@@ -107,7 +111,7 @@ OPAQUE: Final = frozenset((
     "NFTA_TRACE_NETWORK_HEADER", "NFTA_TRACE_TRANSPORT_HEADER", "NFTA_CT_TIMEOUT_DATA", "CTA_LABELS",
     "CTA_LABELS_MASK", "CTA_HELP_INFO", "NFQA_PAYLOAD", "NFQA_L2HDR", "NFULA_PAYLOAD", "NFULA_HWHEADER", "NFULA_L2HDR",
 ))  # fmt: skip
-SIGNED: Final = frozenset(("NFTA_HOOK_PRIORITY", "NFTA_FLOWTABLE_HOOK_PRIORITY"))
+SIGNED: Final = frozenset(("NFTA_HOOK_PRIORITY", "NFTA_FLOWTABLE_HOOK_PRIORITY", "NFNLA_HOOK_PRIORITY"))
 
 _TABLE_FLAGS = numbered("NFT_TABLE_F_", "DORMANT", "OWNER", "PERSIST")
 _IPS = numbered(
