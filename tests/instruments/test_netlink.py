@@ -13,7 +13,7 @@ from probes.abi.netlink import decode_messages
 from probes.abi.operations import BY_NAME
 from probes.abi.strace_netlink import messages
 from probes.abi.strace_notation import arguments
-from tests.instruments.test_decode import A, reader
+from tests.instruments.decoding import A, reader
 
 ROUTE, DIAG, NETFILTER, GENERIC = 0, 4, 12, 16
 HEADER = "nlmsg_seq=1, nlmsg_pid=0}"

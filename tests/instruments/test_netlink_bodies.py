@@ -13,7 +13,7 @@ from probes.abi.netlink_names import TABLES
 from probes.abi.operations import BY_NAME
 from probes.abi.strace_netlink import messages
 from probes.abi.strace_notation import arguments
-from tests.instruments.test_decode import A, reader
+from tests.instruments.decoding import A, reader
 from tests.instruments.test_netlink import attribute, message
 
 XFRM, AUDIT, NETFILTER = 6, 9, 12

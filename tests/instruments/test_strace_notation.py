@@ -10,7 +10,7 @@ from probes.abi.fetch import fetch
 from probes.abi.operations import BY_NAME
 from probes.abi.strace_notation import arguments, auxiliary, outcome
 from probes.abi.strace_text import quoted
-from tests.instruments.test_decode import LOCAL, A, B, C, i32, reader, u32
+from tests.instruments.decoding import LOCAL, A, B, C, i32, reader, u32
 
 IN6 = struct.pack("<H", 10) + struct.pack(">HI", 80, 0) + bytes(15) + b"\1" + struct.pack("<I", 2)
 HOST = 'sin_port=htons(80), sin_addr=inet_addr("127.0.0.1")}'
