@@ -13,7 +13,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from probes.abi.arguments.fetcher import Limits
-from probes.cli.capture_filters import Selection, selected
+from probes.cli.capture_expressions import selected
+from probes.cli.capture_filters import Selection
 from probes.cli.capture_options import add_arguments, check
 from probes.cli.capture_output import Capture, Form
 from probes.cli.capture_processes import named_processes

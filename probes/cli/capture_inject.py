@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from probes.abi.operations import NETWORK
-from probes.cli.capture_filters import calls_named, error_number, signal_number
+from probes.cli.capture_expressions import calls_named, error_number, signal_number
 from probes.errors import CommandError
 from probes.trace.actions import Action, Delay, Return, Send, Skip
 from probes.trace.injection import Injection, Match
