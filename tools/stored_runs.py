@@ -62,7 +62,7 @@ def combined(reports: Iterable[Results]) -> dict[str, StoredRun]:
 
 
 def _release(kernel: Mapping[str, str]) -> str:
-    """The distribution's name of its kernel; of a kernel built by hand the version alone."""
+    """Return the distribution's name of its kernel; of a kernel built by hand the version alone."""
     return kernel["release"] if "Debian" in kernel["version"] else kernel["release"].partition("-")[0]
 
 
@@ -121,7 +121,7 @@ def text(runs: Sequence[StoredRun]) -> str:
 
 
 def _by_cite(runs: Sequence[StoredRun]) -> dict[str, list[tuple[str, list[str]]]]:
-    """The rows of the table: cases of a behaviour that all kernels answer alike are one row."""
+    """Return the rows of the table: cases of a behaviour that all kernels answer alike are one row."""
     cites = {name: answer.cite for one in runs for name, answer in one.answers.items()}
     found: dict[str, dict[tuple[str, tuple[str, ...]], list[str]]] = {}
     for name, cite in sorted(cites.items(), key=lambda item: item[::-1]):

@@ -28,17 +28,17 @@ class Frame:
 
     @cached_property
     def packet(self) -> Any:
-        """The frame dissected by scapy, from its Ethernet layer on."""
+        """Return the frame dissected by scapy, from its Ethernet layer on."""
         return ethernet()(self.raw)
 
     @property
     def summary(self) -> str:
-        """The frame's link, layers and ends, without what is random in it, such as TCP's first numbers."""
+        """Return the frame's link, layers and ends, without what is random in it, such as TCP's first numbers."""
         return f"{self.link} {_summary(self.packet)}"
 
     @property
     def text(self) -> str:
-        """The frame on one line, as people read it: link, layers and ends, and of IP and TCP what tests judge."""
+        """Return the frame on one line, as people read it: link, layers and ends, and of IP and TCP what tests judge."""
         try:
             return f"{self.link} {_described(self.packet)}"
         except ImportError:

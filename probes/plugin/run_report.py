@@ -43,7 +43,7 @@ class RunReport:
 
     @property
     def counts(self) -> Counts:
-        """The counts of all machines together."""
+        """Returns the counts of all machines together."""
         counts = Counts()
         for run in self.runs:
             counts.all.update(run.counts.all)
@@ -52,7 +52,7 @@ class RunReport:
 
     @property
     def status(self) -> int:
-        """The exit status of `check`."""
+        """Returns the exit status of `check`."""
         found = [status for run in self.runs for status in (run.status, run.counts.status())]
         return overall(*found) if found else 3
 
@@ -202,7 +202,7 @@ class LocalReport(RunReport):
         return self.runs[0].scratch()
 
     def condense(self, reports: Sequence[pytest.TestReport], scratch: Scratch | None) -> None:
-        """In a worker: writes what the reports of a test carry to its file, and leaves what the other process needs."""
+        """Writes what the reports of a test carry to the file of this worker, and leaves what the other process needs."""
         for report in reports:
             carried = getattr(report, "socketcall", None)
             if carried is not None:

@@ -20,7 +20,7 @@ class Stream:
     """Writes the lines to a descriptor that the process inherited."""
 
     def __init__(self, config: pytest.Config, descriptor: int, deadline: Callable[[], float | None]) -> None:
-        """`deadline` gives the seconds that a test may take."""
+        """Takes the descriptor. `deadline` gives the seconds that a test may take."""
         self._config, self._descriptor, self._deadline = config, descriptor, deadline
         self._file: IO[str] | None = None
 

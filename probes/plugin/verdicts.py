@@ -171,13 +171,13 @@ class _Judge:
         return "" if _is_field(judged.record_field) else f"records have no field {judged.record_field!r}"
 
     def _key(self, announced: Announced, records: Sequence[Record]) -> Key:
-        """The key of a check: its route and gate are those of the calls that it rests on."""
+        """Returns the key of a check: its route and gate are those of the calls that it rests on."""
         gates = {record.gate for record in records}
         key = replace(self._subject.key, case=announced.case)
         return replace(key, route=route_of(records) or key.route, gate=gates.pop() if len(gates) == 1 else key.gate)
 
     def _end(self) -> list[Check]:
-        """The checks about how the test ended, if there is something to report."""
+        """Returns the checks about how the test ended, if there is something to report."""
         messages, subject = self._result.messages, self._subject
         for failed in _of_type(messages, SandboxFailed):
             return [subject.check("broke", f"the sandbox could not be made: {failed.why}")]
@@ -203,7 +203,7 @@ class _Judge:
         return self._unfinished(pending)
 
     def _finished(self, pending: Sequence[Announced]) -> list[Check]:
-        """The test says that it ran to its end: then it has judged something, and all that it announced.
+        """Returns the checks about a test that says that it ran to its end: it has judged something, and all it announced.
 
         `expect` requires this in the sandbox; a test may have sent the message by itself.
         """
@@ -214,7 +214,7 @@ class _Judge:
         return [] if self._judged or self._subject.partial else [self._broke("the test judged nothing", ())]
 
     def _refused(self, refused: SetUpRefused, pending: Sequence[Announced]) -> list[Check]:
-        """A documented call refused in set-up: what was announced deviates, or a check of the set-up does."""
+        """Returns the checks about a documented call refused in set-up: all that was announced deviates, or the set-up."""
         rests_on = self._at.get(refused.call, [])
         key = replace(self._subject.key, case=f"{self._subject.key.case} set-up=refused".strip())
         checks = [Check(self._key(one, []), "deviates", one.expected) for one in pending] or [
@@ -226,7 +226,7 @@ class _Judge:
         return checks
 
     def _unanswered(self, unanswered: NoAnswer, pending: Sequence[Announced]) -> list[Check]:
-        """A call ended its process, or did not return: what was announced deviates, or a check of the set-up does."""
+        """Returns the checks about a call that ended its process, or did not return: they deviate as in `_refused`."""
         rests_on = self._at.get(unanswered.call, [])
         records, how, why = [self._records[at] for at in rests_on], unanswered.how, unanswered.why
         checks = [Check(self._key(one, records), "deviates", one.expected, how, why, list(rests_on)) for one in pending]
@@ -244,7 +244,7 @@ class _Judge:
         return check
 
     def _unfinished(self, pending: Sequence[Announced]) -> list[Check]:
-        """The process ended before the test did: what was announced before the fatal call deviates."""
+        """Returns the checks about a process that ended before its test: those announced before the fatal call deviate."""
         result, how = self._result, ending(self._result)
         fault = any(one.number in _FAULTS and one.ip & -PAGE in self._pages for one in result.signals)
         killed = not result.late and result.status is not None and WIFSIGNALED(result.status)
@@ -313,7 +313,7 @@ def _distinct(end: Sequence[Check], judged: Sequence[Check]) -> list[Check]:
 
 
 def _is_field(path: str) -> bool:
-    """Whether `_field_of` has a value for a path; "" stands for no field."""
+    """Returns True if `_field_of` has a value for a path; "" stands for no field."""
     name, dot, _ = path.partition(".")
     if dot:
         return name in ("regs_in", "regs_out")
@@ -321,7 +321,7 @@ def _is_field(path: str) -> bool:
 
 
 def _field_of(record: Record, path: str) -> Json:
-    """The value of a record's field; of `regs_in.NAME` the register as a number."""
+    """Returns the value of a record's field; of `regs_in.NAME` the register as a number."""
     name, _, register = path.partition(".")
     value = getattr(record, name)
     if register:

@@ -14,8 +14,8 @@ _JUDGED = ("conforms", "deviates", "broke")
 def withdraw(checks: Sequence[Check], records: Sequence[Record], under_filter: bool) -> None:
     """Makes checks not applicable whose calls a filter answered.
 
-    What does not conform may also follow from an earlier call of the test that a filter answered, and where the run is
-    under a filter, from a call of set-up that no tracer saw: its refusal may be the filter's.
+    What does not conform may also follow from another call of the test that a filter answered, and where the run is under
+    a filter, from a call of set-up that no tracer saw: its refusal may be the filter's.
     """
     answered = next((record for record in records if record.filtered), None)
     for check in checks:

@@ -145,7 +145,7 @@ class XdistReport(RunReport):
         return is_remote(spec) and not self._config.getoption("rsyncdir")
 
     def _name(self, node: Any) -> str:
-        """The machine's name, "" if all share one run. A node that replaces another keeps its name."""
+        """Returns the machine's name, "" if all share one run. A node that replaces another keeps its name."""
         return self._names[id(node.gateway.spec)] if self._each else ""
 
     # What workers send

@@ -74,7 +74,7 @@ def _require_ours(path: Path, option: str) -> None:
 
 
 def _marker(directory: Path) -> dict[str, object] | None:
-    """The marker of a directory of ours, None where there is none."""
+    """Returns the marker of a directory of ours, None where there is none."""
     try:
         fd = os.open(directory / MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(fd, "rb") as file:
@@ -85,7 +85,7 @@ def _marker(directory: Path) -> dict[str, object] | None:
 
 
 def _writer_of(part: Path) -> int | None:
-    """The process that is writing a .part, None if it is gone."""
+    """Returns the process that is writing a .part, None if it is gone."""
     marker = _marker(part) or {}
     pid = marker.get("pid")
     return pid if isinstance(pid, int) and _started(pid) == marker["started"] != "" else None

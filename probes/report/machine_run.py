@@ -66,7 +66,7 @@ class MachineRun:
         return None if self._writer is None else self._writer.scratch()
 
     def condense(self, test: str, judged: JudgedTest, scratch: Scratch | None) -> JudgedTest:
-        """In a worker: write the lines of a test to its file, and return what `take` needs of the test."""
+        """Write the lines of a test to the file of this worker, and return what `take` needs of the test."""
         if self._writer is None or scratch is None:
             return brief(judged, None)
         return self._writer.condense(judged, self._number(test), scratch)

@@ -47,7 +47,7 @@ class Behaviour:
 
     @property
     def folder(self) -> str:
-        """The directory of tests/ that judges it."""
+        """Returns the directory of tests/ that judges it."""
         return self.id.split(".")[0]
 
 

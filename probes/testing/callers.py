@@ -156,7 +156,7 @@ class _HasParameters(Protocol):
 
     @property
     def params(self) -> Mapping[str, object]:
-        """The values by the names of the parameters."""
+        """Returns the values by the names of the parameters."""
 
 
 _Parameters = TypeVar("_Parameters", bound=_HasParameters)

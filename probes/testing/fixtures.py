@@ -85,7 +85,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def caller(request: pytest.FixtureRequest) -> Caller:
-    """The process that makes this test's calls: see probes/testing/caller.py."""
+    """Returns the process that makes this test's calls: see probes/testing/caller.py."""
     config = request.config
     started = caller_of(request.node).start(config.stash.get(STOPPED, False), config.stash[UNTIL])
     procfs.of_caller(started.files, lambda: started.process)
@@ -94,7 +94,7 @@ def caller(request: pytest.FixtureRequest) -> Caller:
 
 @pytest.fixture
 def the_gate(entry: Entry, caller: Caller) -> Gate:
-    """The gate of this test's calls."""
+    """Returns the gate of this test's calls."""
     return caller.gate(entry.gate)
 
 
@@ -106,7 +106,7 @@ def memory(caller: Caller) -> Memory:
 
 @pytest.fixture
 def calls(entry: Entry, the_gate: Gate, memory: Memory) -> Calls:
-    """The operations, over this test's route and gate."""
+    """Returns the operations, over this test's route and gate."""
     return Calls(the_gate, "socketcall" if entry.route == BOTH else entry.route, memory)
 
 
@@ -128,7 +128,7 @@ def prepare(calls: Calls) -> Prepare:
 
 @pytest.fixture
 def expect(request: pytest.FixtureRequest, entry: Entry) -> Expect:
-    """The only way to judge; see Expect. At the end of the test, something must have been judged."""
+    """Returns the only way to judge; see Expect. At the end of the test, something must have been judged."""
     item = request.node
     this = behaviour_of(item)
     if this is None:
@@ -158,7 +158,7 @@ class SetUp:
 
 @pytest.fixture
 def expect_direct(entry: Entry, expect: Expect) -> Callable[..., Expectation | SetUp]:
-    """`expect` for the result of a call that has one form (close, read, …), in a test that judges operations as well.
+    """Returns `expect` for the result of a call of one form (close, read, …), in a test that judges operations as well.
 
     Such a call is the same in the runs over both routes. The run over `direct` judges it, in the other it is set-up.
     """
@@ -202,14 +202,14 @@ def parameters_of(item: pytest.Item) -> dict[str, object]:
 
 @pytest.fixture
 def seeded(request: pytest.FixtureRequest) -> random.Random:
-    """A random generator that --seed repeats, seeded differently for each test."""
+    """Returns a random generator that --seed repeats, seeded differently for each test."""
     name = request.node.nodeid.encode()
     return random.Random(request.config.getoption("seed") ^ zlib.crc32(name))
 
 
 @pytest.fixture
 def ranges(request: pytest.FixtureRequest, entry: Entry, seeded: random.Random) -> Ranges:
-    """The values of ranges that are swept whole over one entry: see Ranges."""
+    """Returns the values of ranges that are swept whole over one entry: see Ranges."""
     return Ranges((entry.route, entry.gate) == WHOLE and caller_of(request.node).sweeps_whole, seeded)
 
 
@@ -246,7 +246,7 @@ def readiness(calls: Calls) -> Readiness:
 
 @pytest.fixture
 def wire(request: pytest.FixtureRequest) -> Wire:
-    """The frames on the links of this sandbox, from now on. Not applicable without scapy, or where no link here has them."""
+    """Records the frames on this sandbox's links from now on. Not applicable without scapy, or on another machine."""
     _require_here(request, "frames on links")
     if request.config.getoption("isolation") == "none":
         # The links would have the frames of others too.
@@ -264,7 +264,7 @@ def expect_frames(expect: Expect, wire: Wire) -> FrameExpect:
 
 @pytest.fixture
 def shared_files(request: pytest.FixtureRequest) -> None:
-    """The caller and this process have the same files and current directory. Not applicable where they have not."""
+    """Requires that the caller and this process have the same files and current directory."""
     _require_here(request, "files")
 
 
@@ -276,7 +276,7 @@ def beside(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def own_kernel(request: pytest.FixtureRequest) -> None:
-    """The caller has a kernel of its own, whose limits a test may reach. Not applicable where it shares this machine's."""
+    """Requires that the caller has a kernel of its own, whose limits a test may reach, not that of this machine."""
     via = caller_of(request.node).via
     if via is None or via.hosted:
         not_applicable("a kernel of the caller's own")

@@ -28,11 +28,11 @@ class Made(Protocol):
 
     @property
     def result(self) -> Result:
-        """The result."""
+        """Returns the result."""
 
     @property
     def agrees(self) -> bool:
-        """True if the result is the predicted one."""
+        """Returns True if the result is the predicted one."""
 
 
 #: Makes the calls of a sequence of numbers.

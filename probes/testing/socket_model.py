@@ -131,7 +131,7 @@ FAMILIES = {
 
 
 def _default(family: int, type: int) -> Answer:
-    """The answer of AF_INET or AF_INET6 to a type with protocol 0."""
+    """Returns the answer of AF_INET or AF_INET6 to a type with protocol 0."""
     return inet_answers(family, type)[0][2]
 
 

@@ -116,7 +116,7 @@ def _none(end: Prepared) -> None:
 
 @_state("pipe", _NO_SOCKET)
 def _pipe(end: Prepared) -> None:
-    """The read end of a pipe."""
+    """Makes a pipe, of which it takes the read end."""
     ends = end.calls.memory.scratch(bytes(8), "ends")
     need(end.calls.gate.enter(_PIPE, ends.address), "pipe")
     end.made += ends.words()
@@ -125,39 +125,39 @@ def _pipe(end: Prepared) -> None:
 
 @_state("path", _NO_SOCKET)
 def _path(end: Prepared) -> None:
-    """A directory, opened with O_PATH: a descriptor that permits no operation on its file (open(2))."""
+    """Opens a directory with O_PATH: a descriptor that permits no operation on its file (open(2))."""
     root = end.calls.pointer(b"/\0")
     end.fd = end.keep(end.calls.gate.enter(_OPEN, root, os.O_PATH), "open")
 
 
 @_state("unbound")
 def _unbound(end: Prepared) -> None:
-    """A socket as socket(2) returns it."""
+    """Makes a socket as socket(2) returns it."""
     end.fd = end.new(end.flags)
 
 
 @_state("bound", _CONNECTABLE)
 def _bound(end: Prepared) -> None:
-    """A socket bound to the server's address."""
+    """Makes a socket bound to the server's address."""
     end.fd = end.bound(end.server, end.flags)
 
 
 @_state("beside-server", _CONNECTABLE)
 def _beside_server(end: Prepared) -> None:
-    """An unbound socket; the peer is at the server's address, and listens if its kind does."""
+    """Makes an unbound socket; the peer is at the server's address, and listens if its kind does."""
     end.peer = end.listener() if end.of(_STREAMS) else end.bound(end.server)
     end.fd = end.new(end.flags)
 
 
 @_state("listening", _STREAMS)
 def _listening(end: Prepared) -> None:
-    """A listening socket without a connection to accept."""
+    """Makes a listening socket without a connection to accept."""
     end.fd = end.listener(flags=end.flags)
 
 
 @_state("pending", _STREAMS)
 def _pending(end: Prepared) -> None:
-    """A listening socket with one connection to accept, from the peer, which has a name."""
+    """Makes a listening socket with one connection to accept, from the peer, which has a name."""
     end.fd = end.listener(flags=end.flags)
     end.peer = end.connect(end.bound(end.client), end.server)
     end.wait(end.fd)
@@ -165,7 +165,7 @@ def _pending(end: Prepared) -> None:
 
 @_state("backlog-full", _STREAMS)
 def _backlog_full(end: Prepared) -> None:
-    """A listening socket with backlog 0 and the one connection, from the peer, that such a queue takes."""
+    """Makes a listening socket with backlog 0 and the one connection, from the peer, that such a queue takes."""
     end.fd = end.listener(0, end.flags)
     end.peer = end.connect(end.bound(end.client), end.server)
     end.wait(end.fd)
@@ -173,7 +173,7 @@ def _backlog_full(end: Prepared) -> None:
 
 @_state("connecting", TCPS)
 def _connecting(end: Prepared) -> None:
-    """A socket in SYN_SENT: the peer listens, and drops the SYN because its backlog is full. It is non-blocking."""
+    """Makes a socket in SYN_SENT: the peer listens, and drops the SYN because its backlog is full. It is non-blocking."""
     end.peer = end.listener(0)
     end.connect(end.new(), end.server)
     end.wait(end.peer)
@@ -185,7 +185,7 @@ def _connecting(end: Prepared) -> None:
 
 @_state("connected", _CONNECTABLE)
 def _connected(end: Prepared) -> None:
-    """The client's end of a connection; for AF_UNIX one of the two unnamed sockets of socketpair(2)."""
+    """Makes the client's end of a connection; for AF_UNIX one of the two unnamed sockets of socketpair(2)."""
     if end.of(_UNIX_STREAMS | _UNIX_DGRAM):
         end.fd, end.peer = end.pair(end.flags)
     else:
@@ -194,7 +194,7 @@ def _connected(end: Prepared) -> None:
 
 @_state("connected-by-name", _CONNECTABLE)
 def _connected_by_name(end: Prepared) -> None:
-    """The client's end of a connection between two sockets that both have a name."""
+    """Makes the client's end of a connection between two sockets that both have a name."""
     if end.of(_STREAMS):
         listener = end.listener()
         end.fd = end.connect(end.bound(end.client, end.flags), end.server)
@@ -210,7 +210,7 @@ def _connected_by_name(end: Prepared) -> None:
 
 @_state("with-data", _CONNECTABLE)
 def _with_data(end: Prepared) -> None:
-    """A connected socket with four bytes, or a datagram of four bytes, to receive."""
+    """Makes a connected socket with four bytes, or a datagram of four bytes, to receive."""
     _connected(end)
     end.send(end.peer, DATA)
     end.wait(end.fd)
@@ -218,7 +218,7 @@ def _with_data(end: Prepared) -> None:
 
 @_state("with-rights", _UNIX_STREAMS | _UNIX_DGRAM)
 def _with_rights(end: Prepared) -> None:
-    """A connected socket with four bytes to receive, and a descriptor of the peer in their control data (SCM_RIGHTS)."""
+    """Makes a connected socket with four bytes to receive, which bring a descriptor of the peer (SCM_RIGHTS)."""
     _connected(end)
     memory = end.calls.memory
     rights = memory.words(_CMSGHDR + 4, socket.SOL_SOCKET, socket.SCM_RIGHTS, end.peer)
@@ -229,7 +229,7 @@ def _with_rights(end: Prepared) -> None:
 
 @_state("with-urgent-data", TCPS)
 def _with_urgent_data(end: Prepared) -> None:
-    """A connected socket with one byte of urgent data to receive."""
+    """Makes a connected socket with one byte of urgent data to receive."""
     _connected(end)
     end.send(end.peer, URGENT, socket.MSG_OOB)
     end.wait(end.fd, POLLPRI)
@@ -237,7 +237,7 @@ def _with_urgent_data(end: Prepared) -> None:
 
 @_state("full", _STREAMS | _UNIX_DGRAM)
 def _full(end: Prepared) -> None:
-    """A connected socket whose send buffer, or peer's queue, takes no further byte: the next call that sends blocks."""
+    """Makes a connected socket whose send buffer, or peer's queue, is full: the next call that sends blocks."""
     _connected(end)
     data = end.calls.memory.alloc(_CHUNK)
     while _fill(end, data) and end.of(TCPS):
@@ -267,7 +267,7 @@ def _fill(end: Prepared, data: Block) -> int:
 
 @_state("half-closed", _STREAMS)
 def _half_closed(end: Prepared) -> None:
-    """A connected socket after its own shutdown(SHUT_WR), whose FIN the peer has received, acknowledged or not yet."""
+    """Makes a connected socket after its own shutdown(SHUT_WR), whose FIN the peer has received, acknowledged or not yet."""
     _connected(end)
     end.shutdown(end.fd, socket.SHUT_WR)
     end.wait(end.peer)
@@ -275,7 +275,7 @@ def _half_closed(end: Prepared) -> None:
 
 @_state("peer-half-closed", _STREAMS)
 def _peer_half_closed(end: Prepared) -> None:
-    """A connected socket that has received the end of the peer's data (FIN)."""
+    """Makes a connected socket that has received the end of the peer's data (FIN)."""
     _connected(end)
     end.shutdown(end.peer, socket.SHUT_WR)
     end.wait(end.fd)
@@ -283,7 +283,7 @@ def _peer_half_closed(end: Prepared) -> None:
 
 @_state("shut-down", _STREAMS)
 def _shut_down(end: Prepared) -> None:
-    """A connected socket after its own shutdown(SHUT_RDWR)."""
+    """Makes a connected socket after its own shutdown(SHUT_RDWR)."""
     _connected(end)
     end.shutdown(end.fd, socket.SHUT_RDWR)
     end.wait(end.peer)
@@ -291,7 +291,7 @@ def _shut_down(end: Prepared) -> None:
 
 @_state("peer-closed", _STREAMS)
 def _peer_closed(end: Prepared) -> None:
-    """A connected socket that has received the end of the peer's data. There is no peer any more."""
+    """Makes a connected socket that has received the end of the peer's data. There is no peer any more."""
     _connected(end)
     end.close_one(end.peer)
     end.wait(end.fd)
@@ -300,7 +300,7 @@ def _peer_closed(end: Prepared) -> None:
 
 @_state("data-and-end", _STREAMS)
 def _data_and_end(end: Prepared) -> None:
-    """A connected socket with four bytes to receive, and behind them the end of the peer's data."""
+    """Makes a connected socket with four bytes to receive, and behind them the end of the peer's data."""
     _connected(end)
     end.send(end.peer, DATA)
     end.shutdown(end.peer, socket.SHUT_WR)
@@ -309,7 +309,7 @@ def _data_and_end(end: Prepared) -> None:
 
 @_state("reset", _STREAMS)
 def _reset(end: Prepared) -> None:
-    """A socket whose connection the peer has reset: ECONNRESET is pending. There is no peer any more.
+    """Makes a socket whose connection the peer has reset: ECONNRESET is pending. There is no peer any more.
 
     An AF_UNIX peer does so by closing with data unread.
     """
@@ -325,7 +325,7 @@ def _reset(end: Prepared) -> None:
 
 @_state("refused", _UDPS)
 def _refused(end: Prepared) -> None:
-    """A connected datagram socket with a pending ECONNREFUSED: no socket is at the server's address."""
+    """Makes a connected datagram socket with a pending ECONNREFUSED: no socket is at the server's address."""
     end.fd = end.connect(end.bound(end.client, end.flags), end.server)
     end.send(end.fd, DATA)
     end.wait(end.fd, POLLERR)
@@ -333,7 +333,7 @@ def _refused(end: Prepared) -> None:
 
 @_state("time-wait", TCPS)
 def _time_wait(end: Prepared) -> None:
-    """The descriptor of a connection in TIME_WAIT, which keeps both addresses in use. There is no peer any more."""
+    """Makes the descriptor of a connection in TIME_WAIT, which keeps both addresses in use. There is no peer any more."""
     _connected(end)
     end.shutdown(end.fd, socket.SHUT_WR)
     end.wait(end.peer)

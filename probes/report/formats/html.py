@@ -112,7 +112,7 @@ def _kernels(answers: Mapping[str, Mapping[str, Mapping[str, Json]]], key: Key) 
 
 
 def _grouped(shown: Sequence[Mapping[str, Json]]) -> list[tuple[str, list[Mapping[str, Json]]]]:
-    """The checks by cause, the most frequent cause first."""
+    """Return the checks by cause, the most frequent cause first."""
     groups: dict[str, list[Mapping[str, Json]]] = {}
     for check in shown:
         groups.setdefault(check["cause"], []).append(check)

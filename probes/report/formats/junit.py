@@ -45,7 +45,7 @@ class Suites:
 
     @property
     def total(self) -> int:
-        """The number of checks."""
+        """Return the number of checks."""
         return sum(suite.tests for suite in self.found)
 
     def add(self, check: Check) -> None:
