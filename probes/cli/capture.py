@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from probes.abi.arguments.fetcher import Limits
+from probes.cli import streams
 from probes.cli.capture_expressions import selected
 from probes.cli.capture_filters import Selection
 from probes.cli.capture_options import add_arguments, check
@@ -57,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         wire = _wire() if args.follow_wire else None
     except CannotCapture as error:
-        print(f"socketcall: {error}", file=sys.stderr)
+        streams.say(str(error))
         return error.status
     capture = Capture(sink, form, selection, lambda: len(tracer.tracees), wire)
     tracer = _tracer(args, capture, form, selection)
@@ -66,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
             return _attached(tracer, capture, named_processes(args.pid, args.tree))
         return _spawned(tracer, capture, args.rest)
     except CannotCapture as error:
-        print(f"socketcall: {error}", file=sys.stderr)
+        streams.say(str(error))
         return error.status
 
 

@@ -141,6 +141,11 @@ def test_an_output_that_cannot_be_written(tmp_path):
     done = capture("-o", "/dev/full", *made)
     assert done.status == 125
     assert "cannot write /dev/full: No space left" in one_line(done)
+    # Where the lines go to standard error, nor can the reason.
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "probes.cli", "capture", *made]
+        done = subprocess.run(command, env=ENVIRONMENT, stderr=full, timeout=DEADLINE, check=False)
+    assert done.returncode == 125
     # A pipe without a reader: the same.
     reading, writing = os.pipe()
     os.close(reading)
