@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 
+from probes.cli import streams
 from probes.errors import CommandError, nearest
 from probes.targets import RECIPES, TARGETS, store, vagrant
 from probes.targets.target import CheckArguments
@@ -52,7 +52,7 @@ def _build(args: argparse.Namespace) -> int:
     recipe = RECIPES.get(args.name) or (target.recipe if target else None)
     if recipe is None:
         raise CommandError(f"no artefact is called {args.name!r}: {', '.join(RECIPES)}")
-    print(store.make(recipe, _progress))
+    print(store.make(recipe, streams.say))
     return 0
 
 
@@ -73,8 +73,4 @@ def _run(args: argparse.Namespace) -> int:
         raise CommandError(f"no target is called {args.name!r}: {', '.join(TARGETS)}{nearest(args.name, TARGETS)}")
     command, *words = args.rest if args.rest[:1] == ["sweep"] else ["check", *args.rest]
     # Wrong arguments end the command before a machine is started.
-    return target.run(CheckArguments(words, parsed([command, *words]), command), _progress)
-
-
-def _progress(line: str) -> None:
-    print(f"socketcall: {line}", file=sys.stderr)
+    return target.run(CheckArguments(words, parsed([command, *words]), command), streams.say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -12,9 +13,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from probes.cli import target
 from probes.targets import debian, i386, store
 from probes.targets.store import CannotBuild, Progress, Recipe
 from tests.instruments.support import installed, missing, wait_for
@@ -382,3 +385,18 @@ def test_an_interrupt_ends_the_run_inside_in_its_own_way(
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     process.communicate(timeout=60)
     assert process.returncode == 130
+
+
+def test_progress_that_cannot_be_written_ends_no_build(monkeypatch):
+    """A terminal may be gone, or a disk full, before an artefact is built."""
+    built = []
+
+    def make(recipe, progress):
+        progress("fetching")
+        built.append(recipe.name)
+        return Path("artefact")
+
+    monkeypatch.setattr(store, "make", make)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=lambda text: os.write(-1, b""), flush=lambda: None))
+    target.main(argparse.Namespace(action=target._build, name="busybox"))
+    assert built == ["busybox"]
