@@ -55,8 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="follow",
         help="-ff: with -o FILE, a file for each thread, FILE.TID; -f: as by strace",
     )
-    choosing = parser.add_argument_group("what is shown")
-    add = choosing.add_argument
+    _add_choosing(parser.add_argument_group("what is shown"))
+    _add_appearance(parser.add_argument_group("how text looks"))
+    _add_other_work(parser.add_argument_group("other work"))
+
+
+def _add_choosing(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "-e",
         metavar="EXPR",
@@ -78,8 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-z", action="store_true", dest="successful", help="only calls that succeeded")
     add("-Z", action="store_true", dest="failed", help="only calls that failed")
     add("--errno", metavar="NAMES", help="only calls that failed with one of these errors")
-    text = parser.add_argument_group("how text looks")
-    add = text.add_argument
+
+
+def _add_appearance(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "-t",
         action="count",
@@ -102,8 +109,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--brief", action="store_true", help="neither route nor gate: lines as strace's")
     add("--color", choices=("auto", "always", "never"), default="auto", help="colours (default: on a terminal)")
 
-    other = parser.add_argument_group("other work")
-    add = other.add_argument
+
+def _add_other_work(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--follow-wire",
         action="store_true",
