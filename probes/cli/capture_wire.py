@@ -30,10 +30,11 @@ class CapturedWire:
 
     def arrived(self, last: bool = False) -> tuple[list[Frame], str]:
         """Returns the frames since the last call, `last` with those that are on their way, and what is missing or ""."""
+        frames = self._wire.arrived()
         try:
-            frames = self._wire.frames(deadline=_DEADLINE) if last else self._wire.arrived()
+            frames += self._wire.frames(deadline=_DEADLINE) if last else []
         except (ClockJumped, OSError) as error:
             # (The program may have taken the link down.)
-            return self._wire.arrived(), f"frames may be missing: {error}"
+            return frames + self._wire.arrived(), f"frames may be missing: {error}"
         lost = self._wire.lost()
         return frames, f"{lost} frames found no room" if lost else ""

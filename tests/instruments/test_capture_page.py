@@ -4,11 +4,14 @@ import json
 import re
 import shlex
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
 from probes.cli.capture_options import EXAMPLES
+from probes.cli.capture_wire import CapturedWire
 from probes.cli.command_line import parsed
+from probes.sandbox.wire import ClockJumped
 from tests.instruments.capture_programs import capture, python
 
 #: A connection whose data ends a script, in a page that does not escape it.
@@ -162,3 +165,20 @@ def test_every_example_is_right():
             doubled = {f"-{name[1] * count}" for name in action.option_strings if name[1] != "-" for count in (2, 3)}
             assert used & (names | doubled), action.option_strings
     assert capture_parser.format_help().endswith("examples:\n" + "".join(f"  {each}\n" for each in EXAMPLES))
+
+
+def test_frames_before_a_jump_of_the_clock_are_shown():
+    """What ends the recording takes none of the frames that had arrived."""
+    waiting = ["one", "two"]
+
+    def taken():
+        found, waiting[:] = list(waiting), []
+        return found
+
+    def frames(deadline):
+        taken()
+        raise ClockJumped("CLOCK_REALTIME was set")
+
+    wire = CapturedWire.__new__(CapturedWire)
+    wire._wire = SimpleNamespace(arrived=taken, frames=frames)
+    assert wire.arrived(last=True) == (["one", "two"], "frames may be missing: CLOCK_REALTIME was set")
