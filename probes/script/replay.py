@@ -110,7 +110,10 @@ def _outputs(programs: Sequence[bytes], scripts: int, command: Sequence[str], is
             path.chmod(0o755)
             words = [*command, str(path.absolute())]
             with path.with_suffix(".out").open("wb") as output:
-                process = subprocess.Popen(words, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True)
+                # Standard input is the user's, who may pipe something into the command.
+                process = subprocess.Popen(
+                    words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True
+                )
                 running.append((process, output.name))
         for process, _ in running:
             # What an implementation without alarm(2) does not end has printed what came before.

@@ -1,5 +1,6 @@
 """Scripts: what their programs print, how two logs of a test become one, and the places of what a test read."""
 
+import os
 import re
 import struct
 from dataclasses import replace
@@ -115,6 +116,22 @@ def test_a_program_that_an_implementation_does_not_end_has_the_outcomes_that_it_
         [(True, "")],
         [(False, "the program ended before, or not at all")],
     ]
+
+
+def test_a_program_does_not_read_what_is_for_the_command(monkeypatch):
+    """Its standard input has nothing, whatever this process has there."""
+    monkeypatch.setattr(replay, "_DEADLINE", 0.0)
+    monkeypatch.setattr(replay, "_EACH", 2.0)
+    close = Call(words(6, 0xFFFFFFFF), expected=[Expected(Word(-9 & 0xFFFFFFFF), 0)])
+    kept, (reading, writing) = os.dup(0), os.pipe()
+    os.dup2(reading, 0)
+    try:
+        ((outcome,),) = replay.outcomes([script(close, Verdict(0))], ("sh", "-c", 'read line; exec "$0"'))
+    finally:
+        os.dup2(kept, 0)
+        for descriptor in (kept, reading, writing):
+            os.close(descriptor)
+    assert outcome.ok, outcome
 
 
 def test_refused_set_up_is_not_ok_and_refused_preparation_is_skipped(tmp_path):
