@@ -87,7 +87,8 @@ class LineAgent(Driver):
         """Let the replies of the child come until a time (time.monotonic). An alarm ends it if it is blocked then."""
         self.until = until
         if until is not None:
-            seconds = math.ceil(until - time.monotonic()) + _GRACE
+            # (0 would be no alarm.)
+            seconds = max(1, math.ceil(until - time.monotonic()) + _GRACE)
             self.post_call("alarm", 0, _ALARM, seconds)
 
     def resume(self, end: float) -> None:

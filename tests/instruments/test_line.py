@@ -360,6 +360,18 @@ def test_a_line_that_never_falls_silent():
     console.close()
 
 
+@pytest.mark.parametrize(("left", "seconds"), [(10.0, 12), (-100.0, 1)])
+def test_the_alarm_of_a_child_is_set_also_late(monkeypatch, left, seconds):
+    """alarm(2) with 0 seconds sets none, and a blocked child would keep the machine for ever."""
+    read, write = os.pipe()
+    os.close(write)
+    agent, posted = LineAgent(line.Line("line", read)), []
+    monkeypatch.setattr(agent, "post_call", lambda *arguments: posted.append(arguments))
+    agent.limit(time.monotonic() + left)
+    agent.line.close()
+    assert posted == [("alarm", 0, 27, seconds)]
+
+
 def test_a_machine_is_ended_once(monkeypatch):
     """What is said of its end stays the same, and no other process that got its number is killed."""
     booted = line.BootedLine(["sh", "-c", "exit 3"], "sh")
