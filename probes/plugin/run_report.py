@@ -85,6 +85,8 @@ class RunReport:
         except FileExistsError as error:
             why = f"--write-expect: {write} is not a directory, to hold a list for each machine"
             raise pytest.UsageError(why) from error
+        except OSError as error:
+            raise pytest.UsageError(f"--write-expect: cannot make {write}: {error.strerror}") from error
 
     def writer(self, facts: Mapping[str, Json], within: Path | None = None) -> Writer | None:
         """Opens the files of a run, if they are wanted. Raises UsageError."""
