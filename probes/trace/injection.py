@@ -73,6 +73,8 @@ class Injection:
         """Change a call at its entry stop, after its record was begun."""
         if self.entry is None:
             return
+        # A thread that was killed in a call has left what it passed, and another may have its number.
+        self._passed.pop(call.tid, None)
         stop = Stop(call)
         passed = call.args_ptr or 0, stop.raw
         if self.match.fits(stop, left=False) and self._counts() and self.entry(stop):

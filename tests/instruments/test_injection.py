@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from probes.sandbox import sandbox
 from probes.sandbox.channel import Channel
 from probes.sandbox.messages import Report
 from probes.sandbox.sandbox import SandboxSpec
+from probes.trace import injection
 from probes.trace.actions import Add, Again, Delay, Exceed, Flip, Make, Put, Return, ReturnMore, Send, Skip, Word
 from probes.trace.injection import Injection, Match
 from probes.trace.stop import Behind, Place
@@ -277,3 +279,19 @@ def test_delay(inject):
 
     found, _ = inject(Injection(Match("socket"), entry=Delay(0.2)), body)
     assert found >= 0.2
+
+
+def test_what_a_killed_thread_passed_is_not_put_back(monkeypatch):
+    """Another thread that gets its number keeps its own words."""
+    changed = []
+    monkeypatch.setattr(injection, "Stop", lambda call: SimpleNamespace(call=call, raw=b""))
+    monkeypatch.setattr(Injection, "_put_back", lambda *arguments: changed.append(arguments))
+    one = Injection(Match(operation="bind"), entry=lambda stop: True)
+    killed, other = (
+        SimpleNamespace(tid=7, op=op, args=(), args_ptr=None, call_id=1, before={}) for op in ("bind", "listen")
+    )
+    one.enter(killed)
+    assert killed.injected and list(one._passed) == [7]
+    one.enter(other)
+    one.leave(other)
+    assert changed == []
