@@ -109,6 +109,12 @@ class Selection:
             return False
         return self.errnos is None or errno_name(call.ret) in self.errnos
 
+    def forget(self, pid: int) -> None:
+        """Forgets a process that has ended: another may get its number."""
+        self._found.pop(pid, None)
+        if self._sockets is not None:
+            self._sockets.forget(pid)
+
     def wants_signal(self, name: str) -> bool:
         """Returns True if a signal is shown."""
         return self.signals is None or name in self.signals

@@ -203,8 +203,10 @@ class Capture:
             else:
                 self._text.exit(seen)
             self._sink.ended(seen.tid)
-        if seen.tid == seen.pid and self._asked is not None:
-            self._asked.forget(seen.pid)
+        if seen.tid == seen.pid:
+            self._selection.forget(seen.pid)
+            if self._asked is not None:
+                self._asked.forget(seen.pid)
         if seen.tid == self._main and self.ended is None:
             self.ended = seen.status
 

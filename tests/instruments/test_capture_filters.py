@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from probes.abi.events import Exit
+from probes.cli.capture_expressions import selected
+from probes.cli.capture_output import Capture, Form
+from probes.cli.capture_sink import Sink
 from tests.instruments.capture_programs import DATA, capture, i386, int80, one_line, program, python, u32
 
 pytestmark = pytest.mark.sandbox(trace="none")
@@ -116,3 +120,14 @@ def test_a_wrong_expression(option, expression, at, why):
     line = one_line(done)
     assert not Path("ran").exists()
     assert f"{option} {expression}: at character {at}: " in line and why in line
+
+
+def test_a_number_that_another_process_gets_is_new():
+    """Which descriptors have a chosen address is forgotten when their process ends."""
+    selection = selected([], ports=[80])
+    selection._found[7] = {3}
+    shown = Capture(Sink(None), Form(), selection, lambda: 1)
+    shown.exit(Exit(1, 7, 8, 0))
+    assert selection._found == {7: {3}}
+    shown.exit(Exit(2, 7, 7, 0))
+    assert selection._found == {}
