@@ -43,7 +43,7 @@ static int with_words(u32 operation, const u32 *words, u32 count)
 /* The test that runs, its current check and call; shared with the process that waits for it. */
 static struct state {
 	const char *id, *source, *name, *call;
-	int result, said;
+	int result, said, ended;
 } *now;
 
 /* A copy of standard output: a test may close that, or have a socket of its number. */
@@ -174,20 +174,32 @@ static void surroundings(void)
 /* Runs a test in a child, and returns its status; a call may end the child, or not return. */
 static int run(const char *id, const char *source, void (*test)(void))
 {
-	int status = 0, child;
+	int status = 0, waited, child;
 
-	*now = (struct state){ id, source, "", "", 0, 0 };
+	*now = (struct state){ id, source, "", "", 0, 0, 0 };
 	child = syscall(2);
 	if (child == 0) {
 		syscall(27, 30);
 		surroundings();
 		fill(M(0), 0xa5, sizeof(memory));
 		test();
+		now->ended = 1;
 		syscall(1, 0);
 	}
-	while (syscall(114, child, (u32)&status) == -4)
+	waited = child;
+	while (child > 0 && (waited = syscall(114, child, (u32)&status)) == -4)
 		;
-	if (status && !now->said) {
+	if (child < 0 || waited != child) {
+		at("", child < 0 ? "fork()" : "wait4()");
+		now->result = waited;
+		begin_line();
+		say(" = ");
+		say_number(waited);
+		say(", but the test needs a child");
+		end_text();
+		return 4;
+	}
+	if (!now->said && (status || !now->ended)) {
 		int signal = status & 0x7f;
 
 		begin_line();
@@ -200,7 +212,8 @@ static int run(const char *id, const char *source, void (*test)(void))
 		end_text();
 		return 1;
 	}
-	return status >> 8 & 0xff;
+	/* A signal may also end it while it says that an answer is wrong. */
+	return status & 0x7f ? 1 : status >> 8 & 0xff;
 }
 
 /*
@@ -234,6 +247,7 @@ void start(void)
 	int failed = 0, unprepared = 0, copy = syscall(55, 1, 0, 900);  /* fcntl: F_DUPFD */
 
 	out = copy < 0 ? 1 : copy;
+	syscall(48, 17);                                               /* signal: SIGCHLD is not ignored */
 	now = (struct state *)syscall(192, 0, 4096, 3, 0x21, -1);      /* mmap2: shared memory */
 	for (u32 i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
 		int status = run(tests[i].id, tests[i].source, tests[i].test);
