@@ -172,3 +172,20 @@ def test_no_test_imports_from_conftest():
     """Fixtures come by name; helpers have modules."""
     command = ["grep", "-rln", "conftest import", str(ROOT / "tests"), "--include=*.py", "--exclude=test_style.py"]
     assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == ""
+
+
+#: What a docstring of a function begins with that names a thing, and has no verb.
+NO_VERB = frozenset({"A", "An", "The", "Whether", "What", "Where", "How", "Which", "In", "Seconds", "Bytes"})
+
+
+def without_verb(text: str) -> list[str]:
+    """Returns the names of functions whose docstring begins with a word of NO_VERB."""
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in functions if (ast.get_docstring(node) or "-").split()[0] in NO_VERB]
+
+
+def test_docstrings_of_functions_begin_with_a_verb():
+    """Tests have a statement; what they import and the tools say what a function does."""
+    paths = [path for path in sources() if not path.is_relative_to(ROOT / "tests")]
+    assert [f"{path.name}: {name}" for path in paths for name in without_verb(path.read_text())] == []
+    assert without_verb('def key():\n    """The key of a check."""') == ["key"]
