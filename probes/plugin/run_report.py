@@ -91,8 +91,10 @@ class RunReport:
     def writer(self, facts: Mapping[str, Json], within: Path | None = None) -> Writer | None:
         """Opens the files of a run, if they are wanted. Raises UsageError."""
         directory = self._config.getoption("report")
-        if not directory:
+        if directory is None:
             return None
+        if not directory:
+            raise pytest.UsageError("--report names no directory: give --report DIR")
         try:
             return Writer(within or Path(directory).absolute(), facts, self._config.getoption("evidence"))
         except CommandError as error:

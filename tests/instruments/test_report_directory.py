@@ -111,3 +111,8 @@ def test_the_command_refuses_before_the_run(tmp_path, socketcall):
     assert done.status == 2
     assert "holds files that are no report" in done.err + done.out
     assert picture(tmp_path / "mine") == before
+
+
+def test_a_directory_without_a_name_is_refused(socketcall):
+    done = socketcall("check", "bind.rebind.bound", "--report", "")
+    assert (done.status, done.err) == (2, "socketcall: --report names no directory: give --report DIR\n")
