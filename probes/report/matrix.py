@@ -161,6 +161,7 @@ def _facts(run: Mapping[str, Json]) -> dict[str, str]:
 
 #: What distinguishes runs of one name, in this order: each is added where those before leave two alike.
 _APART: tuple[Callable[[Mapping[str, str]], str], ...] = (
+    lambda facts: f"({facts['target']})",
     lambda facts: facts["started"][:16].replace("T", " "),
     lambda facts: f"against {facts['judged against']}",
     lambda facts: facts["started"][11:19],
@@ -175,7 +176,8 @@ def _distinguish(columns: Sequence[Column]) -> None:
         for alike in _alike(columns):
             if len({distinct(one.facts) for one in alike}) > 1:
                 for one in alike:
-                    one.name += f", {distinct(one.facts)}"
+                    more = distinct(one.facts)
+                    one.name += f" {more}" if more.startswith("(") else f", {more}"
     for alike in _alike(columns):
         for number, one in enumerate(alike, 1):
             one.name += f", {number}"

@@ -164,7 +164,7 @@ def test_every_cause_is_counted(answering, tmp_path, socketcall, monkeypatch):
 
 
 def test_runs_of_one_minute_have_names_of_their_own(runs, copied, tmp_path, socketcall):
-    """What distinguishes runs of one implementation is added to their names: time, reference, callers, seed, or a number."""
+    """What distinguishes runs of one implementation is added to their names: target, time, reference, callers, seed, number."""
 
     def again(name, **head):
         place = copied("wrong", name, implementation="emulator")
@@ -183,6 +183,10 @@ def test_runs_of_one_minute_have_names_of_their_own(runs, copied, tmp_path, sock
     places = [again("4", started="2026-01-02T03:05:06Z"), places[0]]
     data, _ = made(socketcall, tmp_path / "out", *places)
     assert [one["name"] for one in data["columns"]] == ["emulator, 2026-01-02 03:05", "emulator, 2026-01-02 03:04"]
+    target = json.loads(unpacked(places[0] / "results.jsonl.gz").splitlines()[0])["target"]
+    places = [again("5", target={**target, "name": "valgrind:memcheck"}), places[1]]
+    data, _ = made(socketcall, tmp_path / "out", *places)
+    assert [one["name"] for one in data["columns"]] == ["emulator (valgrind:memcheck)", f"emulator ({target['name']})"]
 
 
 def cut_off(place):
