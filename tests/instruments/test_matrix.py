@@ -164,7 +164,7 @@ def test_every_cause_is_counted(answering, tmp_path, socketcall, monkeypatch):
 
 
 def test_runs_of_one_minute_have_names_of_their_own(runs, copied, tmp_path, socketcall):
-    """What distinguishes runs of one implementation is added to their names: target, time, reference, callers, seed, number."""
+    """What distinguishes runs of one implementation is added to their names: target, time, reference, callers or seed."""
 
     def again(name, **head):
         place = copied("wrong", name, implementation="emulator")
