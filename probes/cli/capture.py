@@ -22,7 +22,6 @@ from probes.cli.capture_processes import named_processes
 from probes.cli.capture_sink import Sink, SplitSink
 from probes.cli.capture_text import Style
 from probes.errors import CommandError
-from probes.trace.cpu import CpuFollower
 from probes.trace.injection import Several
 from probes.trace.loop import Tracer
 from probes.trace.seccomp import is_filtered
@@ -99,7 +98,6 @@ def _tracer(args: argparse.Namespace, capture: Capture, form: Form, selection: S
         wants=capture.wants,
         on_leave=capture.leave,
         limits=_limits(form.size),
-        cpu=CpuFollower(),
         netlink=None if form.count else capture.netlink,
         on_enter=capture.enter if capture.wants_entries else None,
         enters_alone=form.style.live,

@@ -16,7 +16,6 @@ from probes.abi.operations import SOCKETCALL
 from probes.abi.record import unsigned
 from probes.entry.gate import Gate
 from probes.trace import ptrace
-from probes.trace.cpu import EVERY, CpuFollower
 from probes.trace.entries import INT80_GATE, Entries, Entry
 from probes.trace.injection import Injection, Several
 from probes.trace.processes import kill
@@ -78,8 +77,6 @@ class Tracer(Tracees):
     words_after: bool = True
     #: Read why a signal is delivered.
     siginfo: bool = False
-    #: Keeps this process on the CPU of its tracee, if given.
-    cpu: CpuFollower | None = None
     #: Makes calls wrong on purpose.
     injection: Injection | Several | None = None
 
@@ -87,7 +84,6 @@ class Tracer(Tracees):
         """Begin with no tracee."""
         super().__post_init__()
         self._entries = Entries(self.gates)
-        self._until_cpu = 1
         self._noted: set[tuple[int, str]] = set()
         #: True if seccomp stops may be those of filters that are not ours.
         self._other_filters = self.every_call and self.gates is None
@@ -229,11 +225,6 @@ class Tracer(Tracees):
             return
         tracee.call = call
         call.filtered = self.passes
-        if self.cpu is not None:
-            self._until_cpu -= 1
-            if not self._until_cpu:
-                self._until_cpu = EVERY
-                self.cpu.follow(tracee.tid, len(self.tracees) == 1)
         if self.injection is not None:
             self.injection.enter(tracee.call)
         ptrace.resume(ptrace.SYSCALL, tracee.tid)
