@@ -94,6 +94,8 @@ class RunReport:
         if directory is None:
             return None
         if not directory:
+            if self._config.getoption("stream") is not None:
+                return None  # `target run` writes the report of what it streams, on its own machine
             raise pytest.UsageError("--report names no directory: give --report DIR")
         try:
             return Writer(within or Path(directory).absolute(), facts, self._config.getoption("evidence"))
