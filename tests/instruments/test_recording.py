@@ -37,7 +37,7 @@ def test_law(new_socket, calls, memory, expect):
     expect(3, step="sendmsg").of(calls.make("sendmsg", client, message, 0))
     room = memory.guarded(8)
     received = expect(3, step="recv")
-    content = expect(b"abc", step="recv", told="bytes")
+    content = expect(b"abc", step="recv", judged="bytes")
     result = calls.make("recv", server, room, 8, 0)
     received.of(result)
     content.of(room.part(0, 3).read(), result)

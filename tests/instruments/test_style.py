@@ -50,7 +50,7 @@ PHRASES = (
     "nobody has to wait",
 )
 #: Names that are keys of checks: a fixture's name is the keyword of its cases.
-KEYWORDS = frozenset({"nobody", "told"})
+KEYWORDS = frozenset({"nobody"})
 
 
 def sources() -> list[Path]:

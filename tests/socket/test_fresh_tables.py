@@ -63,7 +63,7 @@ def test_raw_receives(make, calls, memory, expect):
     data, room = memory.guarded(b"at once"), memory.guarded(64)
     to = sockaddr.inet("127.0.0.1", 0)
     need(calls.make("sendto", sender.fd, data, data.size, 0, calls.pointer(to), len(to)))
-    length, payload = expect(20 + data.size, told="length"), expect(data.read(), told="bytes")
+    length, payload = expect(20 + data.size, judged="length"), expect(data.read(), judged="bytes")
     await_events(calls, receiver)
     received = calls.make("recv", receiver.fd, room, room.size, 0)
     length.of(received)

@@ -125,7 +125,7 @@ def test_reads_and_writes(kind, make, calls, memory, expect):
                 room.write(bytes(64))
                 expect(data.size, fd=name, write=write, before=read).of(calls.syscall(write, fd, *source))
                 length = expect(data.size, fd=name, read=read, after=write)
-                text = expect(data.read(), fd=name, read=read, after=write, told="bytes")
+                text = expect(data.read(), fd=name, read=read, after=write, judged="bytes")
                 result = calls.syscall(read, socket.fd, *target)
                 length.of(result)
                 text.of(room.read()[: data.size], result)

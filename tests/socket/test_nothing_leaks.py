@@ -44,8 +44,8 @@ def test_limit_nothing_leaks(kind, make, descriptor_limit, calls, expect):
     """socket that fails with EMFILE frees the socket that it had made: counts, tables and descriptors do not change."""
     make(kind)
     counted, listed, opened = procfs.socket_counts(), procfs.row_counts(), procfs.descriptors()
-    counts, rows = expect(counted, told="counts"), expect(listed, told="rows")
-    same_descriptors = expect(True, told="descriptors")
+    counts, rows = expect(counted, judged="counts"), expect(listed, judged="rows")
+    same_descriptors = expect(True, judged="descriptors")
     descriptor_limit.leave(0)
     refused = expect([-EMFILE] * 20, attempts=20)
     results = [calls.socket(*kind.triple) for _ in range(20)]
@@ -62,8 +62,8 @@ def test_failure_nothing_leaks(calls, expect):
     for why, (triple, error) in REFUSED.items():
         counted, opened = procfs.socket_counts(), procfs.descriptors()
         result = expect(-error, refused=why)
-        counts = expect(counted, refused=why, told="counts")
-        same_descriptors = expect(True, refused=why, told="descriptors")
+        counts = expect(counted, refused=why, judged="counts")
+        same_descriptors = expect(True, refused=why, judged="descriptors")
         sweep = Sweep(calls)
         sweep.call("socket", *triple, judged=True)
         swept = sweep.run(range(TIMES))

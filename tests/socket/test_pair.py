@@ -58,7 +58,7 @@ def test_descriptors(kind, calls, pair, expect):
     free = procfs.lowest(3)
     # After the first pair its lower descriptor is closed: the second pair gets that one and the next free one.
     for order, descriptors in enumerate((free[:2], [free[0], free[2]])):
-        result, sv = expect(0, pair=order, told="result"), expect(descriptors, pair=order, told="sv")
+        result, sv = expect(0, pair=order, judged="result"), expect(descriptors, pair=order, judged="sv")
         made = pair(*kind.triple)
         result.of(made)
         sv.of(pair.sv, made)
@@ -136,8 +136,8 @@ def test_connected(kind, ends, calls, memory, expect):
     arriving = [b"firstsecond"] if kind is UNIX_STREAM else [b"first", b"second"]
     for end in (0, 1):
         sizes = [expect(text.size, end=end, write=text.read().decode()) for text in texts]
-        lengths = [expect(len(data), end=end, read=order, told="length") for order, data in enumerate(arriving)]
-        contents = [expect(data, end=end, read=order, told="bytes") for order, data in enumerate(arriving)]
+        lengths = [expect(len(data), end=end, read=order, judged="length") for order, data in enumerate(arriving)]
+        contents = [expect(data, end=end, read=order, judged="bytes") for order, data in enumerate(arriving)]
         *sockets, made = ends(kind)
         here, there = sockets[end], sockets[1 - end]
         for size, text in zip(sizes, texts, strict=True):
@@ -214,7 +214,7 @@ def test_sv(calls, memory, expect):
         words = struct.pack("<ii", *free)
         whole = b"\xa5" * offset + words + b"\xa5" * (room.size - offset - 8)
         result = expect(0, **case)
-        only_sv, sv = expect(True, **case, told="memory"), expect(words, **case, told="sv")
+        only_sv, sv = expect(True, **case, judged="memory"), expect(words, **case, judged="sv")
         made = calls.make("socketpair", AF_UNIX, type, 0, room.part(offset))
         result.of(made)
         only_sv.of(room.read() == whole, made)

@@ -147,8 +147,8 @@ def test_nothing_leaks(needing, unprivileged, calls, expect):
     counted, listed, opened = procfs.socket_counts(), procfs.row_counts(), procfs.descriptors()
     for name, triple in needing.items():
         result = expect(-EPERM, socket=name)
-        counts, rows = expect(counted, socket=name, told="counts"), expect(listed, socket=name, told="rows")
-        same_descriptors = expect(True, socket=name, told="descriptors")
+        counts, rows = expect(counted, socket=name, judged="counts"), expect(listed, socket=name, judged="rows")
+        same_descriptors = expect(True, socket=name, judged="descriptors")
         sweep = Sweep(calls)
         sweep.call("socket", *triple, judged=True)
         swept = sweep.run(range(TIMES))
