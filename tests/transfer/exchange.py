@@ -22,6 +22,8 @@ RECEIVING_WITH_FLAGS = ("recv", "recvfrom", "recvmsg", "recvmmsg")
 RECEIVING = (*RECEIVING_WITH_FLAGS, "read", "readv")
 WITH_NAME = ("recvfrom", "recvmsg", "recvmmsg")
 WITH_HEADER = ("recvmsg", "recvmmsg")
+#: A datagram that shows that nothing was sent before it.
+MARKER = b"marker"
 #: The first byte of an IPv4 header of 20 bytes: version 4, 5 words.
 _IPV4 = b"\x45"
 #: Operations on an array of struct mmsghdr: the result counts messages, msg_len bytes.
@@ -177,6 +179,18 @@ class Exchange:
         else:
             result = self.make(op, fd, buffer, buffer.size)
         return _received(result, [result], buffer, result)
+
+    def arrived(self, end: Prepared, room: int, count: int = 1) -> list[Transferred]:
+        """Receives at the peer what was sent before, up to a marker that is sent now, and returns `count` receptions.
+
+        The marker stands for each datagram that was not sent, so none of them is waited for.
+        """
+        end.send(end.fd, MARKER)
+        found: list[Transferred] = []
+        while not found or found[-1].value != came("recv", MARKER):
+            end.wait(end.peer)
+            found.append(self.receive("recv", end.peer, room))
+        return [found[min(at, len(found) - 1)] for at in range(count)]
 
     def receive_rest(self, end: Prepared, most: int) -> tuple[bytes, Result]:
         """Shuts down the sending side of a stream, and returns all that its peer receives, with the result of that call.

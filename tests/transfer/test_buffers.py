@@ -134,15 +134,11 @@ def test_header(exchange, prepare, calls, memory, expect):
             expect(-EFAULT, op=op, header=case).of(exchange.make(op, end, pointer, *tail))
     expect(came("recv", b"kept"), op="recv", then="kept").of(exchange.receive("recv", end, 8))
     # sendmsg writes nothing to its header; sendmmsg writes msg_len.
-    expect(7, op="sendmsg", header="read-only").of(calls.make("sendmsg", end, memory.guarded(header, PROT_READ), 0))
-    expect(-EFAULT, op="sendmmsg", header="read-only").of(
-        calls.make("sendmmsg", end, memory.guarded(header + bytes(4), PROT_READ), 1, 0)
-    )
-    for op in ("sendmsg", "sendmmsg"):
-        end.wait(end.peer)
-        expect(came("recv", b"message"), op=op, header="read-only", reader="peer").of(
-            exchange.receive("recv", end.peer, 8)
-        )
+    for op, expected, tail in (("sendmsg", 7, [0]), ("sendmmsg", -EFAULT, [1, 0])):
+        pointer = memory.guarded(header + bytes(4) * (op == "sendmmsg"), PROT_READ)
+        expect(expected, op=op, header="read-only").of(calls.make(op, end, pointer, *tail))
+        arrives = expect(came("recv", b"message"), op=op, header="read-only", reader="peer")
+        arrives.of(*exchange.arrived(end, 8))
     for op in exchange.with_header:
         tail = [0] if op == "recvmsg" else [1, 0, 0]
         end.send(end.peer, b"lost")

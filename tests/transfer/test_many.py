@@ -169,10 +169,12 @@ def test_error_sending(prepare, calls, memory, exchange, expect):
             check.of([int(result), lengths(block)[:place]] if result > 0 else int(result), result)
             pending = expect(0, error=case, message=place, option="so-error")
             pending.of(calls.getsockopt(end.fd, socket.SOL_SOCKET, socket.SO_ERROR).as_int())
-            for at in range(place):
-                end.wait(end.peer)
-                check = expect(came("recv", b"text"), error=case, message=place, reader="peer", received=at)
-                check.of(exchange.receive("recv", end.peer, 64))
+            arrives = [
+                expect(came("recv", b"text"), error=case, message=place, reader="peer", received=at)
+                for at in range(place)
+            ]
+            for effect, received in zip(arrives, exchange.arrived(end, 64, place), strict=True):
+                effect.of(received)
 
 
 @behaviour("transfer.many.error-receiving", f"{CAME}; recvmmsg(2) BUGS `returned on a subsequent call`; sk_err")

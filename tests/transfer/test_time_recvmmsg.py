@@ -7,7 +7,7 @@ from socket import MSG_DONTWAIT
 import pytest
 
 from probes.entry.memory import POISON, PROT_READ
-from probes.testing import behaviour, need
+from probes.testing import behaviour
 from probes.testing.socket_kinds import UNIX_DGRAM
 from tests.readiness.waiting import TIME32, TIME64
 from tests.transfer.message_layouts import array
@@ -42,6 +42,10 @@ class Receiver:
             return self.calls.syscall("recvmmsg_time64", *words)
         return self.calls.make("recvmmsg", *words)
 
+    def drain(self):
+        """Receives what is left of the datagrams: an implementation may have taken more of them, or fewer."""
+        self.receive(0, 4, MSG_DONTWAIT)
+
     def timeout(self, *members):
         """Puts a timeout into memory, with bytes behind it."""
         return self.memory.put(self.form.pack(*members) + BEHIND)
@@ -64,7 +68,7 @@ def written_back(receiver, expect):
     receiver.queue(2)
     result = receiver.receive(zero)
     check.of([result, zero.read()], result)
-    need(receiver.receive(0, 1), "recvmmsg")
+    receiver.drain()
     kept = receiver.timeout(LONG, 7)
     check = expect([-EAGAIN, kept.read()], left="nothing-received")
     result = receiver.receive(kept, flags=MSG_DONTWAIT)
@@ -93,6 +97,8 @@ def memory_of(receiver, memory, expect):
     expect(-EFAULT, memory="no-access").of(receiver.receive(memory.unmapped(), 1, MSG_DONTWAIT))
     receiver.queue(2)
     expect(1, memory="just-enough").of(receiver.receive(whole))
+    receiver.drain()
+    receiver.queue(1)
     fixed = memory.guarded(receiver.form.pack(LONG, 0), PROT_READ)
     expect(-EFAULT, memory="read-only").of(receiver.receive(fixed, 1))
     expect(-EAGAIN, memory="read-only", then="lost").of(receiver.receive(fixed, 1, MSG_DONTWAIT))
@@ -179,4 +185,4 @@ def test_padding(receiver64, memory, expect):
         check = expect(expected, timeout=case)
         receiver64.queue(2)
         check.of(receiver64.receive(memory.put(words.pack(*members)), 2, MSG_DONTWAIT))
-        receiver64.receive(0, 4, MSG_DONTWAIT)
+        receiver64.drain()

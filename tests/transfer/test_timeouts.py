@@ -14,7 +14,7 @@ from tests.transfer.exchange import came
 from tests.transfer.message_layouts import UNSET, array, lengths
 
 SOURCE = "recvmmsg(2); do_recvmmsg, __sys_recvmmsg"
-WAITALL = socket.MSG_WAITALL
+DONTWAIT, WAITALL = socket.MSG_DONTWAIT, socket.MSG_WAITALL
 #: struct timespec of each form of recvmmsg: 32-bit members by 19 (socketcall) and 337, 64-bit members by 417.
 FORMS = {"recvmmsg": struct.Struct("<ii"), "recvmmsg_time64": struct.Struct("<qq")}
 BEHIND = bytes([POISON]) * 8
@@ -95,4 +95,4 @@ def test_over(exchange, prepare, memory, expect):
         result = exchange.make(op, end, block, 3, 0, timeout)
         check.of([int(result), lengths(block), timeout.read()], result)
         for number in range(2):
-            expect(came("recv", DATA), op=op, then=f"kept-{number}").of(exchange.receive("recv", end, 8))
+            expect(came("recv", DATA), op=op, then=f"kept-{number}").of(exchange.receive("recv", end, 8, DONTWAIT))
