@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import fixed_cost, ltp, memory, plots, side_by_side, starting, swept_call, traced_call, whole
+from bench import captured, fixed_cost, ltp, memory, plots, side_by_side, starting, swept_call, traced_call, whole
 from bench.growth import GROWTHS, Curve
 from bench.measure import TITLES, CannotMeasure, Row, machine, table
 
@@ -23,6 +23,7 @@ GROUPS: dict[str, Callable[[int, Path], Iterator[Row]]] = {
     "call": traced_call.measure,
     "loop": swept_call.measure,
     "start": starting.measure,
+    "capture": captured.measure,
     "workers": side_by_side.measure,
     "memory": memory.measure,
     "whole": whole.measure,

@@ -44,7 +44,7 @@ class Entries:
             return entry
         if entry is None or self._any:
             # A program may write other code to the same address: the ABI is read at every call.
-            i386 = from_32_bits or ptrace.syscall_info(tid).arch == ptrace.ARCH_I386
+            i386 = from_32_bits or ptrace.call_arch(tid) == ptrace.ARCH_I386
             if entry is None or entry.i386 != i386:
                 entry = Entry(i386, self._gate(pid, tid, ip, i386))
                 if ip in self._gates and entry == INT80_GATE:

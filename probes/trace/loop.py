@@ -122,7 +122,7 @@ class Tracer(Tracees):
                     if self._pending:
                         self._handle(*self._pending.popleft())
                     elif len(self.tracees) == 1:
-                        self._handle(*os.waitpid(-1, ptrace.WALL))
+                        self._handle(*self._spin.wait())
                     else:
                         self._wait()
         finally:

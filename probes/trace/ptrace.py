@@ -170,6 +170,20 @@ def syscall_info(pid: int) -> SyscallInfo:
     return info
 
 
+_info = SyscallInfo()
+_GETINFO, _info_size, _info_pointer = (
+    ctypes.c_long(GET_SYSCALL_INFO), ctypes.c_size_t(ctypes.sizeof(_info)), ctypes.c_void_p(ctypes.addressof(_info)),
+)  # fmt: skip
+
+
+def call_arch(pid: int) -> int:
+    """Return the ABI of the call at a system-call stop: ARCH_I386 or ARCH_X86_64. Raises OSError: ESRCH."""
+    if _bare(_GETINFO, pid, _info_size, _info_pointer) == -1:
+        request(GET_SYSCALL_INFO, pid, ctypes.sizeof(_info), ctypes.addressof(_info))
+    arch: int = _info.arch
+    return arch
+
+
 def signal_mask(pid: int) -> bytes:
     """Return the blocked signals of a stopped tracee, the kernel's sigset_t of 8 bytes (PTRACE_GETSIGMASK)."""
     mask = ctypes.create_string_buffer(_SIGNALS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from probes.trace import ptrace
 from probes.trace.processes import kill, tgid
+from probes.trace.spin import Spin
 from probes.trace.traced_call import TracedCall
 from probes.trace.unchanged import Restore
 
@@ -46,6 +47,7 @@ class Tracees:
     def __post_init__(self) -> None:
         """Begin with no tracee."""
         self._resume = ptrace.SYSCALL if self.every_call else ptrace.CONT
+        self._spin = Spin()
         #: Stops that were waited for and are not handled yet: tids and wait statuses.
         self._pending: deque[tuple[int, int]] = deque()
         #: Tids whose exit was reaped before the parent's PTRACE_EVENT_CLONE arrived.
@@ -81,7 +83,7 @@ class Tracees:
 
     def _wait(self) -> None:
         """Wait for a stop, and take all that are there: waitpid(2) returns the oldest tracee's first, again and again."""
-        self._pending.append(os.waitpid(-1, ptrace.WALL))
+        self._pending.append(self._spin.wait())
         with suppress(ChildProcessError):
             while (found := os.waitpid(-1, ptrace.WALL | os.WNOHANG))[0]:
                 self._pending.append(found)
