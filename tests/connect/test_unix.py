@@ -178,6 +178,7 @@ def test_owner(prepare, calls, caller, files, expect):
             server(prepare, kind, f"{path}\0".encode())
             files.chmod(path, 0o220)
             files.chown(path, uid, gid)
+    files.chmod(".", 0o711)
     caller.become(other)
     for kind in UNIX:
         for case, (_, _, expected) in owners.items():
