@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import struct
 import time
@@ -220,7 +221,7 @@ class Agent(Driver):
         return kind(f"{text}; {self._name()} was ended{said}")
 
     def _name(self) -> str:
-        return f"`{' '.join(self.command)}`" if self.command else "the agent"
+        return f"`{shlex.join(self.command)}`" if self.command else "the agent"
 
     def _last_words(self) -> str:
         """Return the last line that a command wrote to stderr, "" if there is none."""

@@ -165,7 +165,7 @@ OPTIONS = (
     Option("write-expect", "write the deviations of this run as such a list", "FILE"),
     Option("require", "fail if anything is not applicable, except the ids of FILE", "FILE", const=""),
     Option("stream", "write the run as JSON lines, as it happens, to this descriptor", "FD", _natural),
-    Option("reference", "judge against i386-6.1, ia32-compat-6.1, … (default: this kernel; by --via: native i386)",
+    Option("reference", "judge against i386-6.1, ia32-compat-6.1, …, or local, this kernel, the default but by --via",
            "ABI-VERSION", remote=True),
     Option("isolation", "namespaces that the sandbox makes itself (default: the most that works, printed if not full)",
            choices=("full", "net", "none"), remote=True),

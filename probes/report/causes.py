@@ -62,6 +62,8 @@ class Causes:
             block = [head, *self.examples[cause].splitlines(), ""] if number < examples else [head]
             left = len(causes) - number
             if len(lines) + len(block) + (left > 1) > limit:
+                block = [head]
+            if len(lines) + len(block) + (left > 1) > limit:
                 rest = sum(count for _, count in causes[number:])
                 more = f"{counted(left, 'more cause')} with {counted(rest, 'check')}"
                 return [*lines, f"{more}: see report.html and results.jsonl.gz"]

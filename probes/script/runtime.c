@@ -164,7 +164,8 @@ static void copy(u32 address, const void *bytes, u32 size)
 		((volatile u8 *)address)[i] = ((const u8 *)bytes)[i];
 }
 
-#define put(address, ...) copy(address, (u8[]){ __VA_ARGS__ }, sizeof((u8[]){ __VA_ARGS__ }))
+/* Static: gcc would make an array of many zeros on the stack by memset, which is in no library here. */
+#define put(address, ...) do { static const u8 data[] = { __VA_ARGS__ }; copy(address, data, sizeof(data)); } while (0)
 #define put_words(address, ...) copy(address, (u32[]){ __VA_ARGS__ }, sizeof((u32[]){ __VA_ARGS__ }))
 //@
 

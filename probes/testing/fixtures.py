@@ -176,7 +176,7 @@ def reference(config: pytest.Config) -> Reference:
             return local()
         if via.kernel and via.implementation.partition("-")[0] == LINUX:
             return of_kernel(via.kernel)
-        return of_another(via.hosted)
+        return local() if via.runs_here else of_another(via.hosted)
     except ValueError as error:
         raise pytest.UsageError(f"--reference: {error}") from error
 

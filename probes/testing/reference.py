@@ -39,10 +39,12 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def parse(text: str) -> Reference:
-    """Parses "ia32-compat-6.18" or "i386-6.1.176". Raises ValueError."""
+    """Parses "ia32-compat-6.18", "i386-6.1.176", or "local", the running kernel. Raises ValueError."""
+    if text == "local":
+        return local()
     match = re.fullmatch(r"(i386|ia32-compat)-(\d+\.\d+(?:\.\d+)?)", text)
     if match is None:
-        raise ValueError(f"{text!r} is not ABI-VERSION with ABI one of {', '.join(ABIS)}: i386-6.1.176")
+        raise ValueError(f"{text!r} is not local, and not ABI-VERSION with ABI one of {', '.join(ABIS)}: i386-6.1.176")
     return Reference(match[1], _numbers(match[2]))
 
 

@@ -31,6 +31,7 @@ AGENT = "{agent}"
 LINUX = "linux"
 #: The name of the agent's file in the directory of a sandbox.
 _FILE = "socketcall-agent"
+_PLACE = "name a program of this directory, of PATH, or by its absolute path"
 #: Seconds that the command has to start the agent, at the beginning of a run.
 START = 20.0
 _GETPID, _SOCKET, _AF_UNIX, _SOCK_STREAM = 20, 359, 1, 1
@@ -43,7 +44,8 @@ class Via:
 
     `implementation` is what answers the calls there. `hosted`: it makes its sockets in the kernel of this machine, so that
     the tables of /proc/net here show them. `known`: that kernel knows the agent by the pid that getpid returns to it, and
-    its descriptors by their numbers. `shows`: if not, a /proc of its own shows these.
+    its descriptors by their numbers. `shows`: if not, a /proc of its own shows these. `runs_here`: this kernel executes the
+    agent's file, as in a container, and is the reference.
     """
 
     text: str
@@ -53,6 +55,7 @@ class Via:
     known: bool = True
     named: bool = False
     shows: bool = False
+    runs_here: bool = False
 
     @property
     def facts(self) -> dict[str, object]:
@@ -115,6 +118,9 @@ def tried(text: str, implementation: str | None, isolation: str | None, deadline
     first = split(text)[0]
     if not implementation and AGENT in first:
         raise CommandError(f"--via: {text!r} names no command: name what answers the calls by --implementation")
+    if "/" in first and Path(first).is_file() and text.startswith(first):
+        # Each test starts it in a directory of its own.
+        text = str(Path(first).absolute()) + text.removeprefix(first)
     via = Via(text, implementation or Path(first).name, named=implementation is not None)
     found = trial.find(isolation, calls=False)
     channel = Channel(1 << 16)
@@ -126,7 +132,7 @@ def tried(text: str, implementation: str | None, isolation: str | None, deadline
         except AgentError as error:
             channel.send(messages.Broke(str(error)))
         except OSError as error:
-            channel.send(messages.Broke(f"cannot run {first!r}: {error.strerror}"))
+            channel.send(messages.Broke(f"cannot run {first!r}: {error.strerror}; {_PLACE}"))
 
     try:
         with work_directory() as work:
@@ -137,18 +143,17 @@ def tried(text: str, implementation: str | None, isolation: str | None, deadline
     for message in result.messages:
         if isinstance(message, messages.Report):
             gates = tuple(message.data["gates"])
-            hosted, known, shows = (bool(message.data[name]) for name in ("hosted", "known", "shows"))
-            return replace(via, gate_names=gates, hosted=hosted, known=known, shows=shows)
+            hosted, known, shows, runs_here = (
+                bool(message.data[name]) for name in ("hosted", "known", "shows", "runs_here")
+            )
+            return replace(via, gate_names=gates, hosted=hosted, known=known, shows=shows, runs_here=runs_here)
         if isinstance(message, messages.Broke):
             raise CommandError(f"--via: {message.why}")
     raise CommandError(f"--via: `{text}` ended its sandbox, with wait status {result.status}")
 
 
 def _examined(agent: Agent) -> dict[str, object]:
-    """Returns the gates of an agent that work, whether its sockets are this kernel's, and whether its /proc shows them.
-
-    Raises AgentError.
-    """
+    """Returns what `Via` says of an agent: the gates that work, and the fields of type bool. Raises AgentError."""
     gates = examined_gates(agent)
     before = procfs.open_sockets()
     made = agent.call(_SOCKET, _AF_UNIX, _SOCK_STREAM, 0)
@@ -159,7 +164,16 @@ def _examined(agent: Agent) -> dict[str, object]:
         with suppress(OSError, AgentError, OutOfMemory):
             files, where = AgentFiles(agent), "/proc/self/fd"
             shows = str(made) in files.names(where) and files.link(f"{where}/{made}").startswith("socket:[")
-    return {"gates": list(gates), "hosted": bool(new), "known": known, "shows": shows}
+    runs_here = any(_is_agent(pid) for pid, _ in new)
+    return {"gates": list(gates), "hosted": bool(new), "known": known, "shows": shows, "runs_here": runs_here}
+
+
+def _is_agent(pid: int) -> bool:
+    """Returns whether a process executes the agent's file: that of an emulator or a tracer executes another."""
+    try:
+        return Path(f"/proc/{pid}/exe").read_bytes() == PROGRAM
+    except OSError:
+        return False
 
 
 def examined_gates(agent: Driver) -> tuple[str, ...]:

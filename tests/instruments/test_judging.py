@@ -213,7 +213,9 @@ def test_causes_are_grouped_most_frequent_first() -> None:
     lines = causes.lines()
     assert lines[0] == "6 times bind: expected 0, actual -1 EPERM (1 behaviour)"
     assert lines[4] == "3 times bind: expected 0, actual -13 EACCES (1 behaviour)"
-    assert causes.lines(limit=5) == [*lines[:4], "1 more cause with 3 checks: see report.html and results.jsonl.gz"]
+    assert causes.lines(limit=5) == lines[:5]
+    assert causes.lines(limit=4) == [lines[0], lines[4]]
+    assert causes.lines(limit=1) == ["2 more causes with 9 checks: see report.html and results.jsonl.gz"]
     one = Causes()
     one.add(Check(KEY, "deviates", 0, -13), [], lambda: "")
     assert one.lines()[0] == "1 time no call: expected 0, actual -13 EACCES (1 behaviour)"

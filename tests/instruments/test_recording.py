@@ -203,6 +203,13 @@ def test_each_test_has_a_directory_without_files(tmp_path, compiled, form):
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
+def test_a_long_array_needs_no_library(compiled):
+    """gcc makes an array of many zeros on the stack by memset, unless it is constant."""
+    data = bytes([2]) + bytes(800)
+    program = compiled(c.program([replace(BINDS, steps=[Put(0x60000000, data), *BINDS.steps])]))
+    assert ran(program) == (0, "")
+
+
 def test_what_calls_return_and_write_is_used_by_later_ones(socketcall, tmp_path, compiled):
     run = record_made(socketcall, tmp_path, SYMBOLS, "-o", "made.c")
     assert (run.status, run.err) == (0, "")

@@ -7,6 +7,7 @@ import pytest
 
 from probes.entry.agent import Agent
 from probes.entry.agent_frames import AgentError
+from probes.testing.reference import local
 from tests.instruments.support import installed, missing
 
 QEMU = "qemu-i386-static {agent}"
@@ -181,7 +182,10 @@ def test_law(prepare, calls, expect):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("/nonexistent/emulator {agent}", "cannot run '/nonexistent/emulator': No such file or directory"),
+        (
+            "/nonexistent/emulator {agent}",
+            "cannot run '/nonexistent/emulator': No such file or directory; name a program",
+        ),
         ("true {agent}", "no reply came; `true {path}` ended with status 0"),
         ("sh -c 'echo no such option >&2; exit 3' {agent}", "ended with status 3; it wrote: no such option"),
         ("sh -c 'echo usage' {agent}", r"no reply came, but 'usage\n', and it ended with status 0"),
@@ -198,6 +202,35 @@ def test_a_command_that_runs_no_agent(judge, command, message):
     assert run.err.startswith("socketcall: --via: ")
     assert run.err.count("\n") == 1
     assert not run.report.exists()
+
+
+def test_a_program_of_the_users_directory(judge, tmp_path, runs_agents):
+    """A path of the command is one of the directory where `check` was started, not of that of a test."""
+    (tmp_path / "build").mkdir()
+    program = tmp_path / "build" / "emulator"
+    program.write_text('#!/bin/sh\nexec "$@"\n')
+    program.chmod(0o755)
+    run = judge(BIND, args=("--via", "build/emulator {agent}"))
+    assert run.verdicts == ["conforms"] * 3, run.out + run.err
+    assert run.lines("results.jsonl")[0]["target"]["via"] == f"{program} {{agent}}"
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "reference"),
+    [
+        ("env {agent}", (), str(local())),
+        ("env {agent}", ("--reference", "i386-6.1.176"), "i386 6.1.176"),
+        (QEMU, ("--reference", "local"), str(local())),
+    ],
+    ids=["executed here", "another is given", "forwarded"],
+)
+def test_the_reference_is_this_kernel_where_it_executes_the_agent(judge, runs_agents, command, options, reference):
+    """Nothing stands between the agent and the kernel in a container; `local` says so of what forwards its calls."""
+    if command == QEMU:
+        installed("qemu-user-static")
+    run = judge(BIND, args=("--via", command, *options))
+    assert run.verdicts == ["conforms"] * 3, run.out + run.err
+    assert run.lines("results.jsonl")[0]["reference"] == reference
 
 
 def test_a_command_that_prints_first(judge, runs_agents):
@@ -276,7 +309,7 @@ def test_a_silent_command_is_given_up(judge):
     """A command that says nothing is named when the time for its start is over, and is ended."""
     run = judge(BIND, args=("--via", "sh -c 'exec sleep 600' {agent}", "--deadline", "0.5"))
     assert run.status == 2, run.out + run.err
-    assert "no reply came within 0.5 s; `sh -c exec sleep 600 " in run.err
+    assert "no reply came within 0.5 s; `sh -c 'exec sleep 600' " in run.err
 
 
 #: Judges a listening socket by what /proc shows of it.
@@ -306,7 +339,7 @@ def test_a_machine_with_a_proc_of_its_own(judge, runs_agents):
     """Where this kernel's /proc does not have the agent, the agent reads that of its machine: here, of a pid namespace."""
     run = judge(PROC, args=("--via", "unshare --fork --pid --mount-proc {agent}"))
     assert run.verdicts == ["conforms"] * 5, run.out + run.err
-    assert ", which calls this kernel, judged against i386 " in run.out
+    assert f", which calls this kernel, judged against {local()}\n" in run.out
 
 
 def test_a_machine_without_a_proc(judge, runs_agents):
