@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -175,9 +176,9 @@ class RunReport:
                 terminalreporter.write_line(line)
 
 
-def _judged(carried: JudgedTest | Mapping[str, Json]) -> JudgedTest:
-    """Returns what a report carries: that of a worker of pytest-xdist carries JSON."""
-    return carried if isinstance(carried, JudgedTest) else JudgedTest.of_json(carried)
+def _judged(carried: JudgedTest | str) -> JudgedTest:
+    """Returns what a report carries: that of a worker of pytest-xdist carries a text of JSON."""
+    return carried if isinstance(carried, JudgedTest) else JudgedTest.of_json(json.loads(carried))
 
 
 class LocalReport(RunReport):

@@ -291,9 +291,9 @@ class Worker:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Makes what a report carries JSON, before pytest-xdist sends the report."""
+        """Makes what a report carries a text of JSON, before pytest-xdist sends the report: execnet has no large numbers."""
         if (judged := getattr(report, "socketcall", None)) is not None:
-            report.socketcall = judged.as_json()  # type: ignore[attr-defined]
+            report.socketcall = json.dumps(judged.as_json())  # type: ignore[attr-defined]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

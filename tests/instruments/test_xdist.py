@@ -121,6 +121,21 @@ def test_load_is_one_run(machines):
     assert facts(run)["target"]["kernel"]["release"].startswith("2.6.")
 
 
+def test_values_of_64_bits(machines):
+    """The messages of pytest-xdist have no numbers below -2^31: the values of checks do."""
+    source = """
+@law
+def test_law(calls, expect):
+    '''A statement.'''
+    for value in (-(2**63), 2**64):
+        check = expect([value], number=value)
+        check.of([value], calls.socket(1, 1, 0))
+"""
+    run = machines(source, xdist=("-n", "1"))
+    assert run.verdicts == ["conforms"] * 2, run.out + run.err
+    assert [check["actual"] for check in run.checks] == [[-(2**63)], [2**64]]
+
+
 def test_load_over_unlike_workers(machines):
     """Workers of different kernels cannot share one run: one line, status 2, and the run before keeps its place."""
     before = machines(GOOD, xdist=())
@@ -205,7 +220,7 @@ def test_fail_fast(xdist, machines):
 
 USAGE = {
     "no such behaviour": (["made.no.such"], "no behaviour matches 'made.no.such'"),
-    "no such reference": (["--reference", "i386"], "--reference: 'i386' is not ABI-VERSION"),
+    "no such reference": (["--reference", "i386"], "--reference: 'i386' is not local, and not ABI-VERSION"),
     "a list that names no behaviour": (["--expect", "wrong"], "wrong line 1: no behaviour matches 'made.no.such'"),
     "no such list": (["--expect", "nowhere"], "cannot read nowhere"),
     "a stream": (["--stream", "1"], "--stream writes the run of one process"),
