@@ -286,7 +286,7 @@ def test_a_run_that_judges_nothing_says_so(reports, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes a user without an entry in passwd")
 def test_a_user_without_a_home(tmp_path):
-    around = Surroundings(("setpriv", "--reuid=54321", "--clear-groups"), {"HOME": None, "SOCKETCALL_CACHE": None})
+    around = Surroundings(ALONE, {"HOME": None, "SOCKETCALL_CACHE": None})
     status, out, err = run(["target", "list"], around, tmp_path)
     assert status == 2, out + err
     assert err == "socketcall: this user has no home directory: set SOCKETCALL_CACHE to a directory\n"

@@ -138,7 +138,8 @@ def test_header(exchange, prepare, calls, memory, expect):
         pointer = memory.guarded(header + bytes(4) * (op == "sendmmsg"), PROT_READ)
         expect(expected, op=op, header="read-only").of(calls.make(op, end, pointer, *tail))
         arrives = expect(came("recv", b"message"), op=op, header="read-only", reader="peer")
-        arrives.of(*exchange.arrived(end, 8))
+        [received] = exchange.arrived(end, 8)
+        arrives.of(received)
     for op in exchange.with_header:
         tail = [0] if op == "recvmsg" else [1, 0, 0]
         end.send(end.peer, b"lost")

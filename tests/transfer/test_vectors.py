@@ -154,7 +154,9 @@ def test_bad_array(exchange, prepare, memory, expect):
         result, value = make(exchange, op, end.fd, memory.unmapped(), 0)
         check.of(value, result)
         if op != "writev":
-            expect(came("recv", b""), op=op, reader="peer").of(*exchange.arrived(end, 8))
+            arrives = expect(came("recv", b""), op=op, reader="peer")
+            [received] = exchange.arrived(end, 8)
+            arrives.of(received)
     end.send(end.fd, b"marker")
     end.wait(end.peer)
     expect(came("recv", b"marker"), op="recv", reader="peer").of(exchange.receive("recv", end.peer, 64))
