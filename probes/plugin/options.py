@@ -154,7 +154,7 @@ OPTIONS = (
     ),
     Option("case", "judge only checks whose case matches", "GLOB", remote=True),
     Option("shard", "run only the I-th of N parts", "I/N", Shard.of, chooses=True),
-    Option("seed", "repeat the random values of a run (default: a new seed, printed)", "N", _natural),
+    Option("seed", "repeat the random values of a run (default: a new one, in summary.json)", "N", _natural),
     Option("workers", "processes that run tests side by side (default of check: auto, one for each CPU)", "N", _count,
            command_default=AUTO, short="n"),
     Option("report", "write the files of the run to this directory (default of check: report)", "DIR",
